@@ -1,0 +1,9 @@
+//! Every environment variable the product reads, in one place.
+
+/// One folder that holds `run/`, `state/`, `data/` and `config/` instead of the XDG
+/// folders. Tests and benches use it to stay apart from the user's engine.
+pub const HOME: &str = "LAPCE_AI_HOME";
+/// Folder with our programs, searched before the folder of the running one and `PATH`.
+pub const BIN_DIR: &str = "LAPCE_AI_BIN_DIR";
+/// Log filter in `tracing` syntax, for example `lapce_ai_engine=debug`.
+pub const LOG: &str = "LAPCE_AI_LOG";

@@ -1,0 +1,318 @@
+//! What clients say to the engine, and what it answers.
+//!
+//! | request | events | reply |
+//! |---|---|---|
+//! | `Ping` | – | `Pong` |
+//! | `Status` | – | `Status` |
+//! | `Stop` | – | `Done` |
+//! | `IndexBuild` | `Progress`, `Notice` | `IndexReport` |
+//! | `Search` | – | `Search` |
+//! | `Ask` | `Started`, `Citations`, `Text`, `Notice` | `Ask` |
+//! | `Run` | `Started`, `Text`, `ToolStarted`, `ToolOutput`, `ToolFinished`, `Approval`, `Notice` | `Run` |
+//! | `Answer`, `CancelRun` | – | `Done` |
+//! | `Tool` | `ToolOutput`, `Approval`, `Notice` | `Tool` |
+//! | `Complete` | – | `Complete` |
+
+use rkyv::{Archive, Deserialize, Serialize};
+
+use super::Memory;
+pub use super::index::{BuildReport, Hit, Progress};
+
+wire! {
+    /// One call of a client.
+    pub enum Request {
+        Ping,
+        Status,
+        /// End the engine and everything it started.
+        Stop,
+        IndexBuild(IndexBuild),
+        Search(Search),
+        Ask(Ask),
+        Run(Run),
+        Answer(Answer),
+        CancelRun { run_id: String },
+        Tool(ToolCall),
+        Complete(Complete),
+    }
+}
+
+wire! {
+    /// Bring the index of `root` up to date.
+    pub struct IndexBuild {
+        /// Absolute path of the workspace.
+        pub root: String,
+        /// Start from nothing instead of updating.
+        pub force: bool,
+    }
+}
+
+wire! {
+    pub struct Search {
+        pub root: String,
+        pub query: String,
+        /// At most this many hits (1..=100).
+        pub limit: u32,
+        /// Say in each hit why it ranks where it does.
+        pub explain: bool,
+    }
+}
+
+wire! {
+    /// Where the user's caret is, when a question comes from an editor.
+    pub struct EditorContext {
+        /// Absolute path of the file.
+        pub path: String,
+        /// Zero-based line.
+        pub line: u32,
+        /// The file's text as the editor has it, saved or not; may be cut around `line`.
+        pub text: String,
+        /// Line number of the first line of `text`, zero-based.
+        pub text_start_line: u32,
+    }
+}
+
+wire! {
+    /// Retrieve, build a prompt, stream the answer.
+    pub struct Ask {
+        pub root: String,
+        pub question: String,
+        pub editor: Option<EditorContext>,
+        /// `provider/model`, or empty for the configured default.
+        pub model: String,
+        /// Also write the answer to a transcript file in the workspace.
+        pub transcript: bool,
+    }
+}
+
+wire! {
+    /// Run the agent on a task.
+    pub struct Run {
+        pub root: String,
+        pub task: String,
+        pub editor: Option<EditorContext>,
+        pub model: String,
+        /// At most this many model turns; 0 for the default.
+        pub max_turns: u32,
+    }
+}
+
+wire! {
+    pub enum Decision { Allow, AllowForRun, Deny }
+}
+
+wire! {
+    /// The user's answer to an [`Approval`]; the first answer wins.
+    pub struct Answer {
+        pub approval_id: String,
+        pub decision: Decision,
+        /// What the user said when denying, for the model to read.
+        pub feedback: String,
+    }
+}
+
+wire! {
+    pub struct ToolCall {
+        pub root: String,
+        pub name: String,
+        /// Parameters, a JSON object.
+        pub json: String,
+        /// Skip the approval question: the caller is the user who typed the command.
+        pub approved: bool,
+    }
+}
+
+wire! {
+    /// Ghost text at a caret.
+    pub struct Complete {
+        pub root: String,
+        pub path: String,
+        pub language: String,
+        pub prefix: String,
+        pub suffix: String,
+        /// A newer request with the same key supersedes an older one.
+        pub key: String,
+        /// The user asked for it: no debounce.
+        pub invoked: bool,
+    }
+}
+
+wire! {
+    pub enum Event {
+        Started { run_id: String, transcript: Option<String>, model: String },
+        Progress(Progress),
+        Citations(Vec<Hit>),
+        Text(String),
+        /// Something the user should know now ("rate limited, next try in 12 s").
+        Notice(String),
+        ToolStarted { call_id: String, name: String, summary: String },
+        ToolOutput { call_id: String, text: String },
+        ToolFinished { call_id: String, name: String, ok: bool, summary: String, wall_ms: u64 },
+        Approval(Approval),
+    }
+}
+
+wire! {
+    /// Exactly what will run, where, with which limits.
+    pub struct Approval {
+        pub approval_id: String,
+        pub run_id: String,
+        pub tool: String,
+        pub summary: String,
+        pub detail: String,
+        pub cwd: String,
+        pub limits: String,
+        /// Denied by itself after this many seconds.
+        pub timeout_s: u32,
+    }
+}
+
+wire! {
+    #[expect(clippy::large_enum_variant, reason = "one reply per call; boxing buys nothing")]
+    pub enum Reply {
+        Pong,
+        Done,
+        Status(Status),
+        IndexReport(BuildReport),
+        Search(SearchReply),
+        Ask(AskReply),
+        Run(RunReply),
+        Tool(ToolReply),
+        Complete(CompleteReply),
+    }
+}
+
+wire! {
+    pub enum SearchMode { Lexical, Hybrid }
+}
+
+wire! {
+    pub struct SearchReply {
+        pub hits: Vec<Hit>,
+        pub mode: SearchMode,
+        /// Files known to be missing from the index while a build runs.
+        pub behind: u64,
+        pub indexed_files: u64,
+        pub took_us: u64,
+    }
+}
+
+wire! {
+    /// Tokens in disjoint buckets, as the provider reported them.
+    #[derive(Default)]
+    pub struct Usage {
+        pub input: u64,
+        pub cache_read: u64,
+        pub cache_write: u64,
+        pub reasoning: u64,
+        pub output: u64,
+    }
+}
+
+wire! {
+    pub struct AskReply {
+        /// False when no model is configured: the passages are the answer.
+        pub answered: bool,
+        pub model: String,
+        pub citations: Vec<Hit>,
+        pub usage: Usage,
+        /// `stop`, `length`, `truncated`, `cancelled`, …
+        pub stop: String,
+        pub hint: String,
+    }
+}
+
+wire! {
+    pub enum RunOutcome { Completed, TurnLimit, Cancelled, Failed }
+}
+
+wire! {
+    pub struct RunReply {
+        pub run_id: String,
+        pub outcome: RunOutcome,
+        pub result: String,
+        pub transcript: String,
+        pub turns: u32,
+        pub tool_calls: u32,
+        pub usage: Usage,
+    }
+}
+
+wire! {
+    pub struct ToolReply {
+        /// The envelope, exactly what a model is given.
+        pub text: String,
+        pub ok: bool,
+        pub wall_ms: u64,
+        /// Sandbox layers that were active, e.g. `landlock-v7`, `seccomp`.
+        pub layers: Vec<String>,
+        /// Which limit stopped the call, or empty.
+        pub limit_hit: String,
+    }
+}
+
+wire! {
+    pub struct CompleteReply { pub text: String, pub model: String }
+}
+
+wire! {
+    pub enum ProcessRole { Engine, IndexWorker, IndexBuild, Tool, Client }
+}
+
+wire! {
+    pub struct ProcessInfo {
+        pub role: ProcessRole,
+        pub name: String,
+        pub pid: u32,
+        pub memory: Memory,
+    }
+}
+
+wire! {
+    pub struct IndexInfo {
+        pub root: String,
+        pub files: u64,
+        pub chunks: u64,
+        pub behind: u64,
+        pub building: bool,
+        /// Unix seconds of the last finished build, 0 for never.
+        pub built_at: u64,
+    }
+}
+
+wire! {
+    /// Counters of one connection.
+    #[derive(Default)]
+    pub struct ConnectionInfo {
+        pub session: String,
+        pub pid: u32,
+        pub client: String,
+        pub messages_in: u64,
+        pub messages_out: u64,
+        pub bytes_in: u64,
+        pub bytes_out: u64,
+        pub wakes: u64,
+        pub spins: u64,
+        pub stalls: u64,
+    }
+}
+
+wire! {
+    pub struct Status {
+        pub version: String,
+        pub pid: u32,
+        pub uptime_ms: u64,
+        /// Unix milliseconds of the engine's start.
+        pub started_at_ms: u64,
+        pub connections: Vec<ConnectionInfo>,
+        pub processes: Vec<ProcessInfo>,
+        pub indexes: Vec<IndexInfo>,
+        pub active_runs: Vec<String>,
+        pub log_file: String,
+        /// The model that `ask` would use, or empty with `model_hint` saying what to do.
+        pub chat_model: String,
+        pub completion_model: String,
+        pub model_hint: String,
+        /// Requests served since the start.
+        pub requests: u64,
+    }
+}

@@ -1,0 +1,124 @@
+//! What the engine says to `lapce-ai-index`, and what it answers.
+//!
+//! A worker answers `Search` and `Stats` over any number of indexes; a build process
+//! answers one `Build` and ends.
+
+use rkyv::{Archive, Deserialize, Serialize};
+
+wire! {
+    pub enum Request {
+        Ping,
+        Build(Build),
+        Search(Search),
+        Stats { dir: String },
+        Shutdown,
+    }
+}
+
+wire! {
+    pub struct Build {
+        /// Absolute path of the workspace.
+        pub root: String,
+        /// Absolute path of the index folder, outside the workspace.
+        pub dir: String,
+        pub force: bool,
+    }
+}
+
+wire! {
+    pub struct Search {
+        pub root: String,
+        pub dir: String,
+        pub query: String,
+        pub limit: u32,
+        pub explain: bool,
+    }
+}
+
+wire! {
+    pub enum Event { Progress(Progress), Notice(String) }
+}
+
+wire! {
+    pub enum Phase { Walk, Chunk, Commit, Optimize }
+}
+
+wire! {
+    pub struct Progress {
+        pub phase: Phase,
+        pub files_done: u64,
+        /// 0 while it is not known.
+        pub files_total: u64,
+        pub chunks: u64,
+        /// Workspace-relative path of the file at work, or empty.
+        pub current: String,
+    }
+}
+
+wire! {
+    #[expect(clippy::large_enum_variant, reason = "one reply per call; boxing buys nothing")]
+    pub enum Reply {
+        Pong,
+        Done,
+        Built(BuildReport),
+        Found(Found),
+        Stats(Stats),
+    }
+}
+
+wire! {
+    pub struct Skipped { pub reason: String, pub files: u64, pub example: String }
+}
+
+wire! {
+    pub struct BuildReport {
+        pub files: u64,
+        pub chunks: u64,
+        pub files_added: u64,
+        pub files_changed: u64,
+        pub files_removed: u64,
+        pub bytes: u64,
+        pub took_ms: u64,
+        pub skipped: Vec<Skipped>,
+        /// Largest resident size of the build process, KiB.
+        pub peak_rss_kib: u64,
+    }
+}
+
+wire! {
+    pub struct Stats {
+        pub files: u64,
+        pub chunks: u64,
+        pub built_at: u64,
+        pub disk_bytes: u64,
+        pub embedder: String,
+    }
+}
+
+wire! {
+    pub struct Hit {
+        /// Workspace-relative, `/` separated.
+        pub path: String,
+        /// One-based, inclusive.
+        pub start_line: u32,
+        pub end_line: u32,
+        /// Name of the definition, or empty.
+        pub symbol: String,
+        /// `function`, `struct`, `class`, `module`, `text`, …
+        pub kind: String,
+        pub score: f32,
+        pub code: String,
+        /// Why it ranks here, when asked for.
+        pub why: String,
+    }
+}
+
+wire! {
+    pub struct Found {
+        pub hits: Vec<Hit>,
+        /// Whether vectors took part.
+        pub hybrid: bool,
+        pub indexed_files: u64,
+        pub took_us: u64,
+    }
+}
