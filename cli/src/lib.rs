@@ -1,1 +1,5 @@
-//! placeholder
+//! The two thin clients of the engine: the command line (`commands`) and the language
+//! server (`lsp`). Neither holds state that matters, talks to a provider, or opens an index.
+
+pub mod commands;
+pub mod lsp;

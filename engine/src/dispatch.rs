@@ -1,0 +1,110 @@
+//! From a request on a ring to the handler of its feature, and back.
+//!
+//! The only place that matches on `Request`. Each call gets a number and a span (call,
+//! session, client) that every log line about it carries. A handler that panics is logged
+//! and answered as a bug; the engine and the other calls go on.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use lapce_ai_ipc::wire::engine::{Reply, Request};
+use lapce_ai_ipc::wire::{ErrorKind, WireError};
+use lapce_ai_ipc::{Cx, EngineProtocol, Handler};
+use tracing::Instrument as _;
+
+use crate::handlers;
+use crate::state::Engine;
+
+/// The engine's side of every connection.
+pub struct Dispatcher {
+    pub engine: Arc<Engine>,
+}
+
+impl Handler<EngineProtocol> for Dispatcher {
+    async fn handle(
+        &self,
+        request: Request,
+        cx: Cx<EngineProtocol>,
+    ) -> Result<Reply, WireError> {
+        let call = self.engine.stats.next_call();
+        let name = name(&request);
+        let span = tracing::info_span!(
+            "call", call, name, session = %cx.peer().session, client = %cx.peer().name
+        );
+        let work = AssertUnwindSafe(route(&self.engine, request, &cx)).catch_unwind();
+        async {
+            let result = work.await.unwrap_or_else(|panic| Err(bug(name, &*panic)));
+            match &result {
+                Ok(_) => tracing::debug!("done"),
+                Err(error) => tracing::info!(kind = ?error.kind, error = %error.message, "failed"),
+            }
+            result
+        }
+        .instrument(span)
+        .await
+    }
+}
+
+async fn route(
+    engine: &Arc<Engine>,
+    request: Request,
+    cx: &Cx<EngineProtocol>,
+) -> Result<Reply, WireError> {
+    match request {
+        Request::Ping => Ok(Reply::Pong),
+        Request::Status => handlers::status::handle(engine).await.map(Reply::Status),
+        Request::Stop => {
+            tracing::info!("stop asked for");
+            engine.shutdown.cancel();
+            Ok(Reply::Done)
+        }
+        Request::IndexBuild(r) => {
+            handlers::index::handle(engine, r, cx).await.map(Reply::IndexReport)
+        }
+        Request::Search(r) => handlers::search::handle(engine, r).await.map(Reply::Search),
+        Request::Ask(r) => handlers::ask::handle(engine, r, cx).await.map(Reply::Ask),
+        Request::Run(r) => handlers::run::handle(engine, r, cx).await.map(Reply::Run),
+        Request::Answer(answer) => engine.approvals.answer(answer).map(|()| Reply::Done),
+        Request::CancelRun { run_id } => {
+            if engine.runs.cancel(&run_id) {
+                Ok(Reply::Done)
+            } else {
+                Err(WireError::new(ErrorKind::NotFound, format!("no run {run_id} is in progress")))
+            }
+        }
+        Request::Tool(r) => handlers::tool::handle(engine, r, cx).await.map(Reply::Tool),
+        Request::Complete(r) => {
+            handlers::complete::handle(engine, r, cx).await.map(Reply::Complete)
+        }
+    }
+}
+
+fn name(request: &Request) -> &'static str {
+    match request {
+        Request::Ping => "ping",
+        Request::Status => "status",
+        Request::Stop => "stop",
+        Request::IndexBuild(_) => "index",
+        Request::Search(_) => "search",
+        Request::Ask(_) => "ask",
+        Request::Run(_) => "run",
+        Request::Answer(_) => "answer",
+        Request::CancelRun { .. } => "cancel-run",
+        Request::Tool(_) => "tool",
+        Request::Complete(_) => "complete",
+    }
+}
+
+/// A panic as the caller sees it. The message goes to the log only: it may hold anything.
+fn bug(name: &str, panic: &(dyn Any + Send)) -> WireError {
+    let message = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    tracing::error!(panic = message, "a handler panicked");
+    WireError::new(ErrorKind::Internal, format!("a bug in the engine ended this {name}"))
+        .hint("the log has the details: `lapce-ai status` names it")
+}

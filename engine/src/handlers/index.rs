@@ -1,0 +1,36 @@
+//! `IndexBuild`: bring a workspace's index up to date, relaying progress.
+
+use lapce_ai_ipc::wire::WireError;
+use lapce_ai_ipc::wire::engine::{BuildReport, IndexBuild};
+use lapce_ai_ipc::{Cx, EngineProtocol};
+use tokio::sync::mpsc;
+
+use crate::limits;
+use crate::state::Engine;
+use crate::workspace::Root;
+
+pub async fn handle(
+    engine: &Engine,
+    request: IndexBuild,
+    cx: &Cx<EngineProtocol>,
+) -> Result<BuildReport, WireError> {
+    let root = Root::open(&request.root)?;
+    let (sender, mut events) = mpsc::channel(limits::BUILD_EVENTS);
+    let build = engine.index.build(&root, request.force, sender);
+    tokio::pin!(build);
+    loop {
+        tokio::select! {
+            report = &mut build => return report,
+            Some(event) = events.recv() => {
+                if cx.emit(event).await.is_err() {
+                    break;
+                }
+            }
+            () = cx.cancelled().cancelled() => break,
+        }
+    }
+    Err(WireError::new(
+        lapce_ai_ipc::wire::ErrorKind::Cancelled,
+        format!("indexing of {root} was cancelled"),
+    ))
+}

@@ -1,0 +1,35 @@
+//! Every limit and default of the engine, in one place.
+
+use std::time::Duration;
+
+/// The engine ends itself after this long without a connection or a run.
+pub const IDLE_EXIT: Duration = Duration::from_mins(10);
+/// An index worker ends after this long without a search.
+pub const WORKER_IDLE: Duration = Duration::from_mins(1);
+/// How long children get to end by themselves before they are killed.
+pub const CHILD_GRACE: Duration = Duration::from_secs(2);
+/// How long an index process may take to say hello.
+pub const INDEX_HELLO: Duration = Duration::from_secs(20);
+/// A search that takes longer has failed.
+pub const SEARCH_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections served at a time.
+pub const CONNECTIONS: usize = 64;
+/// How long a fresh connection may take to finish its handshake.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Runs (asks and agents) at a time.
+pub const RUNS: usize = 32;
+/// Approvals waiting for an answer at a time.
+pub const APPROVALS: usize = 64;
+/// An approval nobody answers is denied after this long.
+pub const APPROVAL_TIMEOUT: Duration = Duration::from_mins(5);
+/// Events kept for a slow listener of an index build.
+pub const BUILD_EVENTS: usize = 64;
+/// One log file is at most this long, and this many are kept.
+pub const LOG_FILE_BYTES: u64 = 2 * 1024 * 1024;
+pub const LOG_FILES: usize = 4;
+/// Longest search, question, task and parameter text that a client may send.
+pub const QUERY_BYTES: usize = 4 * 1024;
+pub const PROMPT_BYTES: usize = 256 * 1024;
+pub const TOOL_JSON_BYTES: usize = 1024 * 1024;
+/// Hits of one search.
+pub const HITS: u32 = 100;

@@ -1,0 +1,1 @@
+//! Files for `tracing`: JSON lines, size-capped, few.

@@ -1,0 +1,124 @@
+//! What every handler is given: the engine's parts, each built on first use.
+//!
+//! Built once by [`crate::lifecycle`] and shared as `Arc<Engine>`. Nothing here may read a
+//! file, start a process or open a network client before a request needs it: the socket
+//! answers within milliseconds of the program's start because of that.
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use lapce_ai_ipc::paths::{self, Paths};
+use lapce_ai_ipc::wire::{ErrorKind, WireError};
+use lapce_ai_tools::host::ToolHost;
+use tokio_util::sync::CancellationToken;
+
+use crate::approvals::Approvals;
+use crate::config::ConfigStore;
+use crate::index_client::IndexClient;
+use crate::limits;
+use crate::runs::Runs;
+
+/// The program that runs one tool call in the sandbox.
+const TOOL_PROGRAM: &str = "lapce-ai-tool";
+
+/// The engine as a handler sees it.
+pub struct Engine {
+    pub paths: Paths,
+    /// The user's `config.toml`, read on first use.
+    pub config: ConfigStore,
+    /// Searches, builds, and the processes behind them.
+    pub index: IndexClient,
+    /// Questions waiting for a user's answer.
+    pub approvals: Approvals,
+    /// Asks and agent runs in progress.
+    pub runs: Runs,
+    pub stats: Stats,
+    /// Where this engine's log goes.
+    pub log_file: PathBuf,
+    /// Cancelled when the engine is to end; long work must watch it.
+    pub shutdown: CancellationToken,
+    tools: OnceLock<ToolHost>,
+}
+
+impl Engine {
+    pub fn new(paths: Paths, options: &Options, log_file: PathBuf) -> Self {
+        let shutdown = CancellationToken::new();
+        Self {
+            config: ConfigStore::new(paths.config_file()),
+            index: IndexClient::new(paths.index_root(), options.worker_idle, shutdown.clone()),
+            approvals: Approvals::default(),
+            runs: Runs::new(shutdown.clone()),
+            stats: Stats::new(),
+            log_file,
+            shutdown,
+            tools: OnceLock::new(),
+            paths,
+        }
+    }
+
+    /// The launcher of sandboxed tools; an error when its helper program is missing.
+    pub fn tools(&self) -> Result<&ToolHost, WireError> {
+        if let Some(host) = self.tools.get() {
+            return Ok(host);
+        }
+        let helper = paths::find_program(TOOL_PROGRAM).ok_or_else(|| missing(TOOL_PROGRAM))?;
+        Ok(self.tools.get_or_init(|| ToolHost::new(helper)))
+    }
+
+    /// Process ids of the live tool helpers.
+    pub fn tool_pids(&self) -> Vec<u32> {
+        self.tools.get().map(ToolHost::pids).unwrap_or_default()
+    }
+}
+
+/// The error for one of our programs that is not where it should be.
+pub fn missing(program: &str) -> WireError {
+    WireError::new(ErrorKind::Unavailable, format!("the program {program} was not found"))
+        .hint(format!("install {program} beside lapce-ai-engine, or run `lapce-ai doctor`"))
+}
+
+/// What the command line may change.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub idle_exit: Duration,
+    pub worker_idle: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { idle_exit: limits::IDLE_EXIT, worker_idle: limits::WORKER_IDLE }
+    }
+}
+
+/// Counters of this engine's life.
+pub struct Stats {
+    started: Instant,
+    pub started_at_ms: u64,
+    requests: AtomicU64,
+}
+
+impl Stats {
+    fn new() -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            started: Instant::now(),
+            started_at_ms: u64::try_from(now.as_millis()).unwrap_or(0),
+            requests: AtomicU64::new(0),
+        }
+    }
+
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Counts one request and returns its number: the `call` of every log line about it.
+    pub fn next_call(&self) -> u64 {
+        self.requests.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+}
