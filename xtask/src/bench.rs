@@ -1,0 +1,34 @@
+//! `cargo xtask bench NAME`: release programs first, then the harness.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::build::{self, Profile};
+use crate::ctx::{Ctx, run};
+
+/// Benches that need no index worker, so that nobody waits for LanceDB in vain.
+const WITHOUT_INDEX: [&str; 3] = ["ipc", "tools", "coldstart"];
+
+pub fn list(ctx: &Ctx) -> Result<()> {
+    harness(ctx)?;
+    run(Command::new(ctx.target.join("release/lapce-ai-bench")).arg("--help"))
+}
+
+pub fn run_bench(ctx: &Ctx, args: &[String]) -> Result<()> {
+    harness(ctx)?;
+    let bin = if args.first().is_some_and(|name| WITHOUT_INDEX.contains(&name.as_str())) {
+        build::small(ctx, Profile::Release)?;
+        ctx.target.join("release")
+    } else {
+        build::programs(ctx, Profile::Release)?
+    };
+    run(Command::new(ctx.target.join("release/lapce-ai-bench"))
+        .args(args)
+        .current_dir(&ctx.root)
+        .env("LAPCE_AI_BIN_DIR", bin))
+}
+
+fn harness(ctx: &Ctx) -> Result<()> {
+    run(ctx.cargo()?.args(["build", "--release", "--quiet", "-p", "lapce-ai-benches"]))
+}

@@ -1,0 +1,94 @@
+//! Builds all programs and lays them out in one folder.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::ctx::{Ctx, run};
+
+/// The programs a user runs, all in one folder so that each finds the others.
+pub const PROGRAMS: [&str; 5] =
+    ["lapce-ai", "lapce-ai-lsp", "lapce-ai-engine", "lapce-ai-tool", "lapce-ai-index"];
+
+/// How programs are compiled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// Minutes, for tests and the demo.
+    Dev,
+    /// Half an hour because of LanceDB, for use and for figures.
+    Release,
+}
+
+impl From<bool> for Profile {
+    fn from(release: bool) -> Self {
+        if release { Self::Release } else { Self::Dev }
+    }
+}
+
+impl Profile {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dev => "dev",
+            Self::Release => "release",
+        }
+    }
+}
+
+/// Builds everything and returns the folder that holds the five programs.
+pub fn programs(ctx: &Ctx, profile: Profile) -> Result<PathBuf> {
+    small(ctx, profile)?;
+    index(ctx, profile)?;
+    let out = ctx.target.join(match profile {
+        Profile::Dev => "programs-dev",
+        Profile::Release => "programs",
+    });
+    fs::create_dir_all(&out)?;
+    for name in PROGRAMS {
+        link_or_copy(&built(ctx, profile, name), &out.join(name))?;
+    }
+    Ok(out)
+}
+
+/// The programs that do not link LanceDB.
+pub fn small(ctx: &Ctx, profile: Profile) -> Result<()> {
+    let mut cargo = ctx.cargo()?;
+    cargo.args(["build", "--bins", "-p", "lapce-ai-engine", "-p", "lapce-ai-cli", "-p", "lapce-ai-tools"]);
+    if profile == Profile::Release {
+        cargo.arg("--release");
+    }
+    run(&mut cargo)
+}
+
+/// The index worker, which links LanceDB.
+pub fn index(ctx: &Ctx, profile: Profile) -> Result<()> {
+    if !built(ctx, profile, "lapce-ai-index").exists() {
+        let minutes = if profile == Profile::Dev { "about 10" } else { "about 30" };
+        eprintln!("xtask: building LanceDB for the first time takes {minutes} minutes on two cores");
+    }
+    let mut cargo = ctx.cargo()?;
+    cargo.args(["build", "--bins", "-p", "lapce-ai-index"]);
+    if profile == Profile::Release {
+        cargo.args(["--profile", "release-index"]);
+    }
+    run(&mut cargo)
+}
+
+fn built(ctx: &Ctx, profile: Profile, name: &str) -> PathBuf {
+    let folder = match (profile, name) {
+        (Profile::Dev, _) => "debug",
+        (Profile::Release, "lapce-ai-index") => "release-index",
+        (Profile::Release, _) => "release",
+    };
+    ctx.target.join(folder).join(name)
+}
+
+/// Replaces `to` atomically, so that a running program keeps its old file.
+fn link_or_copy(from: &Path, to: &Path) -> Result<()> {
+    let fresh = to.with_extension("new");
+    let _ = fs::remove_file(&fresh);
+    fs::hard_link(from, &fresh)
+        .or_else(|_| fs::copy(from, &fresh).map(drop))
+        .with_context(|| format!("failed to copy {} to {}", from.display(), to.display()))?;
+    fs::rename(&fresh, to).with_context(|| format!("failed to replace {}", to.display()))
+}

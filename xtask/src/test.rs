@@ -1,0 +1,139 @@
+//! `cargo xtask test`: everything CI runs, step by step, with a table at the end.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+use crate::build::{self, Profile};
+use crate::ctx::{Ctx, on_path, run};
+use crate::{docs, llama, wasm};
+
+/// Packages that do not link LanceDB.
+const SMALL: [&str; 5] =
+    ["lapce-ai-ipc", "lapce-ai-tools", "lapce-ai-engine", "lapce-ai-cli", "xtask"];
+
+struct Step {
+    name: &'static str,
+    what: &'static str,
+    run: fn(&Ctx) -> Result<()>,
+}
+
+/// In the order they run: what fails fast comes first.
+const STEPS: &[Step] = &[
+    Step { name: "fmt", what: "rustfmt finds nothing to change", run: fmt },
+    Step { name: "deny", what: "licences and sources of all dependencies", run: deny },
+    Step { name: "programs", what: "the five programs build", run: programs },
+    Step { name: "clippy", what: "clippy has no warning", run: clippy },
+    Step { name: "unit", what: "tests of every package without LanceDB", run: unit },
+    Step { name: "index", what: "tests of the index over real LanceDB", run: index },
+    Step { name: "plugin", what: "the volt builds and runs in wasmtime", run: plugin },
+    Step { name: "model", what: "the engine with a real model server", run: model },
+    Step { name: "e2e", what: "end to end over the real programs", run: e2e },
+    Step { name: "docs", what: "generated pages are up to date", run: docs_check },
+];
+
+pub fn list() {
+    for step in STEPS {
+        println!("{:10} {}", step.name, step.what);
+    }
+}
+
+pub fn run(ctx: &Ctx, only: Option<&str>) -> Result<()> {
+    let steps: Vec<&Step> = STEPS.iter().filter(|s| only.is_none_or(|name| name == s.name)).collect();
+    if steps.is_empty() {
+        bail!("no step `{}`; `cargo xtask test --list` names them", only.unwrap_or_default());
+    }
+    let mut rows = Vec::new();
+    for step in &steps {
+        eprintln!("\n== {}: {}", step.name, step.what);
+        let started = Instant::now();
+        let result = (step.run)(ctx);
+        if let Err(error) = &result {
+            eprintln!("== {} failed: {error:#}", step.name);
+        }
+        rows.push((step.name, started.elapsed(), result.is_ok()));
+    }
+    println!("\n{:10} {:>8}  result", "step", "seconds");
+    for (name, took, ok) in &rows {
+        println!("{name:10} {:>8.1}  {}", took.as_secs_f64(), if *ok { "ok" } else { "FAILED" });
+    }
+    let passed = rows.iter().filter(|(_, _, ok)| *ok).count();
+    println!("{passed} passed, {} failed", rows.len() - passed);
+    if passed < rows.len() {
+        bail!("{} of {} steps failed", rows.len() - passed, rows.len());
+    }
+    Ok(())
+}
+
+fn fmt(ctx: &Ctx) -> Result<()> {
+    run(ctx.cargo()?.args(["fmt", "--all", "--check"]))?;
+    run(ctx.cargo()?.args(["fmt", "--all", "--check", "--manifest-path", "plugin/Cargo.toml"]))
+}
+
+fn deny(ctx: &Ctx) -> Result<()> {
+    if !on_path("cargo-deny") {
+        eprintln!("xtask: installing cargo-deny");
+        // A private target folder: cargo install would otherwise fill ours with its own builds.
+        run(Command::new("cargo").args(["install", "--locked", "--quiet", "cargo-deny"]).args(["--profile", "dev"])
+            .env("CARGO_TARGET_DIR", ctx.cache.join("cargo-deny")))?;
+    }
+    // Advisories need a database from outside the registries: `cargo deny check advisories`.
+    run(ctx.cargo()?.args(["deny", "--offline", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"]))
+}
+
+fn programs(ctx: &Ctx) -> Result<()> {
+    build::programs(ctx, Profile::Dev).map(drop)
+}
+
+fn clippy(ctx: &Ctx) -> Result<()> {
+    let mut cargo = ctx.cargo()?;
+    cargo.args(["clippy", "--all-targets"]);
+    for package in SMALL.iter().chain(&["lapce-ai-benches", "lapce-ai-tests"]) {
+        cargo.args(["-p", package]);
+    }
+    run(cargo.args(["--", "-D", "warnings"]))?;
+    run(ctx.cargo()?.args(["clippy", "--all-targets", "-p", "lapce-ai-index", "--", "-D", "warnings"]))
+}
+
+fn unit(ctx: &Ctx) -> Result<()> {
+    // With the programs at hand: some tests start real processes.
+    let bin = build::programs(ctx, Profile::Dev)?;
+    let mut cargo = ctx.cargo()?;
+    cargo.arg("test").env("LAPCE_AI_BIN_DIR", bin);
+    for package in SMALL {
+        cargo.args(["-p", package]);
+    }
+    run(&mut cargo)?;
+    run(ctx.cargo()?.args(["test", "-p", "lapce-ai-benches"]))
+}
+
+fn index(ctx: &Ctx) -> Result<()> {
+    run(ctx.cargo()?.args(["test", "-p", "lapce-ai-index"]))
+}
+
+fn plugin(ctx: &Ctx) -> Result<()> {
+    let module = wasm::build_plugin(ctx)?;
+    run(ctx.cargo()?
+        .args(["test", "--manifest-path", "plugin/host-test/Cargo.toml"])
+        .env("LAPCE_AI_WASM", module))
+}
+
+fn model(ctx: &Ctx) -> Result<()> {
+    let model = llama::fetch(ctx)?;
+    let bin = build::programs(ctx, Profile::Dev)?;
+    run(ctx.cargo()?
+        .args(["test", "-p", "lapce-ai-engine", "--test", "real_model", "--", "--include-ignored", "--test-threads=1"])
+        .env("LAPCE_AI_BIN_DIR", bin)
+        .env("LAPCE_AI_LLAMA_SERVER", model.server)
+        .env("LAPCE_AI_LLAMA_MODEL", model.weights))
+}
+
+fn e2e(ctx: &Ctx) -> Result<()> {
+    let bin = build::programs(ctx, Profile::Dev)?;
+    run(ctx.cargo()?.args(["test", "-p", "lapce-ai-tests"]).env("LAPCE_AI_BIN_DIR", bin))
+}
+
+fn docs_check(ctx: &Ctx) -> Result<()> {
+    docs::run(ctx, true)
+}
