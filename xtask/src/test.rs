@@ -123,10 +123,10 @@ fn model(ctx: &Ctx) -> Result<()> {
     let model = llama::fetch(ctx)?;
     let bin = build::programs(ctx, Profile::Dev)?;
     run(ctx.cargo()?
-        .args(["test", "-p", "lapce-ai-engine", "--test", "real_model", "--", "--include-ignored", "--test-threads=1"])
+        .args(["test", "-p", "lapce-ai-engine", "--test", "provider_llama", "--", "--test-threads=1"])
         .env("LAPCE_AI_BIN_DIR", bin)
-        .env("LAPCE_AI_LLAMA_SERVER", model.server)
-        .env("LAPCE_AI_LLAMA_MODEL", model.weights))
+        .env("LAPCE_AI_TEST_LLAMA_SERVER", model.server)
+        .env("LAPCE_AI_TEST_LLAMA_MODEL", model.weights))
 }
 
 fn e2e(ctx: &Ctx) -> Result<()> {
