@@ -293,6 +293,14 @@ wire! {
         pub wakes: u64,
         pub spins: u64,
         pub stalls: u64,
+        /// Most bytes that ever waited in a ring or its queue.
+        pub high_water: u64,
+        /// Calls open now.
+        pub calls: u64,
+        /// Time from a request's arrival to its reply, microseconds (upper bound of a
+        /// power-of-two bucket); 0 before the first call.
+        pub call_p50_us: u64,
+        pub call_p99_us: u64,
     }
 }
 

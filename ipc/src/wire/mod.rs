@@ -8,9 +8,9 @@
 
 /// The derives every message has.
 macro_rules! wire {
-    ($(#[$m:meta])* $vis:vis $($rest:tt)*) => {
+    ($($item:tt)*) => {
         #[derive(Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize, Debug, Clone, PartialEq)]
-        $(#[$m])* $vis $($rest)*
+        $($item)*
     };
 }
 

@@ -1,0 +1,125 @@
+//! The engine's requests as methods, for front ends.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures::{Stream, StreamExt};
+
+use crate::client::{Call, Client};
+use crate::error::CallError;
+use crate::protocol::EngineProtocol;
+use crate::wire::engine::{
+    Answer, Ask, AskReply, BuildReport, Complete, CompleteReply, Event, IndexBuild, Reply, Request,
+    Run, RunReply, Search, SearchReply, Status, ToolCall, ToolReply,
+};
+
+/// A connection to the engine.
+#[derive(Clone)]
+pub struct EngineClient(pub Client<EngineProtocol>);
+
+impl From<Client<EngineProtocol>> for EngineClient {
+    fn from(client: Client<EngineProtocol>) -> Self {
+        Self(client)
+    }
+}
+
+/// A call whose reply is known to be an `R`: a stream of events, then
+/// [`EngineCall::finish`]. Dropping it cancels it.
+pub struct EngineCall<R> {
+    call: Call<EngineProtocol>,
+    pick: fn(Reply) -> Result<R, Reply>,
+}
+
+impl<R> EngineCall<R> {
+    /// The next event; `None` means that the reply (or error) is there.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.call.next().await
+    }
+
+    /// Drops the remaining events and waits for the reply.
+    pub async fn finish(self) -> Result<R, CallError> {
+        picked(self.call.finish().await?, self.pick)
+    }
+}
+
+impl<R> Stream for EngineCall<R> {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.call.poll_next_unpin(cx)
+    }
+}
+
+fn picked<R>(reply: Reply, pick: fn(Reply) -> Result<R, Reply>) -> Result<R, CallError> {
+    pick(reply).map_err(|other| {
+        let name = format!("{other:?}");
+        let end = name.find(|c: char| !c.is_alphanumeric()).unwrap_or(name.len());
+        CallError::Unexpected(name[..end].to_owned())
+    })
+}
+
+macro_rules! pick {
+    ($variant:ident) => {
+        |reply| match reply {
+            Reply::$variant(value) => Ok(value),
+            other => Err(other),
+        }
+    };
+}
+
+impl EngineClient {
+    fn typed<R>(&self, request: Request, pick: fn(Reply) -> Result<R, Reply>) -> EngineCall<R> {
+        EngineCall { call: self.0.start(request), pick }
+    }
+
+    pub async fn ping(&self) -> Result<(), CallError> {
+        self.typed(Request::Ping, unit).finish().await
+    }
+
+    pub async fn status(&self) -> Result<Status, CallError> {
+        self.typed(Request::Status, pick!(Status)).finish().await
+    }
+
+    pub async fn stop(&self) -> Result<(), CallError> {
+        self.typed(Request::Stop, unit).finish().await
+    }
+
+    pub async fn search(&self, search: Search) -> Result<SearchReply, CallError> {
+        self.typed(Request::Search(search), pick!(Search)).finish().await
+    }
+
+    pub async fn complete(&self, complete: Complete) -> Result<CompleteReply, CallError> {
+        self.typed(Request::Complete(complete), pick!(Complete)).finish().await
+    }
+
+    pub async fn answer(&self, answer: Answer) -> Result<(), CallError> {
+        self.typed(Request::Answer(answer), unit).finish().await
+    }
+
+    pub async fn cancel_run(&self, run_id: impl Into<String>) -> Result<(), CallError> {
+        self.typed(Request::CancelRun { run_id: run_id.into() }, unit).finish().await
+    }
+
+    pub fn index(&self, build: IndexBuild) -> EngineCall<BuildReport> {
+        self.typed(Request::IndexBuild(build), pick!(IndexReport))
+    }
+
+    pub fn ask(&self, ask: Ask) -> EngineCall<AskReply> {
+        self.typed(Request::Ask(ask), pick!(Ask))
+    }
+
+    pub fn run(&self, run: Run) -> EngineCall<RunReply> {
+        self.typed(Request::Run(run), pick!(Run))
+    }
+
+    pub fn tool(&self, tool: ToolCall) -> EngineCall<ToolReply> {
+        self.typed(Request::Tool(tool), pick!(Tool))
+    }
+}
+
+fn unit(reply: Reply) -> Result<(), Reply> {
+    match reply {
+        Reply::Done | Reply::Pong => Ok(()),
+        other => Err(other),
+    }
+}

@@ -1,0 +1,72 @@
+//! Every bound of this crate. Other crates read them; nothing here is configurable.
+
+use std::time::Duration;
+
+/// Oldest and newest wire protocol this build speaks. The hello carries both.
+pub const PROTOCOL_MIN: u16 = 1;
+pub const PROTOCOL_MAX: u16 = 1;
+
+/// Bytes of the control ring (small messages), one per direction.
+pub const CONTROL_RING: u32 = 256 << 10;
+/// Bytes of the bulk ring (messages that do not fit a control record), one per direction.
+pub const BULK_RING: u32 = 1 << 20;
+/// Smallest and largest ring a peer may announce; powers of two.
+pub const RING_MIN: u32 = 16 << 10;
+pub const RING_MAX: u32 = 16 << 20;
+/// A record takes at most this share of its ring; what is larger travels in fragments.
+pub const RECORD_SHARE: u32 = 8;
+/// Largest encoded message, fragments joined.
+pub const MESSAGE_MAX: usize = 64 << 20;
+
+/// Connections one server accepts at a time.
+pub const CONNECTIONS_MAX: usize = 64;
+/// Calls one connection may have open.
+pub const CALLS_MAX: usize = 256;
+/// Bytes of requests one connection may have in work on the server.
+pub const REQUEST_BYTES_MAX: usize = 96 << 20;
+/// Encoded bytes waiting for room in a full ring before a sender has to wait.
+pub const QUEUE_BYTES: usize = 1 << 20;
+/// Encoded bytes that a client may have queued; more is an error, not a wait.
+pub const CLIENT_QUEUE_MAX: usize = 96 << 20;
+/// Events a stream may have sent that its reader has not taken yet.
+pub const STREAM_EVENTS: u32 = 64;
+/// Bytes of such events.
+pub const STREAM_BYTES: u64 = 256 << 10;
+/// The reader returns credit each time it has taken this many events …
+pub const CREDIT_EVENTS: u32 = 16;
+/// … or this many bytes.
+pub const CREDIT_BYTES: u64 = 64 << 10;
+/// A stream whose reader is this many events behind has its tokens merged …
+pub const BEHIND_EVENTS: u32 = 32;
+/// … until this many are together …
+pub const MERGE_EVENTS: u32 = 20;
+/// … or this long has passed.
+pub const MERGE_DELAY: Duration = Duration::from_millis(50);
+
+/// Time a peer has for its hello.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest hello or refusal on the socket.
+pub const HELLO_MAX: usize = 1024;
+/// Largest name or version in a hello.
+pub const IDENT_MAX: usize = 64;
+/// Largest farewell text on the socket.
+pub const BYE_MAX: usize = 512;
+/// A cancelled handler has this long to end before it is dropped.
+pub const CANCEL_GRACE: Duration = Duration::from_secs(2);
+
+/// Bounds of the adaptive spin before a reader parks.
+pub const SPIN_MIN: Duration = Duration::from_micros(2);
+pub const SPIN_MAX: Duration = Duration::from_micros(20);
+/// After spins that found nothing, at most this many waits go by without one.
+pub const SPIN_SKIP_MAX: u32 = 64;
+/// Messages handled before a reader lets other tasks run.
+pub const PUMP_BATCH: usize = 64;
+/// Bytes of message buffers a connection keeps for reuse while it is busy, and idle.
+pub const POOL_BYTES: usize = 4 << 20;
+pub const POOL_IDLE_BYTES: usize = 64 << 10;
+/// A connection is idle after this long without a message.
+pub const IDLE_AFTER: Duration = Duration::from_secs(1);
+/// How often a waiting caller asks a silent peer for a sign of life, and how many
+/// unanswered questions make it hung.
+pub const HEARTBEAT: Duration = Duration::from_secs(5);
+pub const HEARTBEATS_MISSED: u32 = 6;
