@@ -7,3 +7,5 @@ pub const HOME: &str = "LAPCE_AI_HOME";
 pub const BIN_DIR: &str = "LAPCE_AI_BIN_DIR";
 /// Log filter in `tracing` syntax, for example `lapce_ai_engine=debug`.
 pub const LOG: &str = "LAPCE_AI_LOG";
+/// Seconds without work after which the engine ends itself; demos and tests use a short one.
+pub const IDLE_EXIT_S: &str = "LAPCE_AI_IDLE_EXIT_S";
