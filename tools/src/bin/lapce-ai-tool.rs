@@ -1,0 +1,3 @@
+//! Runs one tool call inside the sandbox, and ends.
+
+fn main() {}

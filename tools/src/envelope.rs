@@ -1,0 +1,203 @@
+//! Every text that goes back to a model as the result of a call, from one place.
+//!
+//! The wording is an interface: golden files in `tests/golden/` hold it byte for byte.
+
+use crate::call::{Invalid, ToolCall};
+use crate::limits::{MAX_ENVELOPE_BYTES, size};
+use crate::spec::ToolSpec;
+
+/// The head of every result: `[read_file for 'src/main.rs'] Result:`.
+pub fn head(call: &ToolCall) -> String {
+    format!("[{}] Result:", call.summary())
+}
+
+/// A finished call.
+pub fn result(call: &ToolCall, body: &str) -> String {
+    if body.trim().is_empty() {
+        return format!("{}\n(the tool ran and gave no output)", head(call));
+    }
+    format!("{}\n{}", head(call), bounded(body))
+}
+
+/// The call failed; `error` says what and why.
+pub fn error(call: &ToolCall, error: &str) -> String {
+    format!("{}\n<error>\n{}\n</error>", head(call), bounded(error))
+}
+
+/// The user said no, with what they said about it.
+pub fn denied(call: &ToolCall, feedback: &str) -> String {
+    if feedback.trim().is_empty() {
+        return format!("{}\nThe user denied this call. It did not run.", head(call));
+    }
+    format!(
+        "{}\nThe user denied this call. It did not run. They said:\n<feedback>\n{}\n</feedback>",
+        head(call),
+        feedback.trim()
+    )
+}
+
+/// Nobody answered the approval request in time.
+pub fn approval_timeout(call: &ToolCall, seconds: u32) -> String {
+    format!(
+        "{}\nNobody answered the approval request within {seconds} s, so the call was denied. \
+         It did not run.",
+        head(call)
+    )
+}
+
+/// A rule said no.
+pub fn denied_by_rule(call: &ToolCall, rule: &str) -> String {
+    format!(
+        "{}\nThis call is not allowed: {rule}. It did not run. Do not try to get around the rule.",
+        head(call)
+    )
+}
+
+/// An earlier call of the same turn was denied.
+pub fn skipped(call: &ToolCall) -> String {
+    format!("{}\nNot run, because an earlier call of this turn was denied.", head(call))
+}
+
+/// The run was cancelled while the call ran or waited.
+pub fn cancelled(call: &ToolCall) -> String {
+    format!("{}\nCancelled by the user.", head(call))
+}
+
+/// The call named no tool that exists.
+pub fn unknown_tool<'a>(name: &str, offered: impl Iterator<Item = &'a ToolSpec>) -> String {
+    let names: Vec<&str> = offered.map(|spec| spec.name).collect();
+    format!(
+        "[{}] Result:\n<error>\nThere is no tool of this name. The tools are: {}.\n</error>",
+        crate::call::one_line(name, 60),
+        names.join(", ")
+    )
+}
+
+/// A required parameter is missing.
+pub fn missing_parameter(spec: &ToolSpec, parameter: &str, xml: bool) -> String {
+    let mut text = format!(
+        "[{}] Result:\n<error>\nMissing value for the required parameter '{parameter}'. The call \
+         did not run. Try again with all required parameters.\n</error>",
+        spec.name
+    );
+    if xml {
+        text.push_str("\n\n");
+        text.push_str(&reminder(spec));
+    }
+    text
+}
+
+/// The parameters are there but wrong.
+pub fn invalid(spec: &ToolSpec, problem: &Invalid, xml: bool) -> String {
+    if let Invalid::Missing(name) = problem {
+        return missing_parameter(spec, name, xml);
+    }
+    let mut text =
+        format!("[{}] Result:\n<error>\nThe call did not run: {problem}.\n</error>", spec.name);
+    if xml {
+        text.push_str("\n\n");
+        text.push_str(&reminder(spec));
+    }
+    text
+}
+
+/// How the tool is written in XML.
+pub fn reminder(spec: &ToolSpec) -> String {
+    format!("# Reminder: how to call {}\n\n{}", spec.name, spec.example)
+}
+
+/// The model wrote no call at all.
+pub fn no_tool_used(xml: bool) -> String {
+    let how = if xml {
+        "Write the call as XML tags, as described in the tools section."
+    } else {
+        "Use a function call."
+    };
+    format!(
+        "[no tool] Result:\n<error>\nYour answer holds no tool call. {how} If the task is done, \
+         call attempt_completion; if you need to know something from the user, call \
+         ask_followup_question.\n</error>"
+    )
+}
+
+/// The stream ended inside a call.
+pub fn cut_call(tool: &str) -> String {
+    format!(
+        "[{tool}] Result:\n<error>\nYour answer was cut off in the middle of this call, so it did \
+         not run. If the content was long, write it in smaller pieces.\n</error>"
+    )
+}
+
+/// Too many mistakes in a row: for the user.
+pub fn too_many_mistakes(count: u32) -> String {
+    format!(
+        "The model made {count} mistakes in a row. Say how to go on, or stop the run; a more \
+         capable model may help."
+    )
+}
+
+/// The same call again and again: for the user.
+pub fn repeated_call(call: &ToolCall, count: u32) -> String {
+    format!(
+        "The model is about to make the same call for the {count}th time ({}). Say how to go on, \
+         or stop the run.",
+        call.summary()
+    )
+}
+
+/// Names the limit a call ran into.
+pub fn limit(what: &LimitHit) -> String {
+    match what {
+        LimitHit::Wall(ms) => format!("stopped: time limit {} s reached", ms.div_ceil(1000)),
+        LimitHit::Cpu(s) => format!("stopped: processor time limit {s} s reached"),
+        LimitHit::Memory(bytes) => format!("stopped: memory limit {} reached", size(*bytes)),
+        LimitHit::Output(bytes) => format!("stopped: output limit {} reached", size(*bytes)),
+        LimitHit::FileSize(bytes) => format!("stopped: file size limit {} reached", size(*bytes)),
+        LimitHit::Disk(bytes) => format!("stopped: disk limit {} reached", size(*bytes)),
+        LimitHit::Processes(n) => format!("stopped: process limit {n} reached"),
+    }
+}
+
+/// The limit a call ran into, with its value.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitHit {
+    Wall(u64),
+    Cpu(u64),
+    Memory(u64),
+    Output(u64),
+    FileSize(u64),
+    Disk(u64),
+    Processes(u32),
+}
+
+/// `text`, with its middle cut out when it is too long for an envelope.
+pub fn bounded(text: &str) -> String {
+    head_and_tail(text, MAX_ENVELOPE_BYTES)
+}
+
+/// Keeps the first and last part of `text` within `max` bytes and says what was cut.
+pub fn head_and_tail(text: &str, max: usize) -> String {
+    if text.len() <= max {
+        return text.to_owned();
+    }
+    let half = max / 2;
+    let head_end = text.floor_char_boundary(half);
+    let tail_start = text.ceil_char_boundary(text.len() - half);
+    // Cut at line ends where one is near.
+    let head_end =
+        text[..head_end].rfind('\n').filter(|at| *at > half / 2).map_or(head_end, |at| at + 1);
+    let tail_start = text[tail_start..]
+        .find('\n')
+        .filter(|at| *at < half / 2)
+        .map_or(tail_start, |at| tail_start + at + 1);
+    let cut = &text[head_end..tail_start];
+    let lines = cut.bytes().filter(|b| *b == b'\n').count();
+    let newline = if text[..head_end].ends_with('\n') { "" } else { "\n" };
+    format!(
+        "{}{newline}[… {} bytes, {lines} lines cut …]\n{}",
+        &text[..head_end],
+        cut.len(),
+        &text[tail_start..]
+    )
+}

@@ -1,0 +1,1 @@
+//! The tools themselves; they run in `lapce-ai-tool`, inside the sandbox.

@@ -1,0 +1,128 @@
+//! Every limit of the tool system, in one place.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What one call may use. Reaching one ends the call with a result that names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    pub wall_ms: u64,
+    /// CPU seconds of each process.
+    pub cpu_s: u64,
+    /// Data memory of each process, and resident memory of all of them together.
+    pub memory_bytes: u64,
+    pub processes: u32,
+    /// Output kept; a command that writes more is stopped.
+    pub output_bytes: u64,
+    /// Size of any one file written.
+    pub file_bytes: u64,
+    /// How far the free space of the workspace's disk may fall during the call.
+    pub disk_bytes: u64,
+    pub open_files: u32,
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+impl Limits {
+    /// Tools that read.
+    pub const READ: Self = Self {
+        wall_ms: 20_000,
+        cpu_s: 20,
+        memory_bytes: 256 * MIB,
+        processes: 32,
+        output_bytes: MIB,
+        file_bytes: 0,
+        disk_bytes: 64 * MIB,
+        open_files: 128,
+    };
+    /// Tools that change files.
+    pub const WRITE: Self = Self { file_bytes: 16 * MIB, disk_bytes: 64 * MIB, ..Self::READ };
+    /// Shell commands.
+    pub const COMMAND: Self = Self {
+        wall_ms: 120_000,
+        cpu_s: 600,
+        memory_bytes: 4096 * MIB,
+        processes: 512,
+        output_bytes: 16 * MIB,
+        file_bytes: 2048 * MIB,
+        disk_bytes: 8192 * MIB,
+        open_files: 1024,
+    };
+}
+
+impl fmt::Display for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} s, {} memory, {} processes, {} output, {} per file",
+            self.wall_ms.div_ceil(1000),
+            size(self.memory_bytes),
+            self.processes,
+            size(self.output_bytes),
+            size(self.file_bytes),
+        )
+    }
+}
+
+/// A size in the words a person uses: `512 MB`.
+pub fn size(bytes: u64) -> String {
+    match bytes {
+        b if b >= 1024 * MIB && b % (1024 * MIB) == 0 => format!("{} GB", b / (1024 * MIB)),
+        b if b >= MIB => format!("{} MB", b / MIB),
+        b if b >= KIB => format!("{} KB", b / KIB),
+        b => format!("{b} B"),
+    }
+}
+
+/// Longest tool call in a model's text.
+pub const MAX_CALL_BYTES: usize = 4 << 20;
+/// Longest request the helper accepts.
+pub const MAX_REQUEST_BYTES: usize = 16 << 20;
+/// Longest single frame from the helper.
+pub const MAX_FRAME_BYTES: usize = 16 << 20;
+/// Longest envelope given to a model.
+pub const MAX_ENVELOPE_BYTES: usize = 256 << 10;
+
+/// Files in one `read_file` call.
+pub const READ_MAX_FILES: usize = 32;
+/// Lines of one file shown without a range.
+pub const READ_MAX_LINES: usize = 2_000;
+/// Bytes of one line shown; the rest is cut with a mark.
+pub const READ_MAX_LINE_BYTES: usize = 2_000;
+/// Bytes of one file shown.
+pub const READ_MAX_BYTES: usize = 200 << 10;
+/// Bytes looked at to tell text from binary.
+pub const SNIFF_BYTES: usize = 8 << 10;
+
+/// Hits of one `search_files` call.
+pub const SEARCH_MAX_HITS: usize = 300;
+/// Context lines before and after a hit.
+pub const SEARCH_CONTEXT: usize = 1;
+/// Bytes of one line in search results.
+pub const SEARCH_MAX_LINE_BYTES: usize = 500;
+/// Bytes of search results.
+pub const SEARCH_MAX_BYTES: usize = 128 << 10;
+/// Longest regular expression.
+pub const REGEX_MAX_BYTES: usize = 4 << 10;
+/// Memory a compiled regular expression may take.
+pub const REGEX_SIZE_LIMIT: usize = 16 << 20;
+
+/// Entries of one `list_files` call.
+pub const LIST_MAX_ENTRIES: usize = 1_000;
+
+/// Largest file that an edit loads.
+pub const EDIT_MAX_BYTES: u64 = 16 << 20;
+/// Output of a command shown to the model, head and tail together.
+pub const COMMAND_SHOWN_BYTES: usize = 32 << 10;
+/// Longest wait a command may ask for.
+pub const COMMAND_MAX_TIMEOUT_S: u64 = 3_600;
+/// Calls running at once in one engine; more wait.
+pub const MAX_LIVE_CALLS: usize = 64;
+/// The host kills a helper that is this late in keeping its own wall limit.
+pub const KILL_GRACE_MS: u64 = 2_000;
+/// How often a running command's memory and disk use are looked at.
+pub const WATCH_INTERVAL_MS: u64 = 100;
+/// Private `/tmp` of a command.
+pub const TMP_BYTES: u64 = 1 << 30;

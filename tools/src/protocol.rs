@@ -1,0 +1,91 @@
+//! What passes between the host and one `lapce-ai-tool` process.
+//!
+//! The host writes one [`Request`] to the helper's standard input: four bytes of length
+//! (little endian) and JSON. It keeps the pipe open; closing it cancels the call. The
+//! helper writes frames to its standard output: one byte of kind, four of length, the
+//! payload. The last frame is a [`Report`].
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::envelope::LimitHit;
+use crate::limits::Limits;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Request {
+    pub tool: String,
+    pub params: Map<String, Value>,
+    pub root: PathBuf,
+    pub limits: Limits,
+    pub sandbox: SandboxSpec,
+    /// Unsaved text of the user's editor, by workspace-relative path.
+    #[serde(default)]
+    pub buffers: BTreeMap<String, String>,
+    /// What the run knows of files it has read: writing one that differs is refused.
+    #[serde(default)]
+    pub seen: BTreeMap<String, Seen>,
+}
+
+/// A file as it was when the run last read or wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    pub mtime_ns: i128,
+    pub size: u64,
+    /// BLAKE3 of the content, hex.
+    pub hash: String,
+}
+
+/// What the helper builds around the call.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SandboxSpec {
+    /// Readable and executable besides the workspace: toolchains.
+    pub read: Vec<PathBuf>,
+    /// Workspace-relative paths that no call may write.
+    pub protected: Vec<String>,
+    /// The whole environment of a command.
+    pub env: Vec<(String, String)>,
+    /// The user's home folder: replaced by an empty one.
+    pub home: Option<PathBuf>,
+    /// A private folder for this call, for when `/tmp` cannot be replaced.
+    pub scratch: Option<PathBuf>,
+    /// Layers switched off in the user's own settings, by name.
+    #[serde(default)]
+    pub off: Vec<String>,
+}
+
+/// Kinds of frames.
+pub const FRAME_OUTPUT: u8 = b'O';
+pub const FRAME_BEFORE: u8 = b'B';
+pub const FRAME_REPORT: u8 = b'R';
+
+/// How the call ended.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Report {
+    pub ok: bool,
+    /// What the envelope holds; for commands the host adds the output it gathered.
+    pub body: String,
+    pub exit_code: Option<i32>,
+    pub signal: Option<i32>,
+    pub limit: Option<LimitHit>,
+    /// Active layers, `landlock-v7`, `seccomp`, …
+    pub layers: Vec<String>,
+    /// Layers that are not active, each with the reason.
+    pub absent: Vec<(String, String)>,
+    /// Files read or written, as they are now.
+    pub seen: BTreeMap<String, Seen>,
+}
+
+/// Exit codes by which the helper tells of an end it could not report in a frame.
+pub mod exit {
+    /// The wall limit.
+    pub const WALL: i32 = 91;
+    /// The host closed the pipe.
+    pub const CANCELLED: i32 = 92;
+    /// The sandboxed process was killed by a signal.
+    pub const KILLED: i32 = 93;
+    /// The request could not be read.
+    pub const BAD_REQUEST: i32 = 94;
+}
