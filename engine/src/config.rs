@@ -1,34 +1,471 @@
-//! The user's `config.toml`: models and providers. Read on first use, re-read when the
-//! file changes; never read from a workspace.
+//! The user's `config.toml`: models, providers, limits. Read on first use, re-read when
+//! the file changes; never read from a workspace.
+//!
+//! Used by `provider/` (which model, where, with which key), the agent loop (limits) and
+//! `status`. The file holds no secrets: a key is named (`{ env = … }`, `{ keyring = … }`)
+//! and fetched by `provider::keys` when a request needs it.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use std::{fmt, fs, io};
 
-use lapce_ai_ipc::wire::WireError;
+use lapce_ai_ipc::wire::{ErrorKind, WireError};
+use serde::Deserialize;
+use serde::de::{self, MapAccess, Visitor};
 
-/// What `config.toml` says.
-#[derive(Debug, Default)]
+/// Largest `config.toml` that is read.
+const FILE_BYTES: u64 = 256 * 1024;
+
+/// What `config.toml` says, checked.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// `provider/model` for `ask` and `run`, or empty.
     pub chat: String,
     /// `provider/model` for ghost text, or empty.
     pub complete: String,
+    /// Look for a model server on this machine when `chat` is empty.
+    pub detect_local: bool,
+    pub providers: BTreeMap<String, ProviderConfig>,
+    pub network: Network,
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            chat: String::new(),
+            complete: String::new(),
+            detect_local: true,
+            providers: BTreeMap::new(),
+            network: Network::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// The wire format a provider speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// OpenAI chat: OpenAI, Groq, DeepSeek, OpenRouter, Azure, LM Studio, vLLM, …
+    OpenAi,
+    /// OpenAI Responses: OpenAI, xAI.
+    Responses,
+    Anthropic,
+    Gemini,
+    /// Ollama's own API.
+    Ollama,
+    /// llama.cpp's server: OpenAI chat and its own `/infill`.
+    LlamaCpp,
+    /// Mistral: OpenAI chat and its own fill-in-the-middle.
+    Mistral,
+}
+
+impl Kind {
+    pub fn default_base_url(self) -> &'static str {
+        match self {
+            Self::OpenAi | Self::Responses => "https://api.openai.com/v1",
+            Self::Anthropic => "https://api.anthropic.com/v1",
+            Self::Gemini => "https://generativelanguage.googleapis.com/v1beta",
+            Self::Ollama => "http://127.0.0.1:11434",
+            Self::LlamaCpp => "http://127.0.0.1:8080/v1",
+            Self::Mistral => "https://api.mistral.ai/v1",
+        }
+    }
+}
+
+/// Where a key comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// An environment variable of the engine.
+    Env(String),
+    /// An entry of the desktop's keyring.
+    Keyring(String),
+}
+
+/// How a key is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Auth {
+    /// What the kind usually takes.
+    #[default]
+    Auto,
+    Bearer,
+    /// Azure's header.
+    ApiKey,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProviderConfig {
+    pub kind: Kind,
+    /// Without a slash at the end.
+    pub base_url: String,
+    pub key: Option<KeySource>,
+    pub auth: Auth,
+    pub models: BTreeMap<String, ModelConfig>,
+}
+
+/// How a model is given tools.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ToolForm {
+    /// Function calls of the provider.
+    Native,
+    /// XML in the text, for models without function calls.
+    Xml,
+}
+
+/// How ghost text is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fim {
+    /// llama.cpp `/infill`.
+    Infill,
+    /// `/v1/completions` with `suffix`.
+    Suffix,
+    /// Mistral `/v1/fim/completions`.
+    Mistral,
+    /// Ollama `/api/generate` with `suffix`.
+    Ollama,
+    /// `/v1/completions`, prompt written with the family's own marks.
+    Qwen,
+    Starcoder,
+    Codellama,
+    Deepseek,
+    Codestral,
+    Codegemma,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// Size of the context window in tokens.
+    pub context: Option<u32>,
+    /// Longest answer in tokens.
+    pub max_output: Option<u32>,
+    pub tools: Option<ToolForm>,
+    pub fim: Option<Fim>,
+    pub temperature: Option<f32>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Network {
+    /// More certificates to trust, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// `http://host:port` for all providers, or `none`; absent: the usual environment variables.
+    pub proxy: Option<String>,
+    pub connect_timeout_s: Option<u64>,
+    pub first_byte_timeout_s: Option<u64>,
+    pub idle_timeout_s: Option<u64>,
+}
+
+impl Network {
+    pub fn seconds(value: Option<u64>, default: Duration) -> Duration {
+        value.map_or(default, |s| Duration::from_secs(s.clamp(1, 3600)))
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Most tokens, in and out, that one run may use.
+    pub run_tokens: u64,
+    /// Most model turns of a run, when the request does not say.
+    pub run_turns: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { run_tokens: 500_000, run_turns: 25 }
+    }
+}
+
+/// Every key, for the generated reference; a test keeps it complete.
+pub const REFERENCE: &[(&str, &str, &str)] = &[
+    ("models.chat", "\"\"", "`provider/model` for `ask` and `run`"),
+    ("models.complete", "\"\"", "`provider/model` for ghost text"),
+    ("models.detect_local", "true", "when `chat` is empty, look for llama-server (8080), Ollama (11434) and LM Studio (1234) on this machine"),
+    ("providers.NAME.kind", "required", "wire format: `openai`, `responses`, `anthropic`, `gemini`, `ollama`, `llamacpp`, `mistral`"),
+    ("providers.NAME.base_url", "the kind's own", "address up to and with the version, as in `https://api.openai.com/v1`"),
+    ("providers.NAME.key", "no key", "`{ env = \"NAME\" }` (a variable of the engine's environment) or `{ keyring = \"NAME\" }` (the desktop's keyring, through `secret-tool`)"),
+    ("providers.NAME.auth", "\"auto\"", "how the key is sent: `auto`, `bearer`, `api-key` (Azure)"),
+    ("providers.NAME.plain_http", "false", "send the key over http to another machine"),
+    ("providers.NAME.models.MODEL.context", "by name", "context window in tokens"),
+    ("providers.NAME.models.MODEL.max_output", "4096", "longest answer in tokens"),
+    ("providers.NAME.models.MODEL.tools", "by kind", "`native` (function calls) or `xml`"),
+    ("providers.NAME.models.MODEL.fim", "by kind", "ghost text: `infill`, `suffix`, `mistral`, `ollama`, or marks of a family: `qwen`, `starcoder`, `codellama`, `deepseek`, `codestral`, `codegemma`"),
+    ("providers.NAME.models.MODEL.temperature", "the provider's", "sampling temperature"),
+    ("network.ca_file", "none", "PEM file with more certificates to trust"),
+    ("network.proxy", "environment", "`http://host:port` for all providers, or `none`"),
+    ("network.connect_timeout_s", "10", "seconds for TCP and TLS"),
+    ("network.first_byte_timeout_s", "120 (local 600)", "seconds until an answer begins"),
+    ("network.idle_timeout_s", "60 (local 300)", "seconds of silence within an answer"),
+    ("limits.run_tokens", "500000", "most tokens, in and out, of one agent run"),
+    ("limits.run_turns", "25", "most model turns of one agent run"),
+];
+
+/// The reference as Markdown.
+pub fn reference_markdown() -> String {
+    let mut out = String::from(
+        "# config.toml\n\nThe user's own file (`$XDG_CONFIG_HOME/lapce-ai/config.toml`); a repository cannot set any of this.\n\n\
+         ```toml\n[models]\nchat = \"local/smollm2\"\n\n[providers.local]\nkind = \"llamacpp\"\nbase_url = \"http://127.0.0.1:8080/v1\"\n```\n\n\
+         | key | default | meaning |\n|---|---|---|\n",
+    );
+    for (key, default, meaning) in REFERENCE {
+        out.push_str(&format!("| `{key}` | {default} | {meaning} |\n"));
+    }
+    out
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    #[serde(default)]
+    models: RawModels,
+    #[serde(default)]
+    providers: BTreeMap<String, RawProvider>,
+    #[serde(default)]
+    network: Network,
+    #[serde(default)]
+    limits: Limits,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawModels {
+    chat: Option<toml::Spanned<String>>,
+    complete: Option<toml::Spanned<String>>,
+    detect_local: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawProvider {
+    kind: Kind,
+    base_url: Option<toml::Spanned<String>>,
+    key: Option<toml::Spanned<KeySource>>,
+    #[serde(default)]
+    auth: Auth,
+    #[serde(default)]
+    plain_http: bool,
+    #[serde(default)]
+    models: BTreeMap<String, ModelConfig>,
+}
+
+/// Written by hand: the derived one would print what stands there, and that may be a key.
+impl<'de> Deserialize<'de> for KeySource {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const FORM: &str = "a key is never written into this file; name its place: { env = \"VARIABLE\" } or { keyring = \"NAME\" }";
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = KeySource;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("{ env = \"VARIABLE\" } or { keyring = \"NAME\" }")
+            }
+            fn visit_str<E: de::Error>(self, _: &str) -> Result<KeySource, E> {
+                Err(E::custom(FORM))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<KeySource, A::Error> {
+                let mut source = None;
+                while let Some(name) = map.next_key::<String>()? {
+                    let value: String = map.next_value()?;
+                    let plain = !value.is_empty() && value.len() <= 128 && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-. /@".contains(&b));
+                    if source.is_some() || !plain {
+                        return Err(de::Error::custom(FORM));
+                    }
+                    source = Some(match name.as_str() {
+                        "env" => KeySource::Env(value),
+                        "keyring" => KeySource::Keyring(value),
+                        _ => return Err(de::Error::custom(FORM)),
+                    });
+                }
+                source.ok_or_else(|| de::Error::custom(FORM))
+            }
+        }
+        deserializer.deserialize_any(Form)
+    }
+}
+
+/// What is wrong with the file, and where.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, column {column}: {message}")]
+pub struct Problem {
+    pub line: usize,
+    pub column: usize,
+    pub message: String,
+}
+
+impl Config {
+    /// Reads the text of a `config.toml`. Unknown keys are errors: a misspelt limit must
+    /// not be silently without effect.
+    pub fn parse(text: &str) -> Result<Self, Problem> {
+        let at = |offset: usize, message: String| {
+            let before = &text[..text.floor_char_boundary(offset)];
+            let line_start = before.rfind('\n').map_or(0, |n| n + 1);
+            Problem {
+                line: before.matches('\n').count() + 1,
+                column: before[line_start..].chars().count() + 1,
+                message,
+            }
+        };
+        let raw: Raw = toml::from_str(text)
+            .map_err(|e| at(e.span().map_or(0, |s| s.start), e.message().trim().to_owned()))?;
+        let mut providers = BTreeMap::new();
+        for (name, p) in raw.providers {
+            let url_at = p.base_url.as_ref().map_or(0, |u| u.span().start);
+            let given = p.base_url.map_or_else(|| p.kind.default_base_url().to_owned(), toml::Spanned::into_inner);
+            let key_at = p.key.as_ref().map(|k| k.span().start);
+            let base_url = base_url(&given).map_err(|m| at(url_at, m))?;
+            if let Some(key_at) = key_at
+                && !p.plain_http
+                && base_url.starts_with("http://")
+                && !is_loopback(&base_url)
+            {
+                return Err(at(key_at, format!("the key of {name} would travel unencrypted; use https, or set plain_http = true")));
+            }
+            let config = ProviderConfig {
+                kind: p.kind,
+                base_url,
+                key: p.key.map(toml::Spanned::into_inner),
+                auth: p.auth,
+                models: p.models,
+            };
+            if name.is_empty() || name.contains('/') {
+                return Err(at(url_at, format!("the provider name {name:?} must not be empty or hold a slash")));
+            }
+            providers.insert(name, config);
+        }
+        let model = |given: Option<toml::Spanned<String>>| -> Result<String, Problem> {
+            let Some(given) = given else { return Ok(String::new()) };
+            let start = given.span().start;
+            let given = given.into_inner();
+            if given.is_empty() {
+                return Ok(given);
+            }
+            match given.split_once('/') {
+                Some((provider, model)) if !model.is_empty() && providers.contains_key(provider) => Ok(given),
+                Some((provider, model)) if !model.is_empty() => {
+                    let known: Vec<_> = providers.keys().map(String::as_str).collect();
+                    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+                    Err(at(start, format!("there is no [providers.{provider}] (known: {known})")))
+                }
+                _ => Err(at(start, format!("{given:?} is not of the form provider/model"))),
+            }
+        };
+        let (chat, complete) = (model(raw.models.chat)?, model(raw.models.complete)?);
+        Ok(Self {
+            chat,
+            complete,
+            detect_local: raw.models.detect_local.unwrap_or(true),
+            providers,
+            network: raw.network,
+            limits: raw.limits,
+        })
+    }
+}
+
+/// Checks an address and takes the slash off its end.
+fn base_url(given: &str) -> Result<String, String> {
+    let url = reqwest::Url::parse(given).map_err(|e| format!("base_url is not an address: {e}"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return Err("base_url must begin with http:// or https:// and name a host".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("base_url must not hold a user name or password; use key = { env = … }".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("base_url must not hold a query or fragment".to_owned());
+    }
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+/// Whether an address stays on this machine.
+pub fn is_loopback(url: &str) -> bool {
+    reqwest::Url::parse(url).ok().is_some_and(|url| match url.host() {
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        None => false,
+    })
 }
 
 /// The file, loaded lazily.
 #[derive(Debug)]
 pub struct ConfigStore {
     file: PathBuf,
+    loaded: Mutex<Option<Loaded>>,
 }
+
+#[derive(Debug)]
+struct Loaded {
+    stamp: Stamp,
+    result: Result<Arc<Config>, WireError>,
+}
+
+/// Tells one state of the file from another.
+type Stamp = Option<(u64, u64, i64, i64)>;
 
 impl ConfigStore {
     pub fn new(file: PathBuf) -> Self {
-        Self { file }
+        Self { file, loaded: Mutex::new(None) }
+    }
+
+    pub fn file(&self) -> &Path {
+        &self.file
     }
 
     /// The configuration as the file says now; defaults when there is no file.
     pub fn get(&self) -> Result<Arc<Config>, WireError> {
-        let _ = &self.file;
-        Ok(Arc::new(Config::default()))
+        let stamp = fs::metadata(&self.file)
+            .ok()
+            .map(|m| (m.ino(), m.len(), m.mtime(), m.mtime_nsec()));
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*loaded {
+            Some(known) if known.stamp == stamp => known.result.clone(),
+            _ => {
+                let result = self.read();
+                *loaded = Some(Loaded { stamp, result: result.clone() });
+                result
+            }
+        }
+    }
+
+    fn read(&self) -> Result<Arc<Config>, WireError> {
+        let name = self.file.display();
+        let text = match read_bounded(&self.file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Arc::default()),
+            Err(error) => {
+                return Err(WireError::new(ErrorKind::Invalid, format!("{name} cannot be read: {error}"))
+                    .hint("make it a readable text file, or remove it"));
+            }
+        };
+        Config::parse(&text).map(Arc::new).map_err(|problem| {
+            WireError::new(ErrorKind::Invalid, format!("{name}, {problem}"))
+                .hint(format!("correct line {} of {name}; docs/reference/config.md lists every key", problem.line))
+        })
     }
 }
+
+fn read_bounded(file: &Path) -> io::Result<String> {
+    // A FIFO or device of that name would block or never end.
+    let meta = fs::metadata(file)?;
+    if !meta.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut text = String::new();
+    fs::File::open(file)?.take(FILE_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES {
+        return Err(io::Error::other(format!("it is longer than {FILE_BYTES} bytes")));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,1 +1,8 @@
-//! To be written by its owner.
+//! Model providers: which model a request uses, and how it is asked.
+pub mod error;
+pub mod limits;
+pub mod lines;
+pub mod openai;
+pub mod retry;
+pub mod types;
+pub mod wire;
