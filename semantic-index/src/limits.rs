@@ -1,0 +1,67 @@
+//! Every bound of the index in one place. No other module names a number of this kind.
+
+use std::time::Duration;
+
+/// A larger file is skipped: it is data, a bundle or a dump.
+pub const MAX_FILE_BYTES: u64 = 1_500_000;
+/// A longer line marks a file as minified or as data.
+pub const MAX_LINE_BYTES: usize = 20_000;
+/// A mean line longer than this marks a source file as minified.
+pub const MAX_MEAN_LINE_BYTES: usize = 400;
+/// Bytes looked at to tell text from binary.
+pub const SNIFF_BYTES: usize = 8_192;
+
+/// A definition up to this size is one chunk.
+pub const CHUNK_BYTES: usize = 2_400;
+/// Parts of what is larger, and runs of leftovers, grow up to this size.
+pub const PART_BYTES: usize = 1_500;
+/// A container (class, impl, module) up to this size stays whole.
+pub const CONTAINER_WHOLE_BYTES: usize = 900;
+/// A definition with fewer lines than this joins its neighbours.
+pub const SMALL_DEF_LINES: usize = 2;
+/// No file yields more chunks; the rest of it is cut off.
+pub const MAX_CHUNKS_PER_FILE: usize = 4_000;
+/// Nodes deeper than this are cut by lines.
+pub const MAX_DEPTH: usize = 150;
+/// A parse that takes longer is given up and the file cut by lines.
+pub const PARSE_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// Longest symbol and breadcrumb kept.
+pub const MAX_SYMBOL_BYTES: usize = 120;
+pub const MAX_CRUMB_BYTES: usize = 300;
+/// Longest token indexed; longer ones are hashes and encoded data.
+pub const MAX_TOKEN_BYTES: usize = 40;
+/// Distinct words of a query that count.
+pub const MAX_QUERY_TOKENS: usize = 48;
+/// Longest query read.
+pub const MAX_QUERY_BYTES: usize = 4_096;
+
+/// Candidates taken from the full-text index and from the vectors.
+pub const CANDIDATES: usize = 150;
+/// Most hits of one search.
+pub const MAX_HITS: usize = 100;
+/// Code in one hit.
+pub const MAX_HIT_CODE_BYTES: usize = 4_096;
+
+/// Rows gathered before they are written to the table.
+pub const BATCH_ROWS: usize = 8_192;
+/// Text gathered before it is written, whichever comes first.
+pub const BATCH_BYTES: usize = 24 << 20;
+/// Files in flight between the reader, the chunkers and the writer.
+pub const PIPELINE_FILES: usize = 256;
+/// Progress events at most this often.
+pub const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+/// Address space and data limit of the build process.
+pub const BUILD_MEMORY_TARGET: u64 = 400 << 20;
+/// Memory of LanceDB's full-text index builder, MiB.
+pub const FTS_MEMORY_MIB: u64 = 128;
+/// Lance caches of the worker (index, metadata).
+pub const WORKER_INDEX_CACHE: usize = 8 << 20;
+pub const WORKER_METADATA_CACHE: usize = 4 << 20;
+/// Tables a worker keeps open.
+pub const WORKER_OPEN_TABLES: usize = 8;
+/// Paths named in one delete predicate.
+pub const DELETE_PATHS: usize = 400;
+/// Small updates tolerated before the table is compacted.
+pub const COMPACT_AFTER_FRAGMENTS: usize = 24;
+/// Superseded versions are kept this long for readers that still hold them.
+pub const KEEP_VERSIONS: Duration = Duration::from_secs(300);

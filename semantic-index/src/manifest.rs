@@ -1,0 +1,224 @@
+//! What the index holds, file by file, so that an update touches only what changed.
+//!
+//! Two files in the index folder. `state.json` names the database folder in use and sums
+//! it up: the worker reads it before each search. `<db>/files.bin` lists the indexed
+//! files with size, time and hash; only builds read it. Both are replaced atomically, and
+//! an entry is written only after its rows are committed: after a crash a file may be
+//! indexed again, never forgotten.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Changes when chunks, tokens or the table change shape: older indexes are rebuilt.
+pub const FORMAT: u32 = 1;
+
+const MAGIC: &[u8; 8] = b"LAIXFIL1";
+
+/// Sum of an index.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    pub format: u32,
+    /// Workspace the index is of.
+    pub root: String,
+    /// Name of the database folder in use.
+    pub db: String,
+    pub files: u64,
+    pub chunks: u64,
+    /// Unix seconds of the last finished build, 0 while the first one runs.
+    pub built_at: u64,
+    pub embedder: String,
+    /// Counts up with every commit: a reader reopens the table when it changes.
+    pub generation: u64,
+}
+
+impl State {
+    /// None when there is no index here, or one of another format.
+    pub fn load(dir: &Path) -> Option<Self> {
+        let text = fs::read(dir.join("state.json")).ok()?;
+        let state: Self = serde_json::from_slice(&text).ok()?;
+        let plain = state.db.starts_with("db-") && state.db[3..].bytes().all(|b| b.is_ascii_digit());
+        (state.format == FORMAT && plain).then_some(state)
+    }
+
+    pub fn save(&self, dir: &Path) -> io::Result<()> {
+        replace(&dir.join("state.json"), &serde_json::to_vec_pretty(self)?)
+    }
+
+    pub fn db_path(&self, dir: &Path) -> PathBuf {
+        dir.join(&self.db)
+    }
+}
+
+/// One indexed file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record {
+    pub size: u64,
+    pub mtime: i64,
+    pub hash: [u8; 16],
+    /// Zero for files without text, which are remembered so that they are not read again.
+    pub chunks: u32,
+}
+
+/// All indexed files.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    pub records: HashMap<String, Record>,
+    /// A build began and did not finish: rows may exist that no record tells of.
+    pub dirty: bool,
+}
+
+impl Files {
+    /// None when missing or damaged: the index is then built anew.
+    pub fn load(db: &Path) -> Option<Self> {
+        Self::decode(&fs::read(db.join("files.bin")).ok()?)
+    }
+
+    pub fn save(&self, db: &Path) -> io::Result<()> {
+        replace(&db.join("files.bin"), &self.encode())
+    }
+
+    pub fn chunks(&self) -> u64 {
+        self.records.values().map(|r| u64::from(r.chunks)).sum()
+    }
+
+    /// Files that have text.
+    pub fn count(&self) -> u64 {
+        self.records.values().filter(|r| r.chunks > 0).count() as u64
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64 + self.records.len() * 80);
+        out.extend_from_slice(MAGIC);
+        out.push(u8::from(self.dirty));
+        out.extend_from_slice(&(self.records.len() as u64).to_le_bytes());
+        for (path, record) in &self.records {
+            out.extend_from_slice(&(path.len() as u32).to_le_bytes());
+            out.extend_from_slice(path.as_bytes());
+            out.extend_from_slice(&record.size.to_le_bytes());
+            out.extend_from_slice(&record.mtime.to_le_bytes());
+            out.extend_from_slice(&record.hash);
+            out.extend_from_slice(&record.chunks.to_le_bytes());
+        }
+        let sum = blake3::hash(&out);
+        out.extend_from_slice(sum.as_bytes());
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
+        if blake3::hash(body).as_bytes() != sum {
+            return None;
+        }
+        let mut rest = body.strip_prefix(MAGIC)?;
+        let mut take = |n: usize| -> Option<&[u8]> {
+            let (head, tail) = rest.split_at_checked(n)?;
+            rest = tail;
+            Some(head)
+        };
+        let dirty = take(1)?[0] != 0;
+        let count = u64::from_le_bytes(take(8)?.try_into().ok()?);
+        let mut records = HashMap::new();
+        for _ in 0..count {
+            let len = u32::from_le_bytes(take(4)?.try_into().ok()?) as usize;
+            let path = String::from_utf8(take(len)?.to_vec()).ok()?;
+            let size = u64::from_le_bytes(take(8)?.try_into().ok()?);
+            let mtime = i64::from_le_bytes(take(8)?.try_into().ok()?);
+            let hash = take(16)?.try_into().ok()?;
+            let chunks = u32::from_le_bytes(take(4)?.try_into().ok()?);
+            records.insert(path, Record { size, mtime, hash, chunks });
+        }
+        Some(Self { records, dirty })
+    }
+}
+
+/// The first 16 bytes of a file's blake3.
+pub fn hash(bytes: &[u8]) -> [u8; 16] {
+    let mut out = [0; 16];
+    out.copy_from_slice(&blake3::hash(bytes).as_bytes()[..16]);
+    out
+}
+
+/// Writes beside the file, syncs, renames: readers see the old or the new, whole.
+fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = file.with_extension("tmp");
+    let mut out = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    out.write_all(bytes)?;
+    out.sync_data()?;
+    drop(out);
+    fs::rename(&temporary, file)
+}
+
+/// Held by the one build that may write an index; freed by the kernel with the process.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File);
+
+impl Lock {
+    /// None when another build holds it.
+    pub fn acquire(dir: &Path) -> io::Result<Option<Self>> {
+        let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(dir.join("lock"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self(file))),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Files {
+        let mut files = Files { dirty: true, ..Files::default() };
+        for n in 0..50_u64 {
+            files.records.insert(format!("src/größe/{n}.rs"), Record { size: n, mtime: -5, hash: [n as u8; 16], chunks: 3 });
+        }
+        files
+    }
+
+    #[test]
+    fn files_survive_a_round_trip() {
+        let dir = tempfile::tempdir().unwrap();
+        sample().save(dir.path()).unwrap();
+        assert_eq!(Files::load(dir.path()), Some(sample()));
+    }
+
+    #[test]
+    fn damage_is_noticed() {
+        let good = sample().encode();
+        for cut in [0, 7, 31, 40, good.len() - 1] {
+            assert!(Files::decode(&good[..cut]).is_none());
+        }
+        for at in (0..good.len()).step_by(97) {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            assert!(Files::decode(&bad).is_none(), "bit flip at {at}");
+        }
+    }
+
+    #[test]
+    fn one_builder_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Lock::acquire(dir.path()).unwrap();
+        assert!(first.is_some());
+        assert!(Lock::acquire(dir.path()).unwrap().is_none());
+        drop(first);
+        assert!(Lock::acquire(dir.path()).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_state_cannot_point_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut state = State { format: FORMAT, db: "db-1".into(), ..State::default() };
+        state.save(dir.path()).unwrap();
+        assert_eq!(State::load(dir.path()), Some(state.clone()));
+        state.db = "db-../../etc".into();
+        state.save(dir.path()).unwrap();
+        assert_eq!(State::load(dir.path()), None);
+    }
+}

@@ -1,0 +1,195 @@
+//! Finds the files of a workspace that could be indexed.
+//!
+//! Honours every git ignore rule (`.gitignore` at each level, `.git/info/exclude`,
+//! `core.excludesFile`) and `.aiignore` in the same syntax. Hidden files are indexed;
+//! version-control folders and our own are not. Symbolic links are never followed, so a
+//! loop of them costs nothing and nothing outside the workspace is read.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::UNIX_EPOCH;
+
+use ignore::{WalkBuilder, WalkState};
+
+use crate::sniff::{Skip, by_name};
+
+/// A file that may be indexed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Workspace-relative, `/` separated.
+    pub path: String,
+    pub size: u64,
+    /// Nanoseconds since 1970.
+    pub mtime: i64,
+}
+
+/// Counts of skipped files by reason, with one example each.
+#[derive(Debug, Default, Clone)]
+pub struct Skips(BTreeMap<Skip, (u64, String)>);
+
+impl Skips {
+    pub fn add(&mut self, reason: Skip, path: &str) {
+        let slot = self.0.entry(reason).or_insert_with(|| (0, path.to_string()));
+        slot.0 += 1;
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (Skip, u64, &str)> {
+        self.0.iter().map(|(reason, (count, example))| (*reason, *count, example.as_str()))
+    }
+}
+
+/// What a walk found, sorted by path.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub entries: Vec<Entry>,
+    pub skips: Skips,
+}
+
+/// Folders of tools, never of the project.
+const NEVER: &[&str] = &[".git", ".hg", ".svn", ".jj", ".lapce", "node_modules", "__pycache__", ".venv", ".mypy_cache", ".pytest_cache"];
+
+/// Walks `root`; `cancel` ends it early with what is there. `each` hears of progress.
+pub fn walk(root: &Path, threads: usize, cancel: &AtomicBool, each: impl Fn(u64) + Sync) -> Found {
+    struct Part<'a> {
+        found: Found,
+        all: &'a Mutex<Found>,
+    }
+    impl Drop for Part<'_> {
+        fn drop(&mut self) {
+            let mut all = self.all.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            all.entries.append(&mut self.found.entries);
+            for (reason, count, example) in self.found.skips.iter() {
+                let slot = all.skips.0.entry(reason).or_insert_with(|| (0, example.to_string()));
+                slot.0 += count;
+            }
+        }
+    }
+    let all = Mutex::new(Found::default());
+    let count = std::sync::atomic::AtomicU64::new(0);
+    let walker = WalkBuilder::new(root)
+        .hidden(false)
+        .parents(true)
+        .require_git(false)
+        .follow_links(false)
+        .add_custom_ignore_filename(".aiignore")
+        .filter_entry(|entry| {
+            let name = entry.file_name().to_str().unwrap_or_default();
+            !(NEVER.contains(&name) || entry.depth() > 0 && is_cache(entry))
+        })
+        .threads(threads.max(1))
+        .build_parallel();
+    walker.run(|| {
+        let mut part = Part { found: Found::default(), all: &all };
+        let (count, each) = (&count, &each);
+        Box::new(move |entry| {
+            if cancel.load(Ordering::Relaxed) {
+                return WalkState::Quit;
+            }
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    part.found.skips.add(Skip::Unreadable, &error.to_string());
+                    return WalkState::Continue;
+                }
+            };
+            let Some(kind) = entry.file_type() else { return WalkState::Continue };
+            if kind.is_dir() {
+                return WalkState::Continue;
+            }
+            let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
+            let Some(path) = relative.to_str() else {
+                part.found.skips.add(Skip::Name, &relative.to_string_lossy());
+                return WalkState::Continue;
+            };
+            if !kind.is_file() {
+                part.found.skips.add(Skip::NotAFile, path);
+                return WalkState::Continue;
+            }
+            match entry.metadata() {
+                Ok(meta) => match by_name(path, meta.len()) {
+                    Some(reason) => part.found.skips.add(reason, path),
+                    None => {
+                        let mtime = meta.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+                        part.found.entries.push(Entry {
+                            path: path.to_string(),
+                            size: meta.len(),
+                            mtime: mtime.map_or(0, |d| d.as_nanos() as i64),
+                        });
+                        each(count.fetch_add(1, Ordering::Relaxed) + 1);
+                    }
+                },
+                Err(_) => part.found.skips.add(Skip::Unreadable, path),
+            }
+            WalkState::Continue
+        })
+    });
+    let mut found = all.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    found.entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    found
+}
+
+/// A folder that a tool marked as its cache (`CACHEDIR.TAG`), such as Cargo's `target`.
+fn is_cache(entry: &ignore::DirEntry) -> bool {
+    entry.file_type().is_some_and(|t| t.is_dir()) && entry.path().join("CACHEDIR.TAG").exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn paths(root: &Path) -> Vec<String> {
+        walk(root, 2, &AtomicBool::new(false), |_| {}).entries.into_iter().map(|e| e.path).collect()
+    }
+
+    fn write(root: &Path, path: &str, text: &str) {
+        let file = root.join(path);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    }
+
+    #[test]
+    fn git_and_ai_ignore_rules_hold() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        for path in ["a.rs", "b.log", "out/c.rs", "keep/d.log", "secret/e.rs", ".github/f.yml", "private.txt", "node_modules/x.js"] {
+            write(root, path, "text");
+        }
+        write(root, ".gitignore", "*.log\n/out/\n!keep/d.log\n");
+        write(root, ".aiignore", "secret/\n");
+        write(root, ".git/info/exclude", "private.txt\n");
+        write(root, ".git/config", "");
+        assert_eq!(paths(root), [".aiignore", ".github/f.yml", ".gitignore", "a.rs", "keep/d.log"]);
+    }
+
+    #[test]
+    fn links_are_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        write(outside.path(), "secret.rs", "x");
+        write(dir.path(), "a.rs", "x");
+        std::os::unix::fs::symlink(dir.path(), dir.path().join("loop")).unwrap();
+        std::os::unix::fs::symlink(outside.path(), dir.path().join("away")).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("secret.rs"), dir.path().join("file.rs")).unwrap();
+        let found = walk(dir.path(), 1, &AtomicBool::new(false), |_| {});
+        assert_eq!(found.entries.len(), 1);
+        assert_eq!(found.skips.iter().map(|(r, n, _)| (r, n)).collect::<Vec<_>>(), [(Skip::NotAFile, 3)]);
+    }
+
+    #[test]
+    fn skipped_files_are_counted_by_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), ".env", "KEY=1");
+        write(dir.path(), "Cargo.lock", "");
+        write(dir.path(), "a.png", "");
+        write(dir.path(), "target/CACHEDIR.TAG", "");
+        write(dir.path(), "target/big.rs", "");
+        let found = walk(dir.path(), 1, &AtomicBool::new(false), |_| {});
+        assert!(found.entries.is_empty());
+        let reasons: Vec<_> = found.skips.iter().map(|(r, n, e)| (r, n, e.to_string())).collect();
+        assert_eq!(reasons, [(Skip::Binary, 1, "a.png".into()), (Skip::Lockfile, 1, "Cargo.lock".into()), (Skip::Secret, 1, ".env".into())]);
+    }
+}
