@@ -1,0 +1,180 @@
+//! Builds the volt: the plugin crate for `wasm32-wasip1`.
+//!
+//! Two ways, tried in this order:
+//!
+//! 1. the target's standard library from rustup (`rustup target add wasm32-wasip1`);
+//! 2. where rustup cannot fetch it, on Debian: its `rustc-web` packages, unpacked into a
+//!    folder of our cache. Nothing is installed, and the user's toolchain is not touched;
+//!    the standard library is compiled along with the plugin.
+//!
+//! `LAPCE_AI_WASM_TOOLCHAIN=apt` goes straight to the second way. Used by `volt` and `test`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::ctx::{Ctx, on_path, output, run};
+
+const TARGET: &str = "wasm32-wasip1";
+/// The budget for the module.
+const MAX_MODULE: u64 = 1 << 20;
+/// The packages whose names do not change; the others are read from what these depend on.
+const PACKAGES: [&str; 4] = ["rustc-web", "libstd-rust-web-dev", "rust-web-src", "wasi-libc"];
+
+/// Builds the module and returns its path.
+pub fn build_plugin(ctx: &Ctx) -> Result<PathBuf> {
+    let mut cargo = ctx.cargo()?;
+    let target = ctx.target.join("plugin");
+    cargo
+        .current_dir(ctx.root.join("plugin"))
+        .env("CARGO_TARGET_DIR", &target)
+        .args(["build", "--release", "--locked", "--package", "lapce-ai-volt", "--target", TARGET]);
+    let forced = env::var_os("LAPCE_AI_WASM_TOOLCHAIN").is_some_and(|way| way == "apt");
+    if forced {
+        use_apt(ctx, &mut cargo)?;
+    } else if let Err(why) = rustup_target() {
+        eprintln!("xtask: {why:#}; using Debian's wasm toolchain instead");
+        use_apt(ctx, &mut cargo).with_context(|| {
+            format!("the {TARGET} target is missing; get it with `rustup target add {TARGET}` ({why:#})")
+        })?;
+    }
+    run(&mut cargo)?;
+    let module = target.join(TARGET).join("release/lapce-ai.wasm");
+    let size = fs::metadata(&module).with_context(|| format!("failed to read {}", module.display()))?.len();
+    ensure!(size <= MAX_MODULE, "{} has {size} bytes; its budget is {MAX_MODULE}", module.display());
+    Ok(module)
+}
+
+/// Makes sure that rustup's standard library for the target is there.
+fn rustup_target() -> Result<()> {
+    let sysroot = rustup_sysroot()?;
+    let present = |sysroot: &Path| sysroot.join("lib/rustlib").join(TARGET).join("lib").is_dir();
+    if present(&sysroot) {
+        return Ok(());
+    }
+    ensure!(on_path("rustup"), "rustc has no {TARGET} and there is no rustup to add it");
+    output(Command::new("rustup").args(["target", "add", TARGET]))?;
+    // With a half-broken mirror rustup has been seen to report success.
+    ensure!(present(&sysroot), "`rustup target add {TARGET}` ended well but {} has no such target", sysroot.display());
+    Ok(())
+}
+
+fn rustup_sysroot() -> Result<PathBuf> {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    Ok(PathBuf::from(output(Command::new(rustc).args(["--print", "sysroot"]))?.trim()))
+}
+
+/// Points `cargo` at Debian's compiler, with the standard library built from source.
+fn use_apt(ctx: &Ctx, cargo: &mut Command) -> Result<()> {
+    let root = apt_toolchain(ctx)?;
+    let sysroot = rustup_sysroot()?;
+    let lld = sysroot.join("lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld");
+    ensure!(lld.is_file(), "{} is missing; `rustup component add llvm-tools` may bring it", lld.display());
+    let libc = root.join("usr/lib/wasm32-wasi");
+    ensure!(libc.join("crt1-command.o").is_file(), "wasi-libc has no {}/crt1-command.o", libc.display());
+    cargo
+        .env("LD_LIBRARY_PATH", root.join("usr/lib/x86_64-linux-gnu"))
+        .env("RUSTC", root.join("usr/bin/rustc"))
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_TARGET_WASM32_WASIP1_LINKER", lld)
+        .env(
+            "CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS",
+            format!(
+                "-L {0} -C link-self-contained=no -C link-arg={0}/crt1-command.o",
+                libc.display()
+            ),
+        )
+        .args(["-Z", "build-std=std,panic_abort"]);
+    Ok(())
+}
+
+/// Debian's packages, unpacked once into the cache.
+fn apt_toolchain(ctx: &Ctx) -> Result<PathBuf> {
+    let root = ctx.cache.join("wasm/root");
+    if root.join("usr/bin/rustc").is_file() {
+        return Ok(root);
+    }
+    for program in ["apt-get", "apt-cache", "dpkg"] {
+        if !on_path(program) {
+            bail!("{program} is not on PATH, so Debian's wasm toolchain cannot be fetched");
+        }
+    }
+    // Needs root; without it the lists that are there are used.
+    if let Err(why) = output(Command::new("apt-get").args(["update", "-qq"])) {
+        eprintln!("xtask: package lists are used as they are ({why:#})");
+    }
+    let work = ctx.cache.join("wasm/new");
+    if work.exists() {
+        fs::remove_dir_all(&work).with_context(|| format!("failed to remove {}", work.display()))?;
+    }
+    let unpacked = work.join("root");
+    fs::create_dir_all(&unpacked).with_context(|| format!("failed to create {}", unpacked.display()))?;
+
+    let depends = output(Command::new("apt-cache").args(["depends", "rustc-web"]))
+        .context("apt knows no package rustc-web (Debian 12 with security updates has it)")?;
+    let mut packages: Vec<String> = PACKAGES.map(String::from).to_vec();
+    packages.extend(versioned(&depends)?);
+    eprintln!("xtask: fetching {} (140 MB)", packages.join(" "));
+    run(Command::new("apt-get").current_dir(&work).args(["-qq", "download"]).args(&packages))
+        .with_context(|| format!("apt-get download {} failed", packages.join(" ")))?;
+    let mut debs = 0;
+    for entry in fs::read_dir(&work)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|ext| ext == "deb") {
+            run(Command::new("dpkg").arg("-x").arg(&path).arg(&unpacked))?;
+            fs::remove_file(&path)?;
+            debs += 1;
+        }
+    }
+    ensure!(debs == packages.len(), "apt-get downloaded {debs} of {} packages", packages.len());
+    // Into place in one step: a folder that was interrupted is never taken for a whole one.
+    fs::rename(&unpacked, &root).with_context(|| format!("failed to move {}", root.display()))?;
+    let _ = fs::remove_dir_all(&work);
+    Ok(root)
+}
+
+/// The packages that carry a version in their name, from `apt-cache depends rustc-web`.
+fn versioned(depends: &str) -> Result<Vec<String>> {
+    let names: Vec<&str> =
+        depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: ")).map(str::trim).collect();
+    let find = |prefix: &str| {
+        names
+            .iter()
+            .find(|name| {
+                name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+            })
+            .map(|name| (*name).to_owned())
+            .with_context(|| format!("rustc-web depends on no {prefix}…; apt says: {}", names.join(", ")))
+    };
+    let mut found = vec![find("libstd-rust-web-")?];
+    // The standard library links LLVM; newer packages name it there instead.
+    match find("libllvm") {
+        Ok(llvm) => found.push(llvm),
+        Err(_) => {
+            let depends = output(Command::new("apt-cache").args(["depends", &found[0]]))?;
+            let llvm = depends
+                .lines()
+                .filter_map(|line| line.trim().strip_prefix("Depends: "))
+                .find(|name| name.starts_with("libllvm"))
+                .context("neither rustc-web nor its library depends on an libllvm package")?;
+            found.push(llvm.to_owned());
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versioned_names_come_from_apt() {
+        let depends = "rustc-web\n  Depends: libc6\n  Depends: libstd-rust-web-dev\n  \
+                       Depends: libstd-rust-web-1.96\n  Depends: libllvm22\n  Suggests: lld-22\n";
+        assert_eq!(versioned(depends).unwrap(), ["libstd-rust-web-1.96", "libllvm22"]);
+        let error = versioned("rustc-web\n  Depends: libc6\n").unwrap_err().to_string();
+        assert!(error.contains("libstd-rust-web-") && error.contains("libc6"), "{error}");
+    }
+}
