@@ -87,15 +87,34 @@ impl ProviderError {
     fn default_hint(&self) -> String {
         let name = &self.provider;
         match self.fault {
-            Fault::Auth => format!("check `key` of [providers.{name}] in config.toml and that the key may use this model"),
-            Fault::Quota => format!("the account of {name} has no credit or quota left; top it up or configure another provider"),
-            Fault::RateLimited => "wait a little and ask again, or configure another provider".to_owned(),
-            Fault::Server => "the provider has a problem; ask again later, or configure another provider".to_owned(),
-            Fault::ContextLength => format!("ask something narrower, or set `context` of the model under [providers.{name}.models] in config.toml"),
-            Fault::NotFound => format!("check the model's name and `base_url` of [providers.{name}] in config.toml"),
-            Fault::NoTools => format!("set `tools = \"xml\"` for the model under [providers.{name}.models] in config.toml"),
-            Fault::Network => format!("check the network and `base_url` of [providers.{name}]; is the server running?"),
-            Fault::Timeout => format!("the server of {name} is slow or stuck; ask again, or raise the timeouts in [network] of config.toml"),
+            Fault::Auth => format!(
+                "check `key` of [providers.{name}] in config.toml and that the key may use this model"
+            ),
+            Fault::Quota => format!(
+                "the account of {name} has no credit or quota left; top it up or configure another provider"
+            ),
+            Fault::RateLimited => {
+                "wait a little and ask again, or configure another provider".to_owned()
+            }
+            Fault::Server => {
+                "the provider has a problem; ask again later, or configure another provider"
+                    .to_owned()
+            }
+            Fault::ContextLength => format!(
+                "ask something narrower, or set `context` of the model under [providers.{name}.models] in config.toml"
+            ),
+            Fault::NotFound => format!(
+                "check the model's name and `base_url` of [providers.{name}] in config.toml"
+            ),
+            Fault::NoTools => format!(
+                "set `tools = \"xml\"` for the model under [providers.{name}.models] in config.toml"
+            ),
+            Fault::Network => format!(
+                "check the network and `base_url` of [providers.{name}]; is the server running?"
+            ),
+            Fault::Timeout => format!(
+                "the server of {name} is slow or stuck; ask again, or raise the timeouts in [network] of config.toml"
+            ),
             Fault::BadRequest | Fault::Protocol | Fault::Config => String::new(),
         }
     }
@@ -115,7 +134,8 @@ pub fn clean(text: &str, key: Option<&Secret>) -> String {
     };
     let mut out = String::new();
     let mut count = 0;
-    for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()) {
+    for word in text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty())
+    {
         if !out.is_empty() {
             out.push(' ');
             count += 1;
@@ -141,18 +161,50 @@ pub fn classify(status: Option<u16>, code: &str, message: &str) -> Fault {
     let text_has = |words: &[&str]| words.iter().any(|w| text.contains(w));
 
     if status == Some(402)
-        || code_has(&["insufficient_quota", "billing", "insufficient_balance", "insufficient_credits", "payment_required", "credit_exhausted"])
-        || text_has(&["insufficient balance", "insufficient credits", "exceeded your current quota", "credit balance is too low", "billing hard limit", "check your plan and billing"])
+        || code_has(&[
+            "insufficient_quota",
+            "billing",
+            "insufficient_balance",
+            "insufficient_credits",
+            "payment_required",
+            "credit_exhausted",
+        ])
+        || text_has(&[
+            "insufficient balance",
+            "insufficient credits",
+            "exceeded your current quota",
+            "credit balance is too low",
+            "billing hard limit",
+            "check your plan and billing",
+        ])
     {
         return Fault::Quota;
     }
-    if code_has(&["context_length_exceeded", "exceed_context_size", "model_context_window_exceeded"])
-        || text_has(&["maximum context length", "context length", "context window", "exceeds the available context size", "prompt is too long", "input token count", "too many tokens"])
-    {
+    if code_has(&[
+        "context_length_exceeded",
+        "exceed_context_size",
+        "model_context_window_exceeded",
+    ]) || text_has(&[
+        "maximum context length",
+        "context length",
+        "context window",
+        "exceeds the available context size",
+        "prompt is too long",
+        "input token count",
+        "too many tokens",
+    ]) {
         return Fault::ContextLength;
     }
     if status.is_none_or(|s| (400..500).contains(&s) || s == 500)
-        && text_has(&["does not support tools", "tools param requires", "does not support function", "tool use is not supported", "no endpoints found that support tool use", "tool choice requires", "tools are not supported"])
+        && text_has(&[
+            "does not support tools",
+            "tools param requires",
+            "does not support function",
+            "tool use is not supported",
+            "no endpoints found that support tool use",
+            "tool choice requires",
+            "tools are not supported",
+        ])
     {
         return Fault::NoTools;
     }
@@ -164,12 +216,28 @@ pub fn classify(status: Option<u16>, code: &str, message: &str) -> Fault {
         Some(status) if status >= 500 => return Fault::Server,
         _ => {}
     }
-    if code_has(&["invalid_api_key", "authentication", "permission", "unauthenticated", "unauthorized"]) || code == "401" || code == "403" {
+    if code_has(&[
+        "invalid_api_key",
+        "authentication",
+        "permission",
+        "unauthenticated",
+        "unauthorized",
+    ]) || code == "401"
+        || code == "403"
+    {
         Fault::Auth
-    } else if code_has(&["rate_limit", "ratelimit", "resource_exhausted", "too_many_requests"]) || code == "429" {
+    } else if code_has(&["rate_limit", "ratelimit", "resource_exhausted", "too_many_requests"])
+        || code == "429"
+    {
         Fault::RateLimited
-    } else if code_has(&["overloaded", "server_error", "api_error", "internal", "unavailable", "engine_overloaded"])
-        || matches!(code.as_str(), "500" | "502" | "503" | "504" | "529")
+    } else if code_has(&[
+        "overloaded",
+        "server_error",
+        "api_error",
+        "internal",
+        "unavailable",
+        "engine_overloaded",
+    ]) || matches!(code.as_str(), "500" | "502" | "503" | "504" | "529")
     {
         Fault::Server
     } else if code_has(&["model_not_found", "not_found"]) || code == "404" {
@@ -186,24 +254,46 @@ mod tests {
     #[test]
     fn keys_and_control_characters_do_not_get_through() {
         let key = Secret::new("sk-secret-1");
-        assert_eq!(clean("bad key sk-secret-1\n\u{1b}[31m twice sk-secret-1", Some(&key)), "bad key [key] [31m twice [key]");
+        assert_eq!(
+            clean("bad key sk-secret-1\n\u{1b}[31m twice sk-secret-1", Some(&key)),
+            "bad key [key] [31m twice [key]"
+        );
         assert_eq!(clean(&"x".repeat(1000), None).chars().count(), limits::ERROR_MESSAGE_CHARS + 1);
     }
 
     #[test]
     fn quota_is_not_a_rate_limit() {
-        assert_eq!(classify(Some(429), "insufficient_quota", "You exceeded your current quota"), Fault::Quota);
+        assert_eq!(
+            classify(Some(429), "insufficient_quota", "You exceeded your current quota"),
+            Fault::Quota
+        );
         assert_eq!(classify(Some(402), "", "Insufficient Balance"), Fault::Quota);
-        assert_eq!(classify(Some(429), "rate_limit_exceeded", "Rate limit reached"), Fault::RateLimited);
+        assert_eq!(
+            classify(Some(429), "rate_limit_exceeded", "Rate limit reached"),
+            Fault::RateLimited
+        );
     }
 
     #[test]
     fn kinds_from_bodies_of_several_providers() {
         assert_eq!(classify(Some(401), "invalid_api_key", ""), Fault::Auth);
         assert_eq!(classify(Some(400), "context_length_exceeded", ""), Fault::ContextLength);
-        assert_eq!(classify(Some(400), "exceed_context_size_error", "the request exceeds the available context size"), Fault::ContextLength);
-        assert_eq!(classify(Some(400), "", "registry.ollama.ai/library/gemma does not support tools"), Fault::NoTools);
-        assert_eq!(classify(Some(500), "server_error", "tools param requires --jinja flag"), Fault::NoTools);
+        assert_eq!(
+            classify(
+                Some(400),
+                "exceed_context_size_error",
+                "the request exceeds the available context size"
+            ),
+            Fault::ContextLength
+        );
+        assert_eq!(
+            classify(Some(400), "", "registry.ollama.ai/library/gemma does not support tools"),
+            Fault::NoTools
+        );
+        assert_eq!(
+            classify(Some(500), "server_error", "tools param requires --jinja flag"),
+            Fault::NoTools
+        );
         assert_eq!(classify(Some(529), "overloaded_error", ""), Fault::Server);
         assert_eq!(classify(None, "overloaded_error", ""), Fault::Server);
         assert_eq!(classify(None, "429", "slow down"), Fault::RateLimited);

@@ -191,7 +191,11 @@ mod tests {
         let bytes = SSE.as_bytes();
         for a in 0..=bytes.len() {
             for b in a..=bytes.len() {
-                assert_eq!(split(Framing::Sse, &[&bytes[..a], &bytes[a..b], &bytes[b..]]), expected(), "cut at {a} and {b}");
+                assert_eq!(
+                    split(Framing::Sse, &[&bytes[..a], &bytes[a..b], &bytes[b..]]),
+                    expected(),
+                    "cut at {a} and {b}"
+                );
             }
         }
         let single: Vec<&[u8]> = bytes.chunks(1).collect();
@@ -201,7 +205,8 @@ mod tests {
     #[test]
     fn ndjson_with_crlf_blank_lines_and_no_last_newline() {
         let text = "{\"a\":1}\r\n\n{\"b\":\"ü\"}\n  \n{\"done\":true}".as_bytes();
-        let want = vec![frame("", "{\"a\":1}"), frame("", "{\"b\":\"ü\"}"), frame("", "{\"done\":true}")];
+        let want =
+            vec![frame("", "{\"a\":1}"), frame("", "{\"b\":\"ü\"}"), frame("", "{\"done\":true}")];
         for at in 0..=text.len() {
             assert_eq!(split(Framing::Ndjson, &[&text[..at], &text[at..]]), want);
         }

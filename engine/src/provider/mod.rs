@@ -1,8 +1,170 @@
 //! Model providers: which model a request uses, and how it is asked.
+//!
+//! [`Providers`] is the only entry for handlers and the agent loop. Below it: `format`
+//! chooses the wire format, one file each (`openai`, …) translates, `chat` streams,
+//! `http` talks to the network. Formats are pure. Nothing here knows tools, policies,
+//! workspaces or rings, and nothing here is built before a request needs a model.
+
+pub mod chat;
+pub mod detect;
 pub mod error;
+pub mod fim;
+pub mod format;
+pub mod http;
+pub mod keys;
 pub mod limits;
 pub mod lines;
+pub mod model;
 pub mod openai;
 pub mod retry;
 pub mod types;
 pub mod wire;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use lapce_ai_ipc::wire::{ErrorKind, WireError};
+
+pub use self::chat::ChatStream;
+pub use self::detect::Ports;
+pub use self::error::{Fault, ProviderError};
+pub use self::fim::FimRequest;
+pub use self::model::Model;
+pub use self::types::{ChatRequest, Delta, Finish, Message, NativeCall, Part, Role, Stop, ToolDef};
+
+use self::http::Http;
+use self::keys::Keys;
+use crate::config::Config;
+
+/// What to do when there is no model.
+pub const NO_MODEL_HINT: &str = "configure one in config.toml ([models] chat = \"provider/model\"; see docs/reference/config.md), or start llama-server, Ollama or LM Studio on this machine";
+/// What to do when there is no model for ghost text.
+pub const NO_COMPLETION_HINT: &str =
+    "set [models] complete = \"provider/model\" in config.toml to a model with fill-in-the-middle";
+
+/// All providers, and what is known about them.
+#[derive(Debug, Default)]
+pub struct Providers {
+    http: Arc<Http>,
+    keys: Arc<Keys>,
+    ports: Ports,
+    found: Mutex<Option<(Instant, Option<Model>)>>,
+    /// Held while looking, so that two requests do not both look.
+    looking: tokio::sync::Mutex<()>,
+}
+
+impl Providers {
+    /// With other ports for the servers on this machine.
+    pub fn with_ports(ports: Ports) -> Self {
+        Self { ports, ..Self::default() }
+    }
+
+    /// The model for `ask` and `run`: the wanted one, the configured one, or one that runs
+    /// on this machine; `None` when there is none of them.
+    pub async fn chat_model(
+        &self,
+        config: &Config,
+        wanted: &str,
+    ) -> Result<Option<Model>, WireError> {
+        let id = if wanted.is_empty() { config.chat.as_str() } else { wanted };
+        if !id.is_empty() {
+            let known = id
+                .split_once('/')
+                .is_some_and(|(provider, _)| config.providers.contains_key(provider));
+            // One that was found, named by the user.
+            if !known
+                && let Some(found) = self.found_model(config).await
+                && found.id() == id
+            {
+                return Ok(Some(found));
+            }
+            return Ok(Some(Model::from_config(config, id)?));
+        }
+        Ok(self.found_model(config).await)
+    }
+
+    /// The model for ghost text; an error when none is configured.
+    pub fn completion_model(&self, config: &Config) -> Result<Model, WireError> {
+        if config.complete.is_empty() {
+            return Err(WireError::new(
+                ErrorKind::Unavailable,
+                "no model for ghost text is configured",
+            )
+            .hint(NO_COMPLETION_HINT));
+        }
+        Ok(Model::from_config(config, &config.complete)?)
+    }
+
+    /// What `status` shows, without asking the network: the chat model (configured, or
+    /// found a while ago) and, when there is none, what to do.
+    pub fn describe_chat(&self, config: &Config) -> (String, String) {
+        if !config.chat.is_empty() {
+            return (config.chat.clone(), String::new());
+        }
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*found {
+            Some((_, Some(model))) => (model.id(), String::new()),
+            _ => (String::new(), NO_MODEL_HINT.to_owned()),
+        }
+    }
+
+    async fn found_model(&self, config: &Config) -> Option<Model> {
+        if !config.detect_local {
+            return None;
+        }
+        let _looking = self.looking.lock().await;
+        if let Some(known) = self.fresh() {
+            return known;
+        }
+        let model = detect::find(&self.http, &config.network, self.ports).await;
+        *self.found.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((Instant::now(), model.clone()));
+        model
+    }
+
+    fn fresh(&self) -> Option<Option<Model>> {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, model) = found.as_ref()?;
+        let keep =
+            if model.is_some() { limits::DETECT_FOUND_FOR } else { limits::DETECT_NOTHING_FOR };
+        (at.elapsed() < keep).then(|| model.clone())
+    }
+
+    /// Asks for an answer. Drop the stream to cancel. Needs a tokio runtime.
+    pub fn chat(&self, model: &Model, request: ChatRequest) -> ChatStream {
+        chat::start(self.http.clone(), self.keys.clone(), model.clone(), request)
+    }
+
+    /// Asks for the text between a prefix and a suffix. Drop the future to cancel.
+    pub async fn fill(&self, model: &Model, request: &FimRequest) -> Result<String, ProviderError> {
+        let Some(fim) = model.fim else {
+            return Err(ProviderError::new(
+                Fault::Config,
+                &model.provider,
+                format!("has no fill-in-the-middle for {}", model.name),
+            )
+            .hint("choose a model with fill-in-the-middle for [models] complete in config.toml"));
+        };
+        let key = self.keys.get(&model.provider, model.key.as_ref()).await?;
+        let outgoing = fim::outgoing(model, key.as_ref(), fim, request);
+        let late =
+            || ProviderError::new(Fault::Timeout, &model.provider, "ghost text took too long");
+        tokio::time::timeout(limits::COMPLETION_TIMEOUT, async {
+            let mut response =
+                self.http.send(&outgoing, &model.network, limits::COMPLETION_TIMEOUT).await?;
+            let body =
+                http::read_body(&mut response, limits::BODY_BYTES, limits::COMPLETION_TIMEOUT)
+                    .await
+                    .map_err(|why| {
+                        ProviderError::new(
+                            Fault::Network,
+                            &model.provider,
+                            format!("the completion was cut off: {why}"),
+                        )
+                    })?;
+            fim::read(&model.provider, &body)
+        })
+        .await
+        .unwrap_or_else(|_| Err(late()))
+    }
+}

@@ -118,17 +118,29 @@ impl Decoder {
         ProviderError::new(Fault::Protocol, &self.provider, message)
     }
 
-    fn call_delta(&mut self, position: usize, call: &Value, out: &mut Vec<Delta>) -> Result<(), ProviderError> {
+    fn call_delta(
+        &mut self,
+        position: usize,
+        call: &Value,
+        out: &mut Vec<Delta>,
+    ) -> Result<(), ProviderError> {
         let index = call["index"].as_u64().unwrap_or(position as u64);
         let id = call["id"].as_str().unwrap_or_default();
         let function = &call["function"];
         let name = function["name"].as_str().unwrap_or_default();
         let open = self.slots.iter().rposition(|s| s.index == index);
         // Some servers give every call the index 0 and tell them apart by id alone.
-        let fresh = open.is_none_or(|at| !id.is_empty() && !self.slots[at].id.is_empty() && self.slots[at].id != id && !name.is_empty());
+        let fresh = open.is_none_or(|at| {
+            !id.is_empty()
+                && !self.slots[at].id.is_empty()
+                && self.slots[at].id != id
+                && !name.is_empty()
+        });
         let at = if fresh {
             if self.slots.len() >= limits::CALLS {
-                return Err(self.protocol(format!("more than {} tool calls in one answer", limits::CALLS)));
+                return Err(
+                    self.protocol(format!("more than {} tool calls in one answer", limits::CALLS))
+                );
             }
             self.slots.push(Slot { index, ..Slot::default() });
             self.slots.len() - 1
@@ -145,18 +157,28 @@ impl Decoder {
         }
         match &function["arguments"] {
             Value::String(text) => slot.arguments.push_str(text),
-            Value::Object(map) if !map.is_empty() => slot.arguments = Value::Object(map.clone()).to_string(),
+            Value::Object(map) if !map.is_empty() => {
+                slot.arguments = Value::Object(map.clone()).to_string()
+            }
             _ => {}
         }
         if slot.arguments.len() > limits::ARGUMENT_BYTES {
-            return Err(self.protocol(format!("the arguments of a tool call are longer than {} bytes", limits::ARGUMENT_BYTES)));
+            return Err(self.protocol(format!(
+                "the arguments of a tool call are longer than {} bytes",
+                limits::ARGUMENT_BYTES
+            )));
         }
         Ok(())
     }
 }
 
 impl Decode for Decoder {
-    fn frame(&mut self, _event: &str, data: &str, out: &mut Vec<Delta>) -> Result<(), ProviderError> {
+    fn frame(
+        &mut self,
+        _event: &str,
+        data: &str,
+        out: &mut Vec<Delta>,
+    ) -> Result<(), ProviderError> {
         let data = data.trim();
         if data.is_empty() || self.done {
             return Ok(());
@@ -175,9 +197,10 @@ impl Decode for Decoder {
                 self.usage = read_usage(usage);
             }
         }
-        let Some(choice) = value["choices"].as_array().and_then(|all| {
-            all.iter().find(|c| c["index"].as_u64().unwrap_or(0) == 0)
-        }) else {
+        let Some(choice) = value["choices"]
+            .as_array()
+            .and_then(|all| all.iter().find(|c| c["index"].as_u64().unwrap_or(0) == 0))
+        else {
             return Ok(());
         };
         // A server that was asked for a stream and sends one whole answer says `message`.
@@ -191,7 +214,9 @@ impl Decode for Decoder {
         match &delta["content"] {
             Value::String(text) if !text.is_empty() => out.push(Delta::Text(text.clone())),
             Value::Array(parts) => {
-                for text in parts.iter().filter_map(|p| p["text"].as_str()).filter(|t| !t.is_empty()) {
+                for text in
+                    parts.iter().filter_map(|p| p["text"].as_str()).filter(|t| !t.is_empty())
+                {
                     out.push(Delta::Text(text.to_owned()));
                 }
             }
@@ -208,7 +233,9 @@ impl Decode for Decoder {
         }
         if let Some(reason) = choice["finish_reason"].as_str().filter(|r| !r.is_empty()) {
             if reason == "error" {
-                let text = choice["error"]["message"].as_str().unwrap_or("the provider ended the answer with an error");
+                let text = choice["error"]["message"]
+                    .as_str()
+                    .unwrap_or("the provider ended the answer with an error");
                 return Err(ProviderError::new(Fault::Server, &self.provider, clean(text, None)));
             }
             self.stop = Some(match reason {
@@ -272,7 +299,9 @@ pub fn read_usage(usage: &Value) -> Usage {
     let number = |value: &Value| value.as_u64().unwrap_or(0);
     let prompt = number(&usage["prompt_tokens"]);
     let details = &usage["prompt_tokens_details"];
-    let cache_read = number(&details["cached_tokens"]).max(number(&usage["prompt_cache_hit_tokens"])).min(prompt);
+    let cache_read = number(&details["cached_tokens"])
+        .max(number(&usage["prompt_cache_hit_tokens"]))
+        .min(prompt);
     let cache_write = number(&details["cache_write_tokens"]).min(prompt - cache_read);
     let completion = number(&usage["completion_tokens"]);
     let reasoning = number(&usage["completion_tokens_details"]["reasoning_tokens"]).min(completion);

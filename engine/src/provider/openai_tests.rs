@@ -21,7 +21,10 @@ fn decode(body: &str, step: usize) -> (String, Vec<Delta>, Result<Finish, Provid
 }
 
 fn text(deltas: &[Delta]) -> String {
-    deltas.iter().filter_map(|d| if let Delta::Text(t) = d { Some(t.as_str()) } else { None }).collect()
+    deltas
+        .iter()
+        .filter_map(|d| if let Delta::Text(t) = d { Some(t.as_str()) } else { None })
+        .collect()
 }
 
 fn event(value: &Value) -> String {
@@ -56,17 +59,25 @@ fn text_and_usage() {
         assert_eq!(text, "grün €");
         let finish = finish.unwrap();
         assert_eq!(finish.stop, Stop::Done);
-        assert_eq!(finish.usage, Usage { input: 40, cache_read: 60, cache_write: 0, reasoning: 10, output: 20 });
+        assert_eq!(
+            finish.usage,
+            Usage { input: 40, cache_read: 60, cache_write: 0, reasoning: 10, output: 20 }
+        );
     }
 }
 
 #[test]
 fn usage_of_groq_and_deepseek() {
-    let groq = event(&json!({"choices": [], "x_groq": {"usage": {"prompt_tokens": 5, "completion_tokens": 2}}}));
+    let groq = event(
+        &json!({"choices": [], "x_groq": {"usage": {"prompt_tokens": 5, "completion_tokens": 2}}}),
+    );
     let (_, _, finish) = decode(&[stop("stop"), groq].concat(), 1000);
     assert_eq!(finish.unwrap().usage, Usage { input: 5, output: 2, ..Usage::default() });
     let deepseek = json!({"prompt_tokens": 10, "completion_tokens": 1, "prompt_cache_hit_tokens": 8, "prompt_cache_miss_tokens": 2});
-    assert_eq!(read_usage(&deepseek), Usage { input: 2, cache_read: 8, output: 1, ..Usage::default() });
+    assert_eq!(
+        read_usage(&deepseek),
+        Usage { input: 2, cache_read: 8, output: 1, ..Usage::default() }
+    );
 }
 
 #[test]
@@ -84,7 +95,11 @@ fn a_call_in_pieces() {
     let (_, deltas, finish) = decode(&body, 7);
     let finish = finish.unwrap();
     assert_eq!(finish.stop, Stop::ToolCalls);
-    let calls: Vec<_> = finish.calls.iter().map(|c| (c.id.as_str(), c.name.as_str(), c.arguments.clone().unwrap())).collect();
+    let calls: Vec<_> = finish
+        .calls
+        .iter()
+        .map(|c| (c.id.as_str(), c.name.as_str(), c.arguments.clone().unwrap()))
+        .collect();
     assert_eq!(calls[0].0, "c1");
     assert_eq!(calls[0].2["path"], "a.rs");
     assert_eq!((calls[1].0, calls[1].1), ("c2", "list_files"));
@@ -105,7 +120,11 @@ fn calls_with_one_index_objects_and_no_id() {
     assert_eq!(finish.calls[0].arguments.as_ref().unwrap()["n"], 1);
     assert!(finish.calls[1].arguments.as_ref().unwrap().is_empty());
 
-    let body = [delta(&json!({"tool_calls": [{"function": {"name": "x", "arguments": "{}"}}]})), stop("tool_calls")].concat();
+    let body = [
+        delta(&json!({"tool_calls": [{"function": {"name": "x", "arguments": "{}"}}]})),
+        stop("tool_calls"),
+    ]
+    .concat();
     assert_eq!(decode(&body, 1000).2.unwrap().calls[0].id, "call_0");
 }
 
@@ -122,7 +141,9 @@ fn broken_arguments_go_back_to_the_model() {
 fn a_missing_terminal_is_truncated() {
     let parts = [
         delta(&json!({"content": "a"})),
-        delta(&json!({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "x", "arguments": "{}"}}]})),
+        delta(
+            &json!({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "x", "arguments": "{}"}}]}),
+        ),
     ];
     for n in 0..=parts.len() {
         let finish = decode(&parts[..n].concat(), 1000).2.unwrap();
@@ -153,14 +174,21 @@ fn an_error_in_the_stream_is_terminal() {
 
 #[test]
 fn a_whole_answer_instead_of_a_stream() {
-    let body = event(&json!({"choices": [{"index": 0, "message": {"role": "assistant", "content": "whole"}, "finish_reason": "stop"}]}));
+    let body = event(
+        &json!({"choices": [{"index": 0, "message": {"role": "assistant", "content": "whole"}, "finish_reason": "stop"}]}),
+    );
     let (text, _, finish) = decode(&body, 1000);
     assert_eq!((text.as_str(), finish.unwrap().stop), ("whole", Stop::Done));
 }
 
 #[test]
 fn reasoning_and_refusals() {
-    let body = [delta(&json!({"reasoning_content": "hm"})), delta(&json!({"refusal": "no"})), stop("stop")].concat();
+    let body = [
+        delta(&json!({"reasoning_content": "hm"})),
+        delta(&json!({"refusal": "no"})),
+        stop("stop"),
+    ]
+    .concat();
     let (text, deltas, finish) = decode(&body, 1000);
     assert!(matches!(&deltas[0], Delta::Reasoning(r) if r == "hm"));
     assert_eq!((text.as_str(), finish.unwrap().stop), ("no", Stop::Refused));
@@ -191,7 +219,12 @@ fn the_request_body() {
                 role: Role::User,
                 parts: vec![
                     Part::Text("go on".into()),
-                    Part::CallResult { id: "c1".into(), name: "x".into(), text: "fine".into(), ok: true },
+                    Part::CallResult {
+                        id: "c1".into(),
+                        name: "x".into(),
+                        text: "fine".into(),
+                        ok: true,
+                    },
                 ],
             },
         ],
@@ -200,13 +233,16 @@ fn the_request_body() {
         ..ChatRequest::default()
     };
     let body = body("m", &request, "max_tokens");
-    assert_eq!(body["messages"], json!([
-        {"role": "system", "content": "sys"},
-        {"role": "user", "content": "hello"},
-        {"role": "assistant", "content": null, "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "x", "arguments": "{}"}}]},
-        {"role": "tool", "tool_call_id": "c1", "content": "fine"},
-        {"role": "user", "content": "go on"},
-    ]));
+    assert_eq!(
+        body["messages"],
+        json!([
+            {"role": "system", "content": "sys"},
+            {"role": "user", "content": "hello"},
+            {"role": "assistant", "content": null, "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "x", "arguments": "{}"}}]},
+            {"role": "tool", "tool_call_id": "c1", "content": "fine"},
+            {"role": "user", "content": "go on"},
+        ])
+    );
     assert_eq!(body["max_tokens"], 7);
     assert_eq!(body["stop"].as_array().unwrap().len(), limits::STOPS);
     assert_eq!(body["stream_options"]["include_usage"], true);

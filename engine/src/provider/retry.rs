@@ -53,11 +53,16 @@ pub fn pause(error: &ProviderError, tries: u32, jitter: f64) -> Option<Duration>
     }
     let again = error.should_retry.unwrap_or_else(|| match (error.status, error.fault) {
         (Some(status), _) => matches!(status, 408 | 409 | 429) || status >= 500,
-        // A connection that never stood: nothing was asked yet.
-        (None, fault) => fault == Fault::Network,
+        // No connection, or an error in a stream that had not begun to answer.
+        (None, fault) => matches!(fault, Fault::Network | Fault::RateLimited | Fault::Server),
     });
     // No word of the provider makes a wrong request right.
-    if !again || matches!(error.fault, Fault::Auth | Fault::ContextLength | Fault::NoTools | Fault::Config) {
+    if !again
+        || matches!(
+            error.fault,
+            Fault::Auth | Fault::ContextLength | Fault::NoTools | Fault::Config
+        )
+    {
         return None;
     }
     if let Some(after) = error.retry_after.filter(|d| *d <= limits::RETRY_AFTER_MAX) {
@@ -232,10 +237,19 @@ mod tests {
 
     #[test]
     fn header_order() {
-        assert_eq!(hints(&[("retry-after", "7"), ("retry-after-ms", "1500")]).after, Some(Duration::from_millis(1500)));
+        assert_eq!(
+            hints(&[("retry-after", "7"), ("retry-after-ms", "1500")]).after,
+            Some(Duration::from_millis(1500))
+        );
         assert_eq!(hints(&[("retry-after", "7")]).after, Some(Duration::from_secs(7)));
-        assert_eq!(hints(&[("retry-after", "Wed, 25 Nov 2026 09:38:34 GMT")]).after, Some(Duration::from_secs(20)));
-        assert_eq!(hints(&[("retry-after", "Wed, 25 Nov 2026 09:00:00 GMT")]).after, Some(Duration::ZERO));
+        assert_eq!(
+            hints(&[("retry-after", "Wed, 25 Nov 2026 09:38:34 GMT")]).after,
+            Some(Duration::from_secs(20))
+        );
+        assert_eq!(
+            hints(&[("retry-after", "Wed, 25 Nov 2026 09:00:00 GMT")]).after,
+            Some(Duration::ZERO)
+        );
         assert_eq!(hints(&[("retry-after", "soon")]).after, None);
         assert_eq!(hints(&[("x-should-retry", "false")]).should_retry, Some(false));
     }
@@ -243,13 +257,18 @@ mod tests {
     #[test]
     fn reset_headers_count_only_when_the_budget_is_empty() {
         let reset = |value, left| {
-            hints(&[("x-ratelimit-reset-tokens", value), ("x-ratelimit-remaining-tokens", left)]).after
+            hints(&[("x-ratelimit-reset-tokens", value), ("x-ratelimit-remaining-tokens", left)])
+                .after
         };
         assert_eq!(reset("6m0s", "0"), Some(Duration::from_mins(6)));
         assert_eq!(reset("12ms", "0"), Some(Duration::from_millis(12)));
         assert_eq!(reset("6m0s", "100"), None);
         let at = |value| {
-            hints(&[("anthropic-ratelimit-tokens-reset", value), ("anthropic-ratelimit-tokens-remaining", "0")]).after
+            hints(&[
+                ("anthropic-ratelimit-tokens-reset", value),
+                ("anthropic-ratelimit-tokens-remaining", "0"),
+            ])
+            .after
         };
         assert_eq!(at("2026-11-25T09:38:44Z"), Some(Duration::from_secs(30)));
         assert_eq!(at("2026-11-25T10:38:44.5+01:00"), Some(Duration::from_secs(30)));
@@ -258,8 +277,14 @@ mod tests {
     #[test]
     fn hints_in_bodies() {
         assert_eq!(body_hint(Some("12s"), ""), Some(Duration::from_secs(12)));
-        assert_eq!(body_hint(None, "Rate limit reached. Please try again in 1.5s."), Some(Duration::from_millis(1500)));
-        assert_eq!(body_hint(None, "Please try again in 6m0s. Visit"), Some(Duration::from_mins(6)));
+        assert_eq!(
+            body_hint(None, "Rate limit reached. Please try again in 1.5s."),
+            Some(Duration::from_millis(1500))
+        );
+        assert_eq!(
+            body_hint(None, "Please try again in 6m0s. Visit"),
+            Some(Duration::from_mins(6))
+        );
         assert_eq!(body_hint(None, "please wait 3 seconds"), Some(Duration::from_secs(3)));
         assert_eq!(body_hint(None, "no idea"), None);
     }
@@ -269,7 +294,13 @@ mod tests {
         for status in [408, 409, 429, 500, 503, 529] {
             assert!(pause(&error(status, Fault::Server), 1, 0.5).is_some(), "{status}");
         }
-        for (status, fault) in [(400, Fault::BadRequest), (401, Fault::Auth), (404, Fault::NotFound), (402, Fault::Quota), (429, Fault::Quota)] {
+        for (status, fault) in [
+            (400, Fault::BadRequest),
+            (401, Fault::Auth),
+            (404, Fault::NotFound),
+            (402, Fault::Quota),
+            (429, Fault::Quota),
+        ] {
             assert_eq!(pause(&error(status, fault), 1, 0.5), None, "{status}");
         }
         let yes = ProviderError { should_retry: Some(true), ..error(400, Fault::BadRequest) };
@@ -292,7 +323,10 @@ mod tests {
         assert_eq!(full(3), Duration::from_secs(2));
         let low = pause(&error(503, Fault::Server), 1, 0.0).unwrap();
         assert_eq!(low, Duration::from_millis(375));
-        let after = |secs| ProviderError { retry_after: Some(Duration::from_secs(secs)), ..error(429, Fault::RateLimited) };
+        let after = |secs| ProviderError {
+            retry_after: Some(Duration::from_secs(secs)),
+            ..error(429, Fault::RateLimited)
+        };
         assert_eq!(pause(&after(12), 1, 0.0), Some(Duration::from_secs(12)));
         assert_eq!(pause(&after(600), 1, 1.0), Some(Duration::from_millis(500)));
     }

@@ -19,12 +19,24 @@ pub enum Part {
     Text(String),
     /// A native tool call of the model. `arguments` is the text as it came, so that it
     /// can be sent back as it was.
-    Call { id: String, name: String, arguments: String },
+    Call {
+        id: String,
+        name: String,
+        arguments: String,
+    },
     /// What a native tool call gave.
-    CallResult { id: String, name: String, text: String, ok: bool },
+    CallResult {
+        id: String,
+        name: String,
+        text: String,
+        ok: bool,
+    },
     /// Reasoning that a provider wants back verbatim, opaque to everyone else. `format`
     /// names the wire format that wrote it; the others leave it out.
-    Opaque { format: &'static str, value: Value },
+    Opaque {
+        format: &'static str,
+        value: Value,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -81,7 +93,9 @@ pub enum Delta {
     Text(String),
     Reasoning(String),
     /// A call has begun; its arguments still arrive.
-    CallStarted { name: String },
+    CallStarted {
+        name: String,
+    },
     End(Result<Finish, ProviderError>),
 }
 

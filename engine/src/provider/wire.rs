@@ -9,7 +9,8 @@ use super::types::{Delta, Finish};
 /// Turns the frames of one answer into deltas. One per format; pure.
 pub trait Decode: Send {
     /// Takes one frame. An error ends the answer: an error payload is terminal.
-    fn frame(&mut self, event: &str, data: &str, out: &mut Vec<Delta>) -> Result<(), ProviderError>;
+    fn frame(&mut self, event: &str, data: &str, out: &mut Vec<Delta>)
+    -> Result<(), ProviderError>;
 
     /// The stream's own terminal was seen: nothing more is to be read.
     fn ended(&self) -> bool;
@@ -33,8 +34,12 @@ pub fn payload_error(provider: &str, status: Option<u16>, value: &Value) -> Opti
     let (message, code, details) = match error {
         Value::Object(_) => (text(&error["message"]), codes(error), error),
         Value::String(message) => (message.clone(), codes(value), value),
-        _ if value["object"] == "error" || value["type"] == "error" => (text(&value["message"]), codes(value), value),
-        _ if value["detail"].is_string() || value["detail"].is_array() => (detail(&value["detail"]), codes(value), value),
+        _ if value["object"] == "error" || value["type"] == "error" => {
+            (text(&value["message"]), codes(value), value)
+        }
+        _ if value["detail"].is_string() || value["detail"].is_array() => {
+            (detail(&value["detail"]), codes(value), value)
+        }
         _ if status.is_some() => (text(&value["message"]), codes(value), value),
         _ => return None,
     };
@@ -60,8 +65,9 @@ pub fn payload_error(provider: &str, status: Option<u16>, value: &Value) -> Opti
 /// The error of a response with an error status whose body may be anything.
 pub fn body_error(provider: &str, status: u16, body: &[u8]) -> ProviderError {
     let text = String::from_utf8_lossy(body);
-    if let Some(error) =
-        serde_json::from_str::<Value>(&text).ok().and_then(|v| payload_error(provider, Some(status), &v))
+    if let Some(error) = serde_json::from_str::<Value>(&text)
+        .ok()
+        .and_then(|v| payload_error(provider, Some(status), &v))
     {
         return error;
     }
@@ -72,7 +78,10 @@ pub fn body_error(provider: &str, status: u16, body: &[u8]) -> ProviderError {
     } else {
         format!("answered with status {status}: {shown}")
     };
-    ProviderError { status: Some(status), ..ProviderError::new(classify(Some(status), "", &shown), provider, message) }
+    ProviderError {
+        status: Some(status),
+        ..ProviderError::new(classify(Some(status), "", &shown), provider, message)
+    }
 }
 
 /// An error for a stream that does not keep to its format.
@@ -111,10 +120,18 @@ fn detail(value: &Value) -> String {
             .map(|item| {
                 let place: Vec<String> = item["loc"]
                     .as_array()
-                    .map(|loc| loc.iter().map(|p| p.as_str().map_or_else(|| p.to_string(), str::to_owned)).collect())
+                    .map(|loc| {
+                        loc.iter()
+                            .map(|p| p.as_str().map_or_else(|| p.to_string(), str::to_owned))
+                            .collect()
+                    })
                     .unwrap_or_default();
                 let message = item["msg"].as_str().unwrap_or_default();
-                if place.is_empty() { message.to_owned() } else { format!("{}: {message}", place.join(".")) }
+                if place.is_empty() {
+                    message.to_owned()
+                } else {
+                    format!("{}: {message}", place.join("."))
+                }
             })
             .collect::<Vec<_>>()
             .join("; "),
@@ -137,15 +154,55 @@ mod tests {
     #[test]
     fn shapes_of_errors() {
         let cases = [
-            (Some(401), json!({"error": {"message": "Incorrect key", "type": "invalid_request_error", "code": "invalid_api_key"}}), Fault::Auth, "Incorrect key"),
-            (Some(401), json!({"message": "Unauthorized", "request_id": "r"}), Fault::Auth, "Unauthorized"),
-            (Some(400), json!({"object": "error", "message": "bad model", "type": "invalid_model", "code": 1500}), Fault::BadRequest, "bad model"),
-            (Some(422), json!({"detail": [{"loc": ["body", "messages", 0], "msg": "field required", "type": "missing"}]}), Fault::BadRequest, "body.messages.0: field required"),
+            (
+                Some(401),
+                json!({"error": {"message": "Incorrect key", "type": "invalid_request_error", "code": "invalid_api_key"}}),
+                Fault::Auth,
+                "Incorrect key",
+            ),
+            (
+                Some(401),
+                json!({"message": "Unauthorized", "request_id": "r"}),
+                Fault::Auth,
+                "Unauthorized",
+            ),
+            (
+                Some(400),
+                json!({"object": "error", "message": "bad model", "type": "invalid_model", "code": 1500}),
+                Fault::BadRequest,
+                "bad model",
+            ),
+            (
+                Some(422),
+                json!({"detail": [{"loc": ["body", "messages", 0], "msg": "field required", "type": "missing"}]}),
+                Fault::BadRequest,
+                "body.messages.0: field required",
+            ),
             (Some(404), json!({"detail": "Not Found"}), Fault::NotFound, "Not Found"),
-            (None, json!({"error": {"code": 502, "message": "Provider returned error", "metadata": {"raw": "upstream died"}}}), Fault::Server, "Provider returned error: upstream died"),
-            (None, json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}), Fault::Server, "Overloaded"),
-            (None, json!({"error": "model runner has unexpectedly stopped"}), Fault::BadRequest, "model runner has unexpectedly stopped"),
-            (Some(429), json!([{"error": {"code": 429, "message": "quota", "status": "RESOURCE_EXHAUSTED"}}]), Fault::RateLimited, "quota"),
+            (
+                None,
+                json!({"error": {"code": 502, "message": "Provider returned error", "metadata": {"raw": "upstream died"}}}),
+                Fault::Server,
+                "Provider returned error: upstream died",
+            ),
+            (
+                None,
+                json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}),
+                Fault::Server,
+                "Overloaded",
+            ),
+            (
+                None,
+                json!({"error": "model runner has unexpectedly stopped"}),
+                Fault::BadRequest,
+                "model runner has unexpectedly stopped",
+            ),
+            (
+                Some(429),
+                json!([{"error": {"code": 429, "message": "quota", "status": "RESOURCE_EXHAUSTED"}}]),
+                Fault::RateLimited,
+                "quota",
+            ),
         ];
         for (status, value, fault, message) in cases {
             assert_eq!(error(status, &value), Some((fault, message.to_owned())), "{value}");
@@ -157,12 +214,18 @@ mod tests {
     #[test]
     fn delays_in_bodies() {
         let value = json!({"error": {"code": 429, "message": "slow", "details": [{"@type": "x"}, {"retryDelay": "12s"}]}});
-        assert_eq!(payload_error("p", Some(429), &value).unwrap().retry_after, Some(Duration::from_secs(12)));
+        assert_eq!(
+            payload_error("p", Some(429), &value).unwrap().retry_after,
+            Some(Duration::from_secs(12))
+        );
     }
 
     #[test]
     fn bodies_that_are_no_json() {
-        assert_eq!(body_error("p", 502, b"<html>Bad gateway</html>").message, "answered with status 502");
+        assert_eq!(
+            body_error("p", 502, b"<html>Bad gateway</html>").message,
+            "answered with status 502"
+        );
         assert_eq!(body_error("p", 503, b"busy\n").message, "answered with status 503: busy");
         assert_eq!(body_error("p", 500, b"{}").message, "answered with status 500");
     }

@@ -1,0 +1,144 @@
+//! Fetching keys: from the engine's environment, or from the desktop's keyring.
+//!
+//! The keyring is asked through `secret-tool` (libsecret's own program): no D-Bus code in
+//! the engine, no cost until a configuration names a keyring entry. A key that was found is
+//! kept for a while in a [`Secret`].
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncReadExt as _;
+use tokio::process::Command;
+
+use super::error::{Fault, ProviderError};
+use crate::config::KeySource;
+use crate::secret::Secret;
+
+/// A locked keyring asks the user for the password first.
+const KEYRING_TIMEOUT: Duration = Duration::from_mins(1);
+const KEPT_FOR: Duration = Duration::from_mins(10);
+const KEY_BYTES: u64 = 16 * 1024;
+/// Entries remembered; a configuration has a handful.
+const ENTRIES: usize = 64;
+
+#[derive(Debug, Default)]
+pub struct Keys {
+    kept: Mutex<HashMap<String, (Instant, Secret)>>,
+}
+
+impl Keys {
+    pub async fn get(
+        &self,
+        provider: &str,
+        source: Option<&KeySource>,
+    ) -> Result<Option<Secret>, ProviderError> {
+        match source {
+            None => Ok(None),
+            Some(KeySource::Env(name)) => match std::env::var(name) {
+                Ok(value) if !value.trim().is_empty() => Ok(Some(Secret::new(value.trim()))),
+                _ => Err(ProviderError::new(Fault::Auth, provider, format!("the environment variable {name} is not set in the engine"))
+                    .hint(format!("set {name}, then restart the engine: `lapce-ai stop` (the next command starts it again)"))),
+            },
+            Some(KeySource::Keyring(name)) => {
+                {
+                    let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+                    if let Some((at, key)) = kept.get(name)
+                        && at.elapsed() < KEPT_FOR
+                    {
+                        return Ok(Some(key.clone()));
+                    }
+                }
+                let key = keyring(provider, name).await?;
+                let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.retain(|_, (at, _)| at.elapsed() < KEPT_FOR);
+                if kept.len() < ENTRIES {
+                    kept.insert(name.clone(), (Instant::now(), key.clone()));
+                }
+                Ok(Some(key))
+            }
+        }
+    }
+
+    /// Forgets what was kept: the provider did not take the key.
+    pub fn forget(&self) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+async fn keyring(provider: &str, name: &str) -> Result<Secret, ProviderError> {
+    let store = format!(
+        "store it with: secret-tool store --label=\"Lapce AI {name}\" service lapce-ai account {name}"
+    );
+    let error = |message: String, hint: String| {
+        ProviderError::new(Fault::Auth, provider, message).hint(hint)
+    };
+    let program = find_secret_tool().ok_or_else(|| {
+        error(
+            "the program secret-tool, which reads the keyring, was not found".to_owned(),
+            "install libsecret-tools (Debian, Ubuntu) or libsecret (Fedora, Arch), or name an environment variable: key = { env = … }".to_owned(),
+        )
+    })?;
+    let failed =
+        |e: std::io::Error| error(format!("secret-tool cannot be run: {e}"), String::new());
+    let mut child = Command::new(program)
+        .args(["lookup", "service", "lapce-ai", "account", name])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(failed)?;
+    let mut text = String::new();
+    let read = async {
+        if let Some(stdout) = child.stdout.take() {
+            stdout.take(KEY_BYTES).read_to_string(&mut text).await?;
+        }
+        child.wait().await
+    };
+    let status = tokio::time::timeout(KEYRING_TIMEOUT, read)
+        .await
+        .map_err(|_| {
+            error(
+                "the keyring did not answer within a minute".to_owned(),
+                "unlock the keyring and ask again".to_owned(),
+            )
+        })?
+        .map_err(failed)?;
+    let key = text.trim();
+    if !status.success() || key.is_empty() {
+        return Err(error(format!("the keyring has no entry {name:?}"), store));
+    }
+    Ok(Secret::new(key))
+}
+
+fn find_secret_tool() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .filter(|dir| dir.is_absolute())
+        .map(|dir| dir.join("secret-tool"))
+        .find(|file| file.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_missing_variable_is_named() {
+        let keys = Keys::default();
+        let source = KeySource::Env("LAPCE_AI_TEST_NO_SUCH_KEY".into());
+        let error = keys.get("p", Some(&source)).await.unwrap_err();
+        assert_eq!(error.fault, Fault::Auth);
+        assert!(
+            error.message.contains("LAPCE_AI_TEST_NO_SUCH_KEY")
+                && error.hint.contains("lapce-ai stop")
+        );
+        assert_eq!(keys.get("p", None).await.unwrap(), None);
+        // Set in every environment, so no test has to change it.
+        let key = keys.get("p", Some(&KeySource::Env("PATH".into()))).await.unwrap().unwrap();
+        assert!(!key.is_empty());
+    }
+}
