@@ -70,3 +70,11 @@ pub const IDLE_AFTER: Duration = Duration::from_secs(1);
 /// unanswered questions make it hung.
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
 pub const HEARTBEATS_MISSED: u32 = 6;
+
+/// How long a client tries to get an engine.
+pub const LAUNCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// Engines one client starts before it gives up.
+pub const LAUNCH_STARTS: u32 = 3;
+/// Pauses between its tries, doubled each time.
+pub const LAUNCH_PAUSE: Duration = Duration::from_millis(2);
+pub const LAUNCH_PAUSE_MAX: Duration = Duration::from_millis(100);
