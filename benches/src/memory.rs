@@ -44,7 +44,14 @@ pub fn run(options: &Options) -> Result<Report> {
         let _shim = Shim::start(&root)?;
         for query in ["open a connection", "parse the configuration", "write a file"] {
             let root = root.to_string_lossy().into_owned();
-            client.call(Request::Search(Search { root, query: query.into(), limit: 10, explain: false })).await?;
+            client
+                .call(Request::Search(Search {
+                    root,
+                    query: query.into(),
+                    limit: 10,
+                    explain: false,
+                }))
+                .await?;
         }
         tokio::time::sleep(Duration::from_secs(options.settle)).await;
         let status = status(&client).await?;
@@ -52,29 +59,44 @@ pub fn run(options: &Options) -> Result<Report> {
         let (mut rss, mut pss, mut private) = (0.0, 0.0, 0.0);
         for process in status.processes.iter().filter(|p| p.pid != me) {
             let memory = process.memory;
-            let kib = [memory.rss_kib as f64, memory.pss_kib as f64, memory.private_dirty_kib as f64];
+            let kib =
+                [memory.rss_kib as f64, memory.pss_kib as f64, memory.private_dirty_kib as f64];
             for (what, value) in ["RSS", "PSS", "private dirty"].iter().zip(kib) {
-                report.rows.push(Samples::new(vec![value]).row(&format!("{} {what}", process.name), "ours", "KiB"));
+                report.rows.push(Samples::new(vec![value]).row(
+                    &format!("{} {what}", process.name),
+                    "ours",
+                    "KiB",
+                ));
             }
             rss += kib[0];
             pss += kib[1];
             private += kib[2];
             match process.role {
                 ProcessRole::Engine => report.bar("engine RSS", kib[0], ENGINE_RSS_KIB, "KiB"),
-                ProcessRole::IndexWorker => report.bar("worker private", kib[2], WORKER_PRIVATE_KIB, "KiB"),
+                ProcessRole::IndexWorker => {
+                    report.bar("worker private", kib[2], WORKER_PRIVATE_KIB, "KiB")
+                }
                 ProcessRole::Client => report.bar("shim RSS", kib[0], SHIM_RSS_KIB, "KiB"),
                 ProcessRole::IndexBuild | ProcessRole::Tool => {}
             }
         }
         for (what, value) in [("RSS", rss), ("PSS", pss), ("private dirty", private)] {
-            report.rows.push(Samples::new(vec![value]).row(&format!("all of ours, {what}"), "ours", "KiB"));
+            report.rows.push(Samples::new(vec![value]).row(
+                &format!("all of ours, {what}"),
+                "ours",
+                "KiB",
+            ));
         }
         report.bar("whole system PSS", pss, SYSTEM_PSS_KIB, "KiB");
         home.stop(client).await
     })?;
     if let Some([rss, pss, private]) = idle_node()? {
         for (what, value) in [("RSS", rss), ("PSS", pss), ("private dirty", private)] {
-            report.rows.push(Samples::new(vec![value]).row(&format!("idle process, {what}"), "node", "KiB"));
+            report.rows.push(Samples::new(vec![value]).row(
+                &format!("idle process, {what}"),
+                "node",
+                "KiB",
+            ));
         }
     }
     Ok(report)
@@ -118,7 +140,8 @@ impl Drop for Shim {
 }
 
 fn idle_node() -> Result<Option<[f64; 3]>> {
-    let Ok(mut node) = Command::new("node").args(["-e", "setInterval(() => {}, 1e6)"]).spawn() else {
+    let Ok(mut node) = Command::new("node").args(["-e", "setInterval(() => {}, 1e6)"]).spawn()
+    else {
         return Ok(None);
     };
     std::thread::sleep(Duration::from_secs(1));

@@ -49,11 +49,20 @@ pub fn run(options: &Options) -> Result<Report> {
         report.rows.push(Samples::millis(&[took]).row("index from nothing", "ours", "ms"));
         let ask = |query: &str| {
             let root = root.to_string_lossy().into_owned();
-            client.call(Request::Search(Search { root, query: query.into(), limit: 10, explain: false }))
+            client.call(Request::Search(Search {
+                root,
+                query: query.into(),
+                limit: 10,
+                explain: false,
+            }))
         };
         let started = Instant::now();
         ask(QUERIES[0]).await?;
-        report.rows.push(Samples::millis(&[started.elapsed()]).row("first query, worker starts", "ours", "ms"));
+        report.rows.push(Samples::millis(&[started.elapsed()]).row(
+            "first query, worker starts",
+            "ours",
+            "ms",
+        ));
         for round in 0..options.rounds {
             for query in QUERIES {
                 let started = Instant::now();

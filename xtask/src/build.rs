@@ -53,7 +53,16 @@ pub fn programs(ctx: &Ctx, profile: Profile) -> Result<PathBuf> {
 /// The programs that do not link LanceDB.
 pub fn small(ctx: &Ctx, profile: Profile) -> Result<()> {
     let mut cargo = ctx.cargo()?;
-    cargo.args(["build", "--bins", "-p", "lapce-ai-engine", "-p", "lapce-ai-cli", "-p", "lapce-ai-tools"]);
+    cargo.args([
+        "build",
+        "--bins",
+        "-p",
+        "lapce-ai-engine",
+        "-p",
+        "lapce-ai-cli",
+        "-p",
+        "lapce-ai-tools",
+    ]);
     if profile == Profile::Release {
         cargo.arg("--release");
     }
@@ -64,7 +73,9 @@ pub fn small(ctx: &Ctx, profile: Profile) -> Result<()> {
 pub fn index(ctx: &Ctx, profile: Profile) -> Result<()> {
     if !built(ctx, profile, "lapce-ai-index").exists() {
         let minutes = if profile == Profile::Dev { "about 10" } else { "about 30" };
-        eprintln!("xtask: building LanceDB for the first time takes {minutes} minutes on two cores");
+        eprintln!(
+            "xtask: building LanceDB for the first time takes {minutes} minutes on two cores"
+        );
     }
     let mut cargo = ctx.cargo()?;
     cargo.args(["build", "--bins", "-p", "lapce-ai-index"]);

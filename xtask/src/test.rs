@@ -39,8 +39,9 @@ pub fn list() {
     }
 }
 
-pub fn run(ctx: &Ctx, only: Option<&str>) -> Result<()> {
-    let steps: Vec<&Step> = STEPS.iter().filter(|s| only.is_none_or(|name| name == s.name)).collect();
+pub fn test(ctx: &Ctx, only: Option<&str>) -> Result<()> {
+    let steps: Vec<&Step> =
+        STEPS.iter().filter(|s| only.is_none_or(|name| name == s.name)).collect();
     if steps.is_empty() {
         bail!("no step `{}`; `cargo xtask test --list` names them", only.unwrap_or_default());
     }
@@ -75,11 +76,21 @@ fn deny(ctx: &Ctx) -> Result<()> {
     if !on_path("cargo-deny") {
         eprintln!("xtask: installing cargo-deny");
         // A private target folder: cargo install would otherwise fill ours with its own builds.
-        run(Command::new("cargo").args(["install", "--locked", "--quiet", "cargo-deny"]).args(["--profile", "dev"])
+        run(Command::new("cargo")
+            .args(["install", "--locked", "--quiet", "cargo-deny"])
+            .args(["--profile", "dev"])
             .env("CARGO_TARGET_DIR", ctx.cache.join("cargo-deny")))?;
     }
     // Advisories need a database from outside the registries: `cargo deny check advisories`.
-    run(ctx.cargo()?.args(["deny", "--offline", "check", "--hide-inclusion-graph", "licenses", "bans", "sources"]))
+    run(ctx.cargo()?.args([
+        "deny",
+        "--offline",
+        "check",
+        "--hide-inclusion-graph",
+        "licenses",
+        "bans",
+        "sources",
+    ]))
 }
 
 fn programs(ctx: &Ctx) -> Result<()> {
@@ -93,7 +104,15 @@ fn clippy(ctx: &Ctx) -> Result<()> {
         cargo.args(["-p", package]);
     }
     run(cargo.args(["--", "-D", "warnings"]))?;
-    run(ctx.cargo()?.args(["clippy", "--all-targets", "-p", "lapce-ai-index", "--", "-D", "warnings"]))
+    run(ctx.cargo()?.args([
+        "clippy",
+        "--all-targets",
+        "-p",
+        "lapce-ai-index",
+        "--",
+        "-D",
+        "warnings",
+    ]))
 }
 
 fn unit(ctx: &Ctx) -> Result<()> {
@@ -114,16 +133,28 @@ fn index(ctx: &Ctx) -> Result<()> {
 
 fn plugin(ctx: &Ctx) -> Result<()> {
     let module = wasm::build_plugin(ctx)?;
-    run(ctx.cargo()?
-        .args(["test", "--manifest-path", "plugin/host-test/Cargo.toml"])
+    // Its own target folder: another workspace with other pins, and a host program of its own.
+    run(ctx
+        .cargo()?
+        .args(["test", "--manifest-path", "plugin/Cargo.toml", "--workspace"])
+        .env("CARGO_TARGET_DIR", ctx.target.join("plugin"))
         .env("LAPCE_AI_WASM", module))
 }
 
 fn model(ctx: &Ctx) -> Result<()> {
     let model = llama::fetch(ctx)?;
     let bin = build::programs(ctx, Profile::Dev)?;
-    run(ctx.cargo()?
-        .args(["test", "-p", "lapce-ai-engine", "--test", "provider_llama", "--", "--test-threads=1"])
+    run(ctx
+        .cargo()?
+        .args([
+            "test",
+            "-p",
+            "lapce-ai-engine",
+            "--test",
+            "provider_llama",
+            "--",
+            "--test-threads=1",
+        ])
         .env("LAPCE_AI_BIN_DIR", bin)
         .env("LAPCE_AI_TEST_LLAMA_SERVER", model.server)
         .env("LAPCE_AI_TEST_LLAMA_MODEL", model.weights))

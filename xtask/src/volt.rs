@@ -21,12 +21,14 @@ const FILES: [&str; 2] = ["volt.toml", "README.md"];
 pub fn volt(ctx: &Ctx, out: &Path, bin_dir: &Path) -> Result<()> {
     let module = wasm::build_plugin(ctx)?;
     if out.exists() {
-        let ours = out.join("volt.toml").is_file() || out.read_dir().is_ok_and(|mut dir| dir.next().is_none());
+        let ours = out.join("volt.toml").is_file()
+            || out.read_dir().is_ok_and(|mut dir| dir.next().is_none());
         ensure!(ours, "{} exists and is no volt; name another folder", out.display());
     }
     let fresh = out.with_extension("new");
     if fresh.exists() {
-        fs::remove_dir_all(&fresh).with_context(|| format!("failed to remove {}", fresh.display()))?;
+        fs::remove_dir_all(&fresh)
+            .with_context(|| format!("failed to remove {}", fresh.display()))?;
     }
     let bin = fresh.join("bin");
     fs::create_dir_all(&bin).with_context(|| format!("failed to create {}", bin.display()))?;
@@ -41,7 +43,8 @@ pub fn volt(ctx: &Ctx, out: &Path, bin_dir: &Path) -> Result<()> {
     if out.exists() {
         fs::remove_dir_all(out).with_context(|| format!("failed to remove {}", out.display()))?;
     }
-    fs::rename(&fresh, out).with_context(|| format!("failed to move the volt to {}", out.display()))?;
+    fs::rename(&fresh, out)
+        .with_context(|| format!("failed to move the volt to {}", out.display()))?;
     eprintln!("xtask: try it with `lapce -n --plugin-path {}`", out.display());
     Ok(())
 }

@@ -27,23 +27,36 @@ const PACKAGES: [&str; 4] = ["rustc-web", "libstd-rust-web-dev", "rust-web-src",
 pub fn build_plugin(ctx: &Ctx) -> Result<PathBuf> {
     let mut cargo = ctx.cargo()?;
     let target = ctx.target.join("plugin");
-    cargo
-        .current_dir(ctx.root.join("plugin"))
-        .env("CARGO_TARGET_DIR", &target)
-        .args(["build", "--release", "--locked", "--package", "lapce-ai-volt", "--target", TARGET]);
+    cargo.current_dir(ctx.root.join("plugin")).env("CARGO_TARGET_DIR", &target).args([
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "lapce-ai-volt",
+        "--target",
+        TARGET,
+    ]);
     let forced = env::var_os("LAPCE_AI_WASM_TOOLCHAIN").is_some_and(|way| way == "apt");
     if forced {
         use_apt(ctx, &mut cargo)?;
     } else if let Err(why) = rustup_target() {
         eprintln!("xtask: {why:#}; using Debian's wasm toolchain instead");
         use_apt(ctx, &mut cargo).with_context(|| {
-            format!("the {TARGET} target is missing; get it with `rustup target add {TARGET}` ({why:#})")
+            format!(
+                "the {TARGET} target is missing; get it with `rustup target add {TARGET}` ({why:#})"
+            )
         })?;
     }
     run(&mut cargo)?;
     let module = target.join(TARGET).join("release/lapce-ai.wasm");
-    let size = fs::metadata(&module).with_context(|| format!("failed to read {}", module.display()))?.len();
-    ensure!(size <= MAX_MODULE, "{} has {size} bytes; its budget is {MAX_MODULE}", module.display());
+    let size = fs::metadata(&module)
+        .with_context(|| format!("failed to read {}", module.display()))?
+        .len();
+    ensure!(
+        size <= MAX_MODULE,
+        "{} has {size} bytes; its budget is {MAX_MODULE}",
+        module.display()
+    );
     Ok(module)
 }
 
@@ -57,7 +70,11 @@ fn rustup_target() -> Result<()> {
     ensure!(on_path("rustup"), "rustc has no {TARGET} and there is no rustup to add it");
     output(Command::new("rustup").args(["target", "add", TARGET]))?;
     // With a half-broken mirror rustup has been seen to report success.
-    ensure!(present(&sysroot), "`rustup target add {TARGET}` ended well but {} has no such target", sysroot.display());
+    ensure!(
+        present(&sysroot),
+        "`rustup target add {TARGET}` ended well but {} has no such target",
+        sysroot.display()
+    );
     Ok(())
 }
 
@@ -71,9 +88,17 @@ fn use_apt(ctx: &Ctx, cargo: &mut Command) -> Result<()> {
     let root = apt_toolchain(ctx)?;
     let sysroot = rustup_sysroot()?;
     let lld = sysroot.join("lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld");
-    ensure!(lld.is_file(), "{} is missing; `rustup component add llvm-tools` may bring it", lld.display());
+    ensure!(
+        lld.is_file(),
+        "{} is missing; `rustup component add llvm-tools` may bring it",
+        lld.display()
+    );
     let libc = root.join("usr/lib/wasm32-wasi");
-    ensure!(libc.join("crt1-command.o").is_file(), "wasi-libc has no {}/crt1-command.o", libc.display());
+    ensure!(
+        libc.join("crt1-command.o").is_file(),
+        "wasi-libc has no {}/crt1-command.o",
+        libc.display()
+    );
     cargo
         .env("LD_LIBRARY_PATH", root.join("usr/lib/x86_64-linux-gnu"))
         .env("RUSTC", root.join("usr/bin/rustc"))
@@ -107,10 +132,12 @@ fn apt_toolchain(ctx: &Ctx) -> Result<PathBuf> {
     }
     let work = ctx.cache.join("wasm/new");
     if work.exists() {
-        fs::remove_dir_all(&work).with_context(|| format!("failed to remove {}", work.display()))?;
+        fs::remove_dir_all(&work)
+            .with_context(|| format!("failed to remove {}", work.display()))?;
     }
     let unpacked = work.join("root");
-    fs::create_dir_all(&unpacked).with_context(|| format!("failed to create {}", unpacked.display()))?;
+    fs::create_dir_all(&unpacked)
+        .with_context(|| format!("failed to create {}", unpacked.display()))?;
 
     let depends = output(Command::new("apt-cache").args(["depends", "rustc-web"]))
         .context("apt knows no package rustc-web (Debian 12 with security updates has it)")?;
@@ -137,30 +164,35 @@ fn apt_toolchain(ctx: &Ctx) -> Result<PathBuf> {
 
 /// The packages that carry a version in their name, from `apt-cache depends rustc-web`.
 fn versioned(depends: &str) -> Result<Vec<String>> {
-    let names: Vec<&str> =
-        depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: ")).map(str::trim).collect();
+    let names: Vec<&str> = depends
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("Depends: "))
+        .map(str::trim)
+        .collect();
     let find = |prefix: &str| {
         names
             .iter()
             .find(|name| {
-                name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+                name.strip_prefix(prefix)
+                    .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
             })
             .map(|name| (*name).to_owned())
-            .with_context(|| format!("rustc-web depends on no {prefix}…; apt says: {}", names.join(", ")))
+            .with_context(|| {
+                format!("rustc-web depends on no {prefix}…; apt says: {}", names.join(", "))
+            })
     };
     let mut found = vec![find("libstd-rust-web-")?];
     // The standard library links LLVM; newer packages name it there instead.
-    match find("libllvm") {
-        Ok(llvm) => found.push(llvm),
-        Err(_) => {
-            let depends = output(Command::new("apt-cache").args(["depends", &found[0]]))?;
-            let llvm = depends
-                .lines()
-                .filter_map(|line| line.trim().strip_prefix("Depends: "))
-                .find(|name| name.starts_with("libllvm"))
-                .context("neither rustc-web nor its library depends on an libllvm package")?;
-            found.push(llvm.to_owned());
-        }
+    if let Ok(llvm) = find("libllvm") {
+        found.push(llvm);
+    } else {
+        let depends = output(Command::new("apt-cache").args(["depends", &found[0]]))?;
+        let llvm = depends
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("Depends: "))
+            .find(|name| name.starts_with("libllvm"))
+            .context("neither rustc-web nor its library depends on an libllvm package")?;
+        found.push(llvm.to_owned());
     }
     Ok(found)
 }
