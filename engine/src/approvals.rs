@@ -34,9 +34,13 @@ pub enum Verdict {
     /// Also for the same kind of question for the rest of the run.
     AllowedForRun,
     /// With what the user said, for the model to read; may be empty.
-    Denied { feedback: String },
+    Denied {
+        feedback: String,
+    },
     /// Nobody answered in time.
-    TimedOut { after: Duration },
+    TimedOut {
+        after: Duration,
+    },
 }
 
 /// The open questions.

@@ -23,11 +23,7 @@ pub struct Dispatcher {
 }
 
 impl Handler<EngineProtocol> for Dispatcher {
-    async fn handle(
-        &self,
-        request: Request,
-        cx: Cx<EngineProtocol>,
-    ) -> Result<Reply, WireError> {
+    async fn handle(&self, request: Request, cx: Cx<EngineProtocol>) -> Result<Reply, WireError> {
         let call = self.engine.stats.next_call();
         let name = name(&request);
         let span = tracing::info_span!(

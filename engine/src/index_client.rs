@@ -3,25 +3,38 @@
 //! Handlers call [`IndexClient::search`], [`IndexClient::stats`] and [`IndexClient::build`];
 //! nobody else starts or talks to these processes. A worker that dies fails the calls it had
 //! with a clear error and is started again by the next one; one that is idle is stopped.
+//! [`worker`] holds the worker, [`build`] the builds.
 
-use std::path::PathBuf;
+mod build;
+mod meta;
+mod worker;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use lapce_ai_ipc::wire::engine::{BuildReport, Event};
-use lapce_ai_ipc::wire::index::{Found, Stats};
+use lapce_ai_ipc::wire::engine::{BuildReport, Event, IndexInfo};
+use lapce_ai_ipc::wire::index::{self, Found, Stats};
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use lapce_ai_ipc::{CallError, Client, Ident, IndexProtocol, paths};
+use tokio::sync::{Notify, mpsc};
 
+use crate::process::SocketChild;
 use crate::workspace::Root;
+use crate::{limits, state};
+
+/// The program that holds LanceDB.
+const INDEX_PROGRAM: &str = "lapce-ai-index";
 
 /// Searches, builds, and the processes behind them.
 pub struct IndexClient {
     index_root: PathBuf,
+    worker: worker::WorkerSlot,
+    builds: Arc<build::Builds>,
 }
 
 /// One of our index processes, for `status`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexProcess {
     pub pid: u32,
     /// The workspace a build process works on; `None` is the worker.
@@ -29,44 +42,195 @@ pub struct IndexProcess {
 }
 
 impl IndexClient {
-    pub fn new(index_root: PathBuf, _worker_idle: Duration, _shutdown: CancellationToken) -> Self {
-        Self { index_root }
-    }
-
-    /// Whether `root` has a finished index. Reads the disk, starts nothing.
-    pub fn exists(&self, root: &Root) -> bool {
-        root.index_dir(&self.index_root).is_dir()
+    /// `activity` is told whenever a build or the worker ends.
+    pub fn new(index_root: PathBuf, worker_idle: Duration, activity: Arc<Notify>) -> Self {
+        Self {
+            index_root,
+            worker: worker::WorkerSlot::new(worker_idle),
+            builds: Arc::new(build::Builds::new(activity)),
+        }
     }
 
     /// The best `limit` passages for `query`. `NotFound` when there is no index yet.
     pub async fn search(
         &self,
-        _root: &Root,
-        _query: &str,
-        _limit: u32,
-        _explain: bool,
+        root: &Root,
+        query: &str,
+        limit: u32,
+        explain: bool,
     ) -> Result<Found, WireError> {
-        Err(WireError::new(ErrorKind::Unsupported, "search is not there yet"))
+        let dir = self.finished_dir(root)?;
+        let request = index::Request::Search(index::Search {
+            root: root.to_string(),
+            dir,
+            query: query.to_owned(),
+            limit,
+            explain,
+        });
+        match self.worker.call(request, root).await? {
+            index::Reply::Found(found) => Ok(found),
+            other => Err(unexpected(&other)),
+        }
     }
 
-    pub async fn stats(&self, _root: &Root) -> Result<Stats, WireError> {
-        Err(WireError::new(ErrorKind::Unsupported, "stats is not there yet"))
+    /// What the worker knows about the index of `root`.
+    pub async fn stats(&self, root: &Root) -> Result<Stats, WireError> {
+        let dir = self.finished_dir(root)?;
+        match self.worker.call(index::Request::Stats { dir }, root).await? {
+            index::Reply::Stats(stats) => Ok(stats),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Brings the index of `root` up to date. A build of the same root in progress is joined;
     /// it is cancelled when nobody waits for it any more (drop the future). `Progress` and
-    /// `Notice` events go to `events` while it runs; a full channel loses progress, not notices.
+    /// `Notice` events go to `events` while it runs; a slow reader loses progress only.
     pub async fn build(
         &self,
-        _root: &Root,
-        _force: bool,
-        _events: mpsc::Sender<Event>,
+        root: &Root,
+        force: bool,
+        events: mpsc::Sender<Event>,
     ) -> Result<BuildReport, WireError> {
-        Err(WireError::new(ErrorKind::Unsupported, "build is not there yet"))
+        paths::private_dir(&self.index_root).map_err(|error| {
+            let what = format!("cannot use the folder {}: {error}", self.index_root.display());
+            WireError::new(ErrorKind::Unavailable, what)
+                .hint("check its permissions and free space")
+        })?;
+        let dir = root.index_dir(&self.index_root).to_string_lossy().into_owned();
+        self.builds.build(root, dir, force, events).await
+    }
+
+    /// Whether `root` has a finished index. Reads the disk, starts nothing.
+    pub fn exists(&self, root: &Root) -> bool {
+        meta::read(&root.index_dir(&self.index_root)).is_some()
+    }
+
+    /// Files that a build in progress has still to take in.
+    pub fn behind(&self, root: &Root) -> u64 {
+        self.builds.behind(root)
+    }
+
+    /// Builds in progress.
+    pub fn building(&self) -> usize {
+        self.builds.len()
+    }
+
+    /// Every index of this user, and every build in progress. Reads the disk, starts nothing.
+    pub fn list(&self) -> Vec<IndexInfo> {
+        let mut found = meta::list(&self.index_root);
+        for root in self.builds.roots() {
+            if !found.iter().any(|info| info.root == root.as_str()) {
+                found.push(IndexInfo {
+                    root: root.to_string(),
+                    files: 0,
+                    chunks: 0,
+                    behind: 0,
+                    building: true,
+                    built_at: 0,
+                });
+            }
+            for info in found.iter_mut().filter(|info| info.root == root.as_str()) {
+                info.building = true;
+                info.behind = self.builds.behind(&root);
+            }
+        }
+        found
     }
 
     /// Live index processes.
     pub fn processes(&self) -> Vec<IndexProcess> {
-        Vec::new()
+        let worker = self.worker.pid().map(|pid| IndexProcess { pid, root: None });
+        worker.into_iter().chain(self.builds.processes()).collect()
+    }
+
+    /// Ends every index process; later calls fail.
+    pub async fn end(&self) {
+        tokio::join!(self.worker.end(), self.builds.end());
+    }
+
+    fn finished_dir(&self, root: &Root) -> Result<String, WireError> {
+        let dir = root.index_dir(&self.index_root);
+        if meta::read(&dir).is_none() {
+            let building = self.builds.roots().contains(root);
+            let error = WireError::new(ErrorKind::NotFound, format!("{root} has no index yet"));
+            return Err(if building {
+                error.hint("its first index is being built; try again when it is done")
+            } else {
+                error.hint(format!("run `lapce-ai index {}`", shell_word(root.as_str())))
+            });
+        }
+        Ok(dir.to_string_lossy().into_owned())
+    }
+}
+
+/// Starts `lapce-ai-index MODE` and greets it.
+async fn start(mode: &str) -> Result<(SocketChild, Client<IndexProtocol>), WireError> {
+    let program =
+        paths::find_program(INDEX_PROGRAM).ok_or_else(|| state::missing(INDEX_PROGRAM))?;
+    let (mut child, socket) = SocketChild::spawn(&program, &[mode]).map_err(|error| {
+        let what = format!("{} cannot be started: {error}", program.display());
+        WireError::new(ErrorKind::Unavailable, what).hint("run `lapce-ai doctor`")
+    })?;
+    let ident = Ident::new("lapce-ai-engine", crate::lifecycle::VERSION);
+    let hello = Client::over(socket, ident);
+    let failure = match tokio::time::timeout(limits::INDEX_HELLO, hello).await {
+        Ok(Ok(client)) => return Ok((child, client)),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("no answer within {:?}", limits::INDEX_HELLO),
+    };
+    let how = child.end(limits::CHILD_GRACE).await;
+    tracing::warn!(program = %program.display(), %failure, %how, "index process did not start");
+    let what = format!("{} did not start ({failure}); it {how}", program.display());
+    Err(WireError::new(ErrorKind::Unavailable, what).hint("run `lapce-ai doctor`"))
+}
+
+/// The error of a call whose connection was not lost.
+fn call_failed(error: CallError) -> WireError {
+    match error {
+        CallError::Remote(error) => error,
+        other => WireError::new(ErrorKind::Internal, format!("index: {other}")),
+    }
+}
+
+fn unexpected(reply: &index::Reply) -> WireError {
+    tracing::error!(?reply, "reply of the wrong kind");
+    WireError::new(ErrorKind::Internal, "the index process answered something else")
+}
+
+/// `text` as one word of a shell command.
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%:=".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+/// Where the index of a workspace lies and whether it is whole: used by tests and `doctor`.
+pub fn finished(dir: &Path) -> bool {
+    meta::read(dir).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_in_hints_can_be_pasted() {
+        assert_eq!(shell_word("/home/u/code"), "/home/u/code");
+        assert_eq!(shell_word("/home/u/my code"), "'/home/u/my code'");
+        assert_eq!(shell_word("it's $HOME"), r"'it'\''s $HOME'");
+    }
+
+    #[tokio::test]
+    async fn a_workspace_without_an_index_says_how_to_get_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let client = IndexClient::new(dir.path().join("i"), Duration::ZERO, Arc::default());
+        let root = Root::open(dir.path().to_str().unwrap()).unwrap();
+        let error = client.search(&root, "x", 1, false).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::NotFound);
+        assert!(error.hint.contains("lapce-ai index /"), "{}", error.hint);
+        assert!(client.processes().is_empty(), "nothing was started");
     }
 }

@@ -14,14 +14,23 @@ pub const INDEX_HELLO: Duration = Duration::from_secs(20);
 pub const SEARCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections served at a time.
 pub const CONNECTIONS: usize = 64;
-/// How long a fresh connection may take to finish its handshake.
-pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause after a connection could not be accepted.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long an ending engine waits for its clients to read their last replies.
+pub const DRAIN: Duration = Duration::from_millis(300);
+/// Threads for file work that would block the runtime.
+pub const BLOCKING_THREADS: usize = 4;
+/// Index builds at a time; more wait.
+pub const BUILDS: usize = 2;
 /// Runs (asks and agents) at a time.
 pub const RUNS: usize = 32;
 /// Approvals waiting for an answer at a time.
 pub const APPROVALS: usize = 64;
 /// An approval nobody answers is denied after this long.
 pub const APPROVAL_TIMEOUT: Duration = Duration::from_mins(5);
+/// Longest `meta.json` of an index that is read, and most indexes that are listed.
+pub const INDEX_META_BYTES: u64 = 64 * 1024;
+pub const INDEXES_LISTED: usize = 1000;
 /// Events kept for a slow listener of an index build.
 pub const BUILD_EVENTS: usize = 64;
 /// One log file is at most this long, and this many are kept.
@@ -31,5 +40,11 @@ pub const LOG_FILES: usize = 4;
 pub const QUERY_BYTES: usize = 4 * 1024;
 pub const PROMPT_BYTES: usize = 256 * 1024;
 pub const TOOL_JSON_BYTES: usize = 1024 * 1024;
+/// What is kept of a child's standard error.
+pub const CHILD_STDERR_BYTES: usize = 4 * 1024;
 /// Hits of one search.
 pub const HITS: u32 = 100;
+/// Hits that a model is shown.
+pub const TOOL_HITS: u32 = 10;
+/// Chunks of a command's live output that may wait for the client.
+pub const TOOL_OUTPUT_EVENTS: usize = 64;

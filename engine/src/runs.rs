@@ -17,10 +17,10 @@ pub struct Runs {
     shutdown: CancellationToken,
 }
 
-#[derive(Default)]
 struct Shared {
     active: Mutex<BTreeMap<String, CancellationToken>>,
-    changed: Notify,
+    /// Told when a run ends.
+    activity: Arc<Notify>,
 }
 
 impl Shared {
@@ -30,8 +30,8 @@ impl Shared {
 }
 
 impl Runs {
-    pub(crate) fn new(shutdown: CancellationToken) -> Self {
-        Self { shared: Arc::default(), shutdown }
+    pub(crate) fn new(shutdown: CancellationToken, activity: Arc<Notify>) -> Self {
+        Self { shared: Arc::new(Shared { active: Mutex::default(), activity }), shutdown }
     }
 
     /// Opens a run. Its token is cancelled by [`Runs::cancel`] and when the engine ends.
@@ -68,11 +68,6 @@ impl Runs {
     pub fn is_empty(&self) -> bool {
         self.shared.active().is_empty()
     }
-
-    /// Returns whenever a run has ended.
-    pub(crate) async fn changed(&self) {
-        self.shared.changed.notified().await;
-    }
 }
 
 /// One run; dropping it ends the entry.
@@ -97,7 +92,7 @@ impl RunGuard {
 impl Drop for RunGuard {
     fn drop(&mut self) {
         self.shared.active().remove(&self.id);
-        self.shared.changed.notify_one();
+        self.shared.activity.notify_one();
     }
 }
 
@@ -107,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_run_is_listed_until_its_guard_drops() {
-        let runs = Runs::new(CancellationToken::new());
+        let runs = Runs::new(CancellationToken::new(), Arc::default());
         let run = runs.open().unwrap();
         assert_eq!(runs.active(), [run.id().to_owned()]);
         assert!(!runs.cancel("another"));
@@ -121,7 +116,7 @@ mod tests {
     #[test]
     fn runs_are_bounded_and_end_with_the_engine() {
         let shutdown = CancellationToken::new();
-        let runs = Runs::new(shutdown.clone());
+        let runs = Runs::new(shutdown.clone(), Arc::default());
         let open: Vec<_> = (0..limits::RUNS).map(|_| runs.open().unwrap()).collect();
         assert_eq!(runs.open().err().unwrap().kind, ErrorKind::Limit);
         shutdown.cancel();

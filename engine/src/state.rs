@@ -5,19 +5,24 @@
 //! answers within milliseconds of the program's start because of that.
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use lapce_ai_ipc::Connections;
 use lapce_ai_ipc::paths::{self, Paths};
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
 use lapce_ai_tools::host::ToolHost;
+use lapce_ai_tools::policy::Policy;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::approvals::Approvals;
 use crate::config::ConfigStore;
+use crate::handlers::complete::Newest;
 use crate::index_client::IndexClient;
 use crate::limits;
+use crate::provider::Providers;
 use crate::runs::Runs;
 
 /// The program that runs one tool call in the sandbox.
@@ -28,6 +33,10 @@ pub struct Engine {
     pub paths: Paths,
     /// The user's `config.toml`, read on first use.
     pub config: ConfigStore,
+    /// Model providers: HTTP clients and keys, built on first use.
+    pub providers: Arc<Providers>,
+    /// The newest ghost text request of each document.
+    pub completions: Newest,
     /// Searches, builds, and the processes behind them.
     pub index: IndexClient,
     /// Questions waiting for a user's answer.
@@ -35,6 +44,9 @@ pub struct Engine {
     /// Asks and agent runs in progress.
     pub runs: Runs,
     pub stats: Stats,
+    pub connections: Connections,
+    /// Told whenever something ends that kept the engine busy.
+    pub activity: Arc<Notify>,
     /// Where this engine's log goes.
     pub log_file: PathBuf,
     /// Cancelled when the engine is to end; long work must watch it.
@@ -45,12 +57,17 @@ pub struct Engine {
 impl Engine {
     pub fn new(paths: Paths, options: &Options, log_file: PathBuf) -> Self {
         let shutdown = CancellationToken::new();
+        let activity = Arc::new(Notify::new());
         Self {
             config: ConfigStore::new(paths.config_file()),
-            index: IndexClient::new(paths.index_root(), options.worker_idle, shutdown.clone()),
+            providers: Arc::default(),
+            completions: Newest::default(),
+            index: IndexClient::new(paths.index_root(), options.worker_idle, activity.clone()),
             approvals: Approvals::default(),
-            runs: Runs::new(shutdown.clone()),
+            runs: Runs::new(shutdown.clone(), activity.clone()),
             stats: Stats::new(),
+            connections: Connections::new(limits::CONNECTIONS),
+            activity,
             log_file,
             shutdown,
             tools: OnceLock::new(),
@@ -65,6 +82,16 @@ impl Engine {
         }
         let helper = paths::find_program(TOOL_PROGRAM).ok_or_else(|| missing(TOOL_PROGRAM))?;
         Ok(self.tools.get_or_init(|| ToolHost::new(helper)))
+    }
+
+    /// The user's rules about tool calls, as they are now.
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "rules are read from a file soon"
+    )]
+    pub fn policy(&self) -> Result<Policy, WireError> {
+        Ok(Policy::default())
     }
 
     /// Process ids of the live tool helpers.

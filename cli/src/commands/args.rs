@@ -1,1 +1,309 @@
-//! The command tree.
+//! The command tree: names, options and help texts. Nothing here acts.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+const ABOUT: &str = "Code search, questions and agents for Lapce, from the command line";
+
+const LONG_ABOUT: &str = "\
+Code search, questions and agents for Lapce, from the command line.
+
+lapce-ai talks to one background process per user, the engine, and starts it when it is not \
+there. The engine keeps the indexes, talks to model providers and runs tools in a sandbox; it \
+ends by itself when it has been idle for ten minutes. The language server lapce-ai-lsp, which \
+the Lapce plugin starts, uses the same engine.
+
+Nothing leaves this machine but what is sent to the model provider that you configure in \
+config.toml. A repository cannot name a provider, a key, a program or a permission.";
+
+const AFTER: &str = "\
+Exit status:
+  0    done
+  1    it failed: a check, a tool call, a run that did not complete
+  2    wrong usage, or input that cannot be used
+  3    something named does not exist: a path, an index, a tool
+  4    denied by a rule, by you, or by the sandbox
+  5    a part that is needed is not there: the engine, a helper program, a worker
+  6    the model provider failed
+  7    a limit was reached
+  70   a bug of ours; the log has the details
+  130  interrupted or cancelled
+
+Environment:
+  LAPCE_AI_HOME       one folder for everything, instead of the XDG folders
+  LAPCE_AI_BIN_DIR    where our programs are, before the folder of this one and PATH
+  LAPCE_AI_LOG        log filter, for example lapce_ai_engine=debug
+  NO_COLOR            no colours
+
+Files:
+  $XDG_CONFIG_HOME/lapce-ai/config.toml    providers and models
+  $XDG_STATE_HOME/lapce-ai/logs/           the engine's log
+  $XDG_DATA_HOME/lapce-ai/index/           indexes, one folder a workspace
+  $XDG_RUNTIME_DIR/lapce-ai/               the engine's socket and lock";
+
+const EXAMPLES: &str = "\
+Examples:
+  lapce-ai index                                 index the workspace around this folder
+  lapce-ai search \"where are retries decided\"    find code by words and meaning
+  lapce-ai ask \"how does a request reach the handler?\"
+  lapce-ai run \"add a test for the empty config file\"
+  lapce-ai doctor                                what works, and what to do about the rest";
+
+#[derive(Debug, Parser)]
+#[command(name = "lapce-ai", version, about = ABOUT, long_about = LONG_ABOUT)]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{AFTER}"))]
+#[command(subcommand_required = true, arg_required_else_help = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the engine, its processes and their memory
+    #[command(long_about = "\
+Show the engine: version, uptime, connections, indexes, active runs, and the memory of each of \
+our processes (resident, proportional share, private dirty). Starts nothing: when no engine is \
+running it says so and exits with 0.")]
+    Status(Json),
+
+    /// End the engine and everything it started
+    #[command(long_about = "\
+End the engine and everything it started: searches, builds, runs, tools. Works for an engine of \
+another version and for one that hangs. Exits with 0 when no engine is running.")]
+    Stop(Json),
+
+    /// Check the installation and say what to do about what is wrong
+    #[command(long_about = "\
+Check programs, folders, engine, sandbox, model and index; each finding comes with the next \
+step. Exits with 1 when something does not work. `lapce-ai doctor sandbox` looks at the \
+sandbox alone, layer by layer.")]
+    Doctor(Doctor),
+
+    /// Index a workspace, or bring its index up to date
+    #[command(
+        long_about = "\
+Index a workspace, or bring its index up to date: only files that changed are read again. Files \
+that git or an .aiignore excludes stay out. The index lies in your own data folder, never in the \
+workspace. Ctrl-C cancels; the index stays as it was.",
+        after_help = "\
+Examples:
+  lapce-ai index
+  lapce-ai index ~/src/tokio
+  lapce-ai index --force      start from nothing"
+    )]
+    Index(Index),
+
+    /// Find code by words and meaning
+    #[command(
+        long_about = "\
+Find the passages of an indexed workspace that fit the words best. The words may be a question, \
+a description or identifiers; `parseConfig` is found by `parse config`.",
+        after_help = "\
+Examples:
+  lapce-ai search \"retry with backoff\"
+  lapce-ai search \"parse config\" -k 3 --explain
+  lapce-ai search \"socket handshake\" --json | jq -r '.hits[].path'"
+    )]
+    Search(Search),
+
+    /// Ask a question about the code
+    #[command(
+        long_about = "\
+Retrieve the passages that fit the question, send them with it to the configured model, and \
+print the answer as it comes, with the passages it rests on. Without a configured model the \
+passages are the answer.",
+        after_help = "\
+Examples:
+  lapce-ai ask \"why is the lock taken twice in open()?\"
+  lapce-ai ask --model local/smollm2 \"what does the scheduler do?\"
+  git diff | lapce-ai ask \"is this right?\" -"
+    )]
+    Ask(Ask),
+
+    /// Let the agent work on a task
+    #[command(
+        long_about = "\
+Let the agent work on a task: the model reads, searches and edits through tools that run in a \
+sandbox, and every call that your rules do not allow is put to you first.
+
+At a question answer y (this once), a (everything alike for the rest of this run), n (no), or \
+write what it should do instead: that is a no, and the model reads it. Without a terminal every \
+question is answered no, unless --yes is given.
+
+The transcript is written to .lapce/ai/runs/ in the workspace as the run goes on. Ctrl-C cancels \
+the run; a second Ctrl-C leaves at once.",
+        after_help = "\
+Examples:
+  lapce-ai run \"make the tests in parser.rs pass\"
+  lapce-ai run --max-turns 10 \"explain the build in a README\""
+    )]
+    Run(Run),
+
+    /// List the agent's tools, show their parameters, run one
+    #[command(subcommand)]
+    Tool(Tool),
+
+    /// Print a completion script for a shell
+    #[command(after_help = "\
+Examples:
+  lapce-ai completions bash > ~/.local/share/bash-completion/completions/lapce-ai
+  lapce-ai completions fish > ~/.config/fish/completions/lapce-ai.fish")]
+    Completions { shell: Shell },
+
+    /// Print reference documentation in Markdown
+    #[command(hide = true)]
+    Generate { what: Reference },
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Json {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Root {
+    /// The workspace [default: the folder around this one that has a .git or .lapce]
+    #[arg(long, value_name = "FOLDER")]
+    pub root: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// Look at this part alone
+    pub part: Option<Part>,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    Sandbox,
+}
+
+#[derive(Debug, Args)]
+pub struct Index {
+    /// The workspace [default: the folder around this one that has a .git or .lapce]
+    pub path: Option<PathBuf>,
+    /// Start from nothing instead of updating
+    #[arg(long)]
+    pub force: bool,
+    /// Print progress and result as JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Search {
+    /// What to look for
+    #[arg(required = true)]
+    pub words: Vec<String>,
+    /// At most this many hits
+    #[arg(short = 'k', long = "limit", value_name = "N", default_value_t = 10)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub limit: u32,
+    /// Say why each hit ranks where it does
+    #[arg(long)]
+    pub explain: bool,
+    /// Index the workspace first
+    #[arg(long)]
+    pub index: bool,
+    #[command(flatten)]
+    pub root: Root,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Debug, Args)]
+pub struct Ask {
+    /// The question
+    pub question: String,
+    /// `-` to append what standard input holds
+    #[arg(value_parser = ["-"], hide_possible_values = true)]
+    pub input: Option<String>,
+    /// The model, as PROVIDER/MODEL [default: the one in config.toml]
+    #[arg(long, value_name = "MODEL", default_value = "", hide_default_value = true)]
+    pub model: String,
+    /// Also write the answer to a transcript in the workspace
+    #[arg(long)]
+    pub transcript: bool,
+    #[command(flatten)]
+    pub root: Root,
+    /// Print events and result as JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    /// What to do
+    pub task: String,
+    /// The model, as PROVIDER/MODEL [default: the one in config.toml]
+    #[arg(long, value_name = "MODEL", default_value = "", hide_default_value = true)]
+    pub model: String,
+    /// At most this many turns of the model [default: the one in config.toml]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub max_turns: u32,
+    /// Answer every question with yes; rules that deny and the sandbox still hold
+    #[arg(long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub root: Root,
+    /// Print events and result as JSON, one object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Tool {
+    /// List the tools
+    List(Json),
+    /// Show a tool's parameters as JSON schema
+    Schema { name: String },
+    /// Run one tool in the sandbox and print what a model would be given
+    #[command(after_help = "\
+Examples:
+  lapce-ai tool run read_file --json '{\"path\": \"src/main.rs\"}'
+  lapce-ai tool run execute_command --json '{\"command\": \"cargo check\"}'")]
+    Run(ToolRun),
+}
+
+#[derive(Debug, Args)]
+pub struct ToolRun {
+    /// The tool; see `lapce-ai tool list`
+    pub name: String,
+    /// Its parameters, a JSON object
+    #[arg(long, value_name = "OBJECT", default_value = "{}")]
+    pub json: String,
+    /// Ask first where your rules say so, as a run would
+    #[arg(long)]
+    pub ask: bool,
+    /// Print the whole result as JSON: envelope, time, sandbox layers, limits
+    #[arg(long)]
+    pub report: bool,
+    #[command(flatten)]
+    pub root: Root,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Reference {
+    Cli,
+    Tools,
+    Config,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_tree_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

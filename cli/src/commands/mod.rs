@@ -1,9 +1,82 @@
-//! The command line.
+//! The command line: one file a command. [`args`] says what there is, [`exit`] how it
+//! ends, [`output`] how it looks, [`session`] how it reaches the engine.
 
 pub mod args;
+mod ask;
+mod doctor;
+mod exit;
+mod generate;
+mod index;
+mod output;
+mod progress;
+mod question;
+mod run;
+mod search;
+mod session;
+mod status;
+mod stop;
+mod stream;
+mod tool;
 
 use std::process::ExitCode;
 
+use clap::Parser as _;
+
+use args::{Cli, Command, Tool};
+use exit::{Code, Failure, Outcome};
+use output::Output;
+
+/// The whole program.
 pub fn main() -> ExitCode {
-    ExitCode::FAILURE
+    let cli = Cli::parse();
+    let out = Output::new();
+    let json = wants_json(&cli.command);
+    let result = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::from)
+        .and_then(|runtime| {
+            let result = runtime.block_on(dispatch(cli.command, out));
+            // A thread that waits for the terminal must not keep us.
+            runtime.shutdown_background();
+            result
+        });
+    let code = match result {
+        Ok(()) => Code::Ok,
+        Err(failure) => {
+            out.failure(&failure, json);
+            failure.code()
+        }
+    };
+    ExitCode::from(code as u8)
+}
+
+async fn dispatch(command: Command, out: Output) -> Outcome {
+    match command {
+        Command::Status(json) => status::run(json, out).await,
+        Command::Stop(json) => stop::run(json, out).await,
+        Command::Doctor(args) => doctor::run(args, out).await,
+        Command::Index(args) => index::run(args, out).await,
+        Command::Search(args) => search::run(args, out).await,
+        Command::Ask(args) => ask::run(args, out).await,
+        Command::Run(args) => run::run(args, out).await,
+        Command::Tool(args) => tool::run(args, out).await,
+        Command::Completions { shell } => generate::completions(shell, out),
+        Command::Generate { what } => generate::reference(what, out),
+    }
+}
+
+fn wants_json(command: &Command) -> bool {
+    match command {
+        Command::Status(json) | Command::Stop(json) | Command::Tool(Tool::List(json)) => json.json,
+        Command::Doctor(args) => args.json.json,
+        Command::Index(args) => args.json,
+        Command::Search(args) => args.json.json,
+        Command::Ask(args) => args.json,
+        Command::Run(args) => args.json,
+        Command::Tool(Tool::Run(args)) => args.report,
+        Command::Tool(Tool::Schema { .. })
+        | Command::Completions { .. }
+        | Command::Generate { .. } => false,
+    }
 }

@@ -1,7 +1,7 @@
 //! `IndexBuild`: bring a workspace's index up to date, relaying progress.
 
-use lapce_ai_ipc::wire::WireError;
 use lapce_ai_ipc::wire::engine::{BuildReport, IndexBuild};
+use lapce_ai_ipc::wire::{ErrorKind, WireError};
 use lapce_ai_ipc::{Cx, EngineProtocol};
 use tokio::sync::mpsc;
 
@@ -20,7 +20,13 @@ pub async fn handle(
     tokio::pin!(build);
     loop {
         tokio::select! {
-            report = &mut build => return report,
+            report = &mut build => {
+                // What was said last is still in the channel.
+                while let Ok(event) = events.try_recv() {
+                    let _ = cx.emit(event).await;
+                }
+                return report;
+            }
             Some(event) = events.recv() => {
                 if cx.emit(event).await.is_err() {
                     break;
@@ -29,8 +35,5 @@ pub async fn handle(
             () = cx.cancelled().cancelled() => break,
         }
     }
-    Err(WireError::new(
-        lapce_ai_ipc::wire::ErrorKind::Cancelled,
-        format!("indexing of {root} was cancelled"),
-    ))
+    Err(WireError::new(ErrorKind::Cancelled, format!("indexing of {root} was cancelled")))
 }

@@ -17,8 +17,7 @@ pub async fn handle(engine: &Engine, request: Search) -> Result<SearchReply, Wir
         ));
     }
     let root = Root::open(&request.root)?;
-    let found =
-        engine.index.search(&root, &request.query, request.limit, request.explain).await?;
+    let found = engine.index.search(&root, &request.query, request.limit, request.explain).await?;
     Ok(SearchReply {
         hits: found.hits,
         mode: if found.hybrid { SearchMode::Hybrid } else { SearchMode::Lexical },

@@ -1,17 +1,194 @@
 //! `Tool`: one tool call for a user or a client, under the same policy as the agent's.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use lapce_ai_ipc::wire::engine::{ToolCall, ToolReply};
+use lapce_ai_ipc::wire::engine::{Event, ToolCall, ToolReply};
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
 use lapce_ai_ipc::{Cx, EngineProtocol};
+use lapce_ai_tools::host::{Invocation, Outcome};
+use lapce_ai_tools::policy::Verdict as Policy;
+use lapce_ai_tools::spec::{self, Runs, ToolSpec};
+use lapce_ai_tools::{call, envelope, native, workspace};
+use tokio::sync::mpsc;
 
+use super::check_text;
+use crate::approvals::{Question, Verdict};
 use crate::state::Engine;
+use crate::workspace::Root;
+use crate::{ids, limits};
 
 pub async fn handle(
-    _engine: &Arc<Engine>,
-    _request: ToolCall,
-    _cx: &Cx<EngineProtocol>,
+    engine: &Arc<Engine>,
+    request: ToolCall,
+    cx: &Cx<EngineProtocol>,
 ) -> Result<ToolReply, WireError> {
-    Err(WireError::new(ErrorKind::Unsupported, "tools are not there yet"))
+    check_text("tool's name", &request.name, limits::QUERY_BYTES)?;
+    check_text("parameter object", &request.json, limits::TOOL_JSON_BYTES)?;
+    let root = Root::open(&request.root)?;
+    let spec = spec::find(&request.name).ok_or_else(|| {
+        WireError::new(ErrorKind::NotFound, format!("there is no tool {:?}", request.name))
+            .hint("`lapce-ai tool list` names every tool")
+    })?;
+    let call = native::call(&ids::run_id(), spec, &request.json).map_err(|invalid| {
+        WireError::new(ErrorKind::Invalid, format!("{}: {invalid}", spec.name))
+            .hint(format!("`lapce-ai tool schema {}` shows its parameters", spec.name))
+    })?;
+    let workspace = workspace::Workspace::new(root.path()).map_err(|error| {
+        WireError::new(ErrorKind::Denied, format!("{root} cannot be a workspace: {error}"))
+    })?;
+    if let Some(refusal) = gate(engine, spec, &call, &workspace, request.approved, cx).await? {
+        return Ok(refused(refusal));
+    }
+    match spec.runs {
+        Runs::Helper | Runs::Host => run(engine, call, workspace, cx).await.map(reply),
+        Runs::Index => codebase_search(engine, &root, &call).await,
+        Runs::Agent | Runs::Absent => Err(WireError::new(
+            ErrorKind::Unsupported,
+            format!("{} means something only within a run", spec.name),
+        )
+        .hint("use `lapce-ai run \"task\"`")),
+    }
+}
+
+/// Asks the policy, and the user where the policy says so. `Some` is why it must not run.
+async fn gate(
+    engine: &Engine,
+    spec: &ToolSpec,
+    call: &call::ToolCall,
+    workspace: &workspace::Workspace,
+    approved: bool,
+    cx: &Cx<EngineProtocol>,
+) -> Result<Option<String>, WireError> {
+    let why = match engine.policy()?.decide(spec, call, workspace) {
+        Policy::Allow { .. } => return Ok(None),
+        Policy::Deny { rule } => return Ok(Some(envelope::denied_by_rule(call, &rule))),
+        Policy::Ask { .. } if approved => return Ok(None),
+        Policy::Ask { why } => why,
+    };
+    let question = Question {
+        run_id: String::new(),
+        tool: spec.name.to_owned(),
+        summary: call.summary(),
+        detail: format!("{why}\n{:#}", serde_json::Value::from(call.params.clone())),
+        cwd: workspace.root().display().to_string(),
+        limits: spec.limits.to_string(),
+    };
+    Ok(match engine.approvals.ask(question, cx).await? {
+        Verdict::Allowed | Verdict::AllowedForRun => None,
+        Verdict::Denied { feedback } => Some(envelope::denied(call, &feedback)),
+        Verdict::TimedOut { after } => {
+            let seconds = u32::try_from(after.as_secs()).unwrap_or(u32::MAX);
+            Some(envelope::approval_timeout(call, seconds))
+        }
+    })
+}
+
+/// Runs the call in its helper, passing live output on.
+async fn run(
+    engine: &Engine,
+    call: call::ToolCall,
+    workspace: workspace::Workspace,
+    cx: &Cx<EngineProtocol>,
+) -> Result<Outcome, WireError> {
+    let call_id = call.id.clone();
+    let cancel = engine.shutdown.child_token();
+    // However this future ends, the helper ends with it.
+    let _stop = cancel.clone().drop_guard();
+    let (sender, mut output) = mpsc::channel(limits::TOOL_OUTPUT_EVENTS);
+    let run = engine.tools()?.run(Invocation {
+        call,
+        workspace,
+        limits: None,
+        cancel: cancel.clone(),
+        on_output: Some(sender),
+        ledger: lapce_ai_tools::host::Ledger::default(),
+        buffers: std::collections::BTreeMap::default(),
+    });
+    tokio::pin!(run);
+    loop {
+        tokio::select! {
+            outcome = &mut run => {
+                while let Ok(text) = output.try_recv() {
+                    let _ = cx.emit(Event::ToolOutput { call_id: call_id.clone(), text }).await;
+                }
+                return Ok(outcome);
+            }
+            Some(text) = output.recv() => {
+                let _ = cx.emit(Event::ToolOutput { call_id: call_id.clone(), text }).await;
+            }
+            () = cx.cancelled().cancelled(), if !cancel.is_cancelled() => cancel.cancel(),
+        }
+    }
+}
+
+/// The tool that asks the index instead of a helper. Also called by the agent loop.
+pub async fn codebase_search(
+    engine: &Engine,
+    root: &Root,
+    call: &call::ToolCall,
+) -> Result<ToolReply, WireError> {
+    let started = Instant::now();
+    let query = call.text("query");
+    check_text("query", query, limits::QUERY_BYTES)?;
+    let below = call.text("path").trim().trim_start_matches("./").trim_end_matches('/');
+    let narrow = !below.is_empty() && below != ".";
+    let limit = if narrow { limits::HITS } else { limits::TOOL_HITS };
+    let body = match engine.index.search(root, query, limit, false).await {
+        Ok(found) => {
+            let under = |path: &str| {
+                path.strip_prefix(below)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            };
+            let hits: Vec<_> = found
+                .hits
+                .iter()
+                .filter(|hit| !narrow || under(&hit.path))
+                .take(limits::TOOL_HITS as usize)
+                .map(|hit| {
+                    let (path, from, to) = (&hit.path, hit.start_line, hit.end_line);
+                    let name = if hit.symbol.is_empty() { &hit.kind } else { &hit.symbol };
+                    format!("{path}:{from}-{to} {name}\n{}", hit.code.trim_end())
+                })
+                .collect();
+            if hits.is_empty() {
+                Ok("No passage matches.".to_owned())
+            } else {
+                Ok(hits.join("\n\n"))
+            }
+        }
+        Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Unavailable) => {
+            Err(format!("{}. {}", error.message, error.hint))
+        }
+        Err(error) => return Err(error),
+    };
+    let (ok, text) = match body {
+        Ok(body) => (true, envelope::result(call, &body)),
+        Err(problem) => (false, envelope::error(call, problem.trim())),
+    };
+    Ok(ToolReply {
+        text,
+        ok,
+        wall_ms: millis(started.elapsed()),
+        layers: vec![],
+        limit_hit: String::new(),
+    })
+}
+
+fn reply(outcome: Outcome) -> ToolReply {
+    ToolReply {
+        text: outcome.envelope,
+        ok: outcome.ok,
+        wall_ms: millis(outcome.wall),
+        layers: outcome.layers,
+        limit_hit: outcome.limit_hit,
+    }
+}
+
+fn refused(text: String) -> ToolReply {
+    ToolReply { text, ok: false, wall_ms: 0, layers: vec![], limit_hit: String::new() }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,0 +1,121 @@
+//! `lapce-ai status`
+
+use lapce_ai_ipc::EngineClient;
+use lapce_ai_ipc::launch::{self, LaunchError};
+use lapce_ai_ipc::paths::Paths;
+use lapce_ai_ipc::wire::engine::{ProcessRole, Status};
+
+use super::args::Json;
+use super::exit::Outcome;
+use super::output::{Output, Style, count, duration, kib};
+use super::session;
+
+pub async fn run(json: Json, out: Output) -> Outcome {
+    let client = match launch::connect(&Paths::from_env(), session::ident()).await {
+        Ok(client) => EngineClient(client),
+        Err(LaunchError::NotRunning) if json.json => {
+            return out.json(&serde_json::json!({"running": false}));
+        }
+        Err(LaunchError::NotRunning) => {
+            return out.line("no engine is running; it starts with the next command that needs it");
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let status = client.status().await?;
+    if json.json {
+        let mut value = serde_json::to_value(&status).map_err(std::io::Error::from)?;
+        value["running"] = true.into();
+        return out.json(&value);
+    }
+    for line in render(&status, out) {
+        out.line(&line)?;
+    }
+    Ok(())
+}
+
+fn render(status: &Status, out: Output) -> Vec<String> {
+    let strong = |text: &str| out.paint(Style::Strong, text);
+    let mut lines = vec![
+        format!(
+            "{} {}, process {}, up {}, {}",
+            strong("engine"),
+            status.version,
+            status.pid,
+            duration(status.uptime_ms),
+            count(status.requests, "request"),
+        ),
+        format!("{}    {}", strong("log"), status.log_file),
+        format!("{}  {}", strong("model"), model(status)),
+    ];
+    if !status.completion_model.is_empty() {
+        lines.push(format!("{}  {}", strong("ghost"), status.completion_model));
+    }
+    lines.push(String::new());
+    lines.push(out.paint(
+        Style::Strong,
+        &format!(
+            "{:<34} {:>8} {:>9} {:>9} {:>9}",
+            "process", "pid", "resident", "share", "private"
+        ),
+    ));
+    for process in &status.processes {
+        let memory = process.memory;
+        let name = match process.role {
+            ProcessRole::Client => format!("{} (client)", process.name),
+            _ => process.name.clone(),
+        };
+        lines.push(format!(
+            "{name:<34} {:>8} {:>9} {:>9} {:>9}",
+            process.pid,
+            kib(memory.rss_kib),
+            kib(memory.pss_kib),
+            kib(memory.private_dirty_kib),
+        ));
+    }
+    if !status.indexes.is_empty() {
+        lines.push(String::new());
+        lines.push(strong("indexes"));
+    }
+    for index in &status.indexes {
+        let state = match (index.building, index.built_at) {
+            (true, _) if index.behind > 0 => {
+                format!(", building: {} to go", count(index.behind, "file"))
+            }
+            (true, _) => ", building".to_owned(),
+            (false, 0) => String::new(),
+            (false, at) => format!(", built {}", ago(at)),
+        };
+        lines.push(format!(
+            "  {}: {}, {}{state}",
+            index.root,
+            count(index.files, "file"),
+            count(index.chunks, "chunk"),
+        ));
+    }
+    if !status.active_runs.is_empty() {
+        lines.push(String::new());
+        lines.push(format!("{}  {}", strong("runs"), status.active_runs.join(", ")));
+    }
+    lines
+}
+
+fn model(status: &Status) -> String {
+    if status.chat_model.is_empty() {
+        format!("none; {}", status.model_hint)
+    } else {
+        status.chat_model.clone()
+    }
+}
+
+/// How long ago a Unix time was.
+pub fn ago(at: u64) -> String {
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    match now.saturating_sub(at) {
+        s @ 0..120 => format!("{s} s ago"),
+        s @ 120..7200 => format!("{} min ago", s / 60),
+        s @ 7200..172_800 => format!("{} h ago", s / 3600),
+        s => format!("{} days ago", s / 86_400),
+    }
+}

@@ -1,0 +1,286 @@
+//! Builds: one `lapce-ai-index build` per workspace at a time.
+//!
+//! Whoever asks for a build that is under way joins it and sees the same progress. When the
+//! last one that waits goes away the build is cancelled.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lapce_ai_ipc::wire::engine::{BuildReport, Event};
+use lapce_ai_ipc::wire::index::{self, Progress};
+use lapce_ai_ipc::wire::{ErrorKind, WireError};
+use lapce_ai_ipc::{Call, CallError, IndexProtocol};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{IndexProcess, call_failed, start, unexpected};
+use crate::limits;
+use crate::workspace::Root;
+
+type Outcome = Result<BuildReport, WireError>;
+
+/// Every build in progress.
+pub(super) struct Builds {
+    active: Mutex<BTreeMap<Root, Arc<Build>>>,
+    slots: Semaphore,
+    end: CancellationToken,
+    activity: Arc<Notify>,
+}
+
+struct Build {
+    root: Root,
+    dir: String,
+    force: bool,
+    events: broadcast::Sender<Event>,
+    outcome: watch::Sender<Option<Outcome>>,
+    cancel: CancellationToken,
+    shared: Mutex<Shared>,
+    /// 0 while there is no process.
+    pid: AtomicU32,
+}
+
+#[derive(Default)]
+struct Shared {
+    waiting: usize,
+    progress: Option<Progress>,
+}
+
+impl Build {
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn say(&self, event: Event) {
+        if let Event::Progress(progress) = &event {
+            self.shared().progress = Some(progress.clone());
+        }
+        // Nobody listening is no error.
+        let _ = self.events.send(event);
+    }
+
+    fn cancelled(&self) -> WireError {
+        WireError::new(ErrorKind::Cancelled, format!("indexing of {} was cancelled", self.root))
+    }
+}
+
+/// One caller's interest in a build.
+struct Interest(Arc<Build>);
+
+impl Interest {
+    /// `None` when the build has been given up already.
+    fn join(build: &Arc<Build>) -> Option<Self> {
+        let mut shared = build.shared();
+        if build.cancel.is_cancelled() {
+            return None;
+        }
+        shared.waiting += 1;
+        drop(shared);
+        Some(Self(build.clone()))
+    }
+}
+
+impl Drop for Interest {
+    fn drop(&mut self) {
+        let mut shared = self.0.shared();
+        shared.waiting -= 1;
+        if shared.waiting == 0 {
+            self.0.cancel.cancel();
+        }
+    }
+}
+
+impl Builds {
+    pub(super) fn new(activity: Arc<Notify>) -> Self {
+        Self {
+            active: Mutex::default(),
+            slots: Semaphore::new(limits::BUILDS),
+            end: CancellationToken::new(),
+            activity,
+        }
+    }
+
+    fn active(&self) -> MutexGuard<'_, BTreeMap<Root, Arc<Build>>> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.active().len()
+    }
+
+    pub(super) fn roots(&self) -> Vec<Root> {
+        self.active().keys().cloned().collect()
+    }
+
+    pub(super) fn processes(&self) -> Vec<IndexProcess> {
+        self.active()
+            .values()
+            .map(|build| (build.pid.load(Ordering::Relaxed), build.root.clone()))
+            .filter(|(pid, _)| *pid != 0)
+            .map(|(pid, root)| IndexProcess { pid, root: Some(root) })
+            .collect()
+    }
+
+    pub(super) fn behind(&self, root: &Root) -> u64 {
+        let build = self.active().get(root).cloned();
+        let progress = build.and_then(|build| build.shared().progress.clone());
+        progress.map_or(0, |p| p.files_total.saturating_sub(p.files_done))
+    }
+
+    /// See `IndexClient::build`.
+    pub(super) async fn build(
+        self: &Arc<Self>,
+        root: &Root,
+        dir: String,
+        force: bool,
+        events: mpsc::Sender<Event>,
+    ) -> Outcome {
+        loop {
+            let (build, interest, mut heard) = self.open(root, &dir, force)?;
+            let mut outcome = build.outcome.subscribe();
+            let Some(_interest) = interest else {
+                // Given up, or without the force we want: wait for its end, then start our own.
+                finished(&mut outcome).await;
+                continue;
+            };
+            loop {
+                tokio::select! {
+                    biased;
+                    event = heard.recv() => match event {
+                        Ok(event @ Event::Progress(_)) => {
+                            let _ = events.try_send(event);
+                        }
+                        Ok(event) => {
+                            let _ = events.send(event).await;
+                        }
+                        Err(broadcast::error::RecvError::Lagged(_)) => {}
+                        // Every `Build` keeps a sender.
+                        Err(broadcast::error::RecvError::Closed) => return Err(build.cancelled()),
+                    },
+                    done = finished(&mut outcome) => {
+                        return done.unwrap_or_else(|| Err(build.cancelled()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The build of `root`: the one in progress or a new one, and our interest in it.
+    #[expect(clippy::type_complexity, reason = "one caller, and a name would say less")]
+    fn open(
+        self: &Arc<Self>,
+        root: &Root,
+        dir: &str,
+        force: bool,
+    ) -> Result<(Arc<Build>, Option<Interest>, broadcast::Receiver<Event>), WireError> {
+        let mut active = self.active();
+        if self.end.is_cancelled() {
+            return Err(WireError::new(ErrorKind::Cancelled, "the engine is ending"));
+        }
+        if let Some(build) = active.get(root) {
+            let events = build.events.subscribe();
+            let fits = build.force || !force;
+            let interest = if fits { Interest::join(build) } else { None };
+            return Ok((build.clone(), interest, events));
+        }
+        let (sender, events) = broadcast::channel(limits::BUILD_EVENTS);
+        let build = Arc::new(Build {
+            root: root.clone(),
+            dir: dir.to_owned(),
+            force,
+            events: sender,
+            outcome: watch::Sender::new(None),
+            cancel: self.end.child_token(),
+            shared: Mutex::default(),
+            pid: AtomicU32::new(0),
+        });
+        let interest = Interest::join(&build);
+        active.insert(root.clone(), build.clone());
+        tokio::spawn(self.clone().drive(build.clone()));
+        Ok((build, interest, events))
+    }
+
+    /// Runs one build to its end, whatever that is.
+    async fn drive(self: Arc<Self>, build: Arc<Build>) {
+        let outcome = self.run(&build).await;
+        match &outcome {
+            Ok(report) => tracing::info!(
+                root = %build.root, files = report.files, chunks = report.chunks,
+                took_ms = report.took_ms, "index built"
+            ),
+            Err(error) => tracing::warn!(root = %build.root, %error, "index not built"),
+        }
+        self.active().remove(&build.root);
+        build.outcome.send_replace(Some(outcome));
+        self.activity.notify_one();
+    }
+
+    async fn run(&self, build: &Build) -> Outcome {
+        let _slot = match self.slots.try_acquire() {
+            Ok(slot) => slot,
+            Err(_) => {
+                build.say(Event::Notice("waiting for another index build to end".to_owned()));
+                tokio::select! {
+                    slot = self.slots.acquire() => slot.map_err(|_| build.cancelled())?,
+                    () = build.cancel.cancelled() => return Err(build.cancelled()),
+                }
+            }
+        };
+        let (mut child, client) = start("build").await?;
+        build.pid.store(child.pid(), Ordering::Relaxed);
+        tracing::info!(root = %build.root, pid = child.pid(), force = build.force, "index build started");
+        let call = client.start(index::Request::Build(index::Build {
+            root: build.root.to_string(),
+            dir: build.dir.clone(),
+            force: build.force,
+        }));
+        let outcome = tokio::select! {
+            outcome = relay(build, call) => outcome,
+            () = build.cancel.cancelled() => Ok(Err(build.cancelled())),
+        };
+        // EOF: it has nothing more to do.
+        drop(client);
+        let how = child.end(limits::CHILD_GRACE).await;
+        build.pid.store(0, Ordering::Relaxed);
+        outcome.unwrap_or_else(|Lost| {
+            let what = format!("the index build of {} {how}", build.root);
+            Err(WireError::new(ErrorKind::Unavailable, what)
+                .hint("the index is as it was before; run the same command again"))
+        })
+    }
+}
+
+/// The outcome of a build, once it is there.
+async fn finished(outcome: &mut watch::Receiver<Option<Outcome>>) -> Option<Outcome> {
+    outcome.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone())
+}
+
+/// The connection to the build process ended before its reply.
+struct Lost;
+
+/// Passes the events of `call` on until its reply.
+async fn relay(build: &Build, mut call: Call<IndexProtocol>) -> Result<Outcome, Lost> {
+    while let Some(event) = call.next().await {
+        build.say(match event {
+            index::Event::Progress(progress) => Event::Progress(progress),
+            index::Event::Notice(text) => Event::Notice(text),
+        });
+    }
+    match call.finish().await {
+        Ok(index::Reply::Built(report)) => Ok(Ok(report)),
+        Ok(other) => Ok(Err(unexpected(&other))),
+        Err(CallError::Disconnected(_)) => Err(Lost),
+        Err(error) => Ok(Err(call_failed(error))),
+    }
+}
+
+impl Builds {
+    /// Cancels every build and waits for their ends; refuses new ones.
+    pub(super) async fn end(&self) {
+        self.end.cancel();
+        let builds: Vec<_> = self.active().values().cloned().collect();
+        for build in builds {
+            finished(&mut build.outcome.subscribe()).await;
+        }
+    }
+}
