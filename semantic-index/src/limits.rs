@@ -50,8 +50,8 @@ pub const BATCH_BYTES: usize = 24 << 20;
 pub const PIPELINE_FILES: usize = 256;
 /// Progress events at most this often.
 pub const PROGRESS_EVERY: Duration = Duration::from_millis(100);
-/// Address space and data limit of the build process.
-pub const BUILD_MEMORY_TARGET: u64 = 400 << 20;
+/// Private memory the build process can never pass; its target lies far below.
+pub const BUILD_ADDRESS_SPACE: u64 = 4 << 30;
 /// Memory of LanceDB's full-text index builder, MiB.
 pub const FTS_MEMORY_MIB: u64 = 128;
 /// Lance caches of the worker (index, metadata).
@@ -59,8 +59,12 @@ pub const WORKER_INDEX_CACHE: usize = 8 << 20;
 pub const WORKER_METADATA_CACHE: usize = 4 << 20;
 /// Tables a worker keeps open.
 pub const WORKER_OPEN_TABLES: usize = 8;
+/// From this many rows on, paths have an index of their own.
+pub const PATH_INDEX_ROWS: u64 = 50_000;
 /// Paths named in one delete predicate.
 pub const DELETE_PATHS: usize = 400;
+/// The list of indexed files is saved at least this often during a build.
+pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 /// Small updates tolerated before the table is compacted.
 pub const COMPACT_AFTER_FRAGMENTS: usize = 24;
 /// Superseded versions are kept this long for readers that still hold them.

@@ -1,6 +1,6 @@
 //! What the index holds, file by file, so that an update touches only what changed.
 //!
-//! Two files in the index folder. `state.json` names the database folder in use and sums
+//! Two files in the index folder. `meta.json` names the database folder in use and sums
 //! it up: the worker reads it before each search. `<db>/files.bin` lists the indexed
 //! files with size, time and hash; only builds read it. Both are replaced atomically, and
 //! an entry is written only after its rows are committed: after a crash a file may be
@@ -31,7 +31,11 @@ pub struct State {
     pub chunks: u64,
     /// Unix seconds of the last finished build, 0 while the first one runs.
     pub built_at: u64,
+    /// Name of the embedder that made the vectors, or empty.
     pub embedder: String,
+    /// Size of the index folder at the end of the last build.
+    #[serde(default)]
+    pub disk_bytes: u64,
     /// Counts up with every commit: a reader reopens the table when it changes.
     pub generation: u64,
 }
@@ -39,14 +43,14 @@ pub struct State {
 impl State {
     /// None when there is no index here, or one of another format.
     pub fn load(dir: &Path) -> Option<Self> {
-        let text = fs::read(dir.join("state.json")).ok()?;
+        let text = fs::read(dir.join("meta.json")).ok()?;
         let state: Self = serde_json::from_slice(&text).ok()?;
         let plain = state.db.starts_with("db-") && state.db[3..].bytes().all(|b| b.is_ascii_digit());
         (state.format == FORMAT && plain).then_some(state)
     }
 
     pub fn save(&self, dir: &Path) -> io::Result<()> {
-        replace(&dir.join("state.json"), &serde_json::to_vec_pretty(self)?)
+        replace(&dir.join("meta.json"), &serde_json::to_vec_pretty(self)?)
     }
 
     pub fn db_path(&self, dir: &Path) -> PathBuf {
@@ -60,8 +64,9 @@ pub struct Record {
     pub size: u64,
     pub mtime: i64,
     pub hash: [u8; 16],
-    /// Zero for files without text, which are remembered so that they are not read again.
     pub chunks: u32,
+    /// Why the file's bytes were refused (`sniff::Skip::code`), or 0: it is not read again.
+    pub skip: u8,
 }
 
 /// All indexed files.
@@ -86,9 +91,9 @@ impl Files {
         self.records.values().map(|r| u64::from(r.chunks)).sum()
     }
 
-    /// Files that have text.
+    /// Files that are searchable.
     pub fn count(&self) -> u64 {
-        self.records.values().filter(|r| r.chunks > 0).count() as u64
+        self.records.values().filter(|r| r.skip == 0).count() as u64
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -103,6 +108,7 @@ impl Files {
             out.extend_from_slice(&record.mtime.to_le_bytes());
             out.extend_from_slice(&record.hash);
             out.extend_from_slice(&record.chunks.to_le_bytes());
+            out.push(record.skip);
         }
         let sum = blake3::hash(&out);
         out.extend_from_slice(sum.as_bytes());
@@ -130,7 +136,8 @@ impl Files {
             let mtime = i64::from_le_bytes(take(8)?.try_into().ok()?);
             let hash = take(16)?.try_into().ok()?;
             let chunks = u32::from_le_bytes(take(4)?.try_into().ok()?);
-            records.insert(path, Record { size, mtime, hash, chunks });
+            let skip = take(1)?[0];
+            records.insert(path, Record { size, mtime, hash, chunks, skip });
         }
         Some(Self { records, dirty })
     }
@@ -176,7 +183,7 @@ mod tests {
     fn sample() -> Files {
         let mut files = Files { dirty: true, ..Files::default() };
         for n in 0..50_u64 {
-            files.records.insert(format!("src/größe/{n}.rs"), Record { size: n, mtime: -5, hash: [n as u8; 16], chunks: 3 });
+            files.records.insert(format!("src/größe/{n}.rs"), Record { size: n, mtime: -5, hash: [n as u8; 16], chunks: 3, skip: 0 });
         }
         files
     }

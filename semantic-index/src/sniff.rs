@@ -19,6 +19,26 @@ pub enum Skip {
 }
 
 impl Skip {
+    const ALL: [Self; 8] = [
+        Self::TooLarge,
+        Self::Binary,
+        Self::Minified,
+        Self::Lockfile,
+        Self::Secret,
+        Self::Unreadable,
+        Self::NotAFile,
+        Self::Name,
+    ];
+
+    /// As stored beside a file, never 0.
+    pub fn code(self) -> u8 {
+        Self::ALL.iter().position(|s| *s == self).map_or(0, |at| at as u8 + 1)
+    }
+
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code.checked_sub(1)?)).copied()
+    }
+
     pub fn reason(self) -> &'static str {
         match self {
             Self::TooLarge => "too large",

@@ -1,0 +1,120 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+#[derive(Debug, Parser)]
+#[command(name = "lapce-ai-index", version, about = "The index process of Lapce AI. The engine starts it; by hand it builds, searches and measures one index.")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Answer searches of the engine on the socket FD until it closes.
+    Worker {
+        #[arg(long)]
+        fd: i32,
+    },
+    /// Bring one index up to date: for the engine on the socket FD, or by hand.
+    Build {
+        #[arg(long, conflicts_with_all = ["root", "dir"])]
+        fd: Option<i32>,
+        /// The workspace.
+        #[arg(long, required_unless_present = "fd")]
+        root: Option<PathBuf>,
+        /// The index folder, outside the workspace.
+        #[arg(long, required_unless_present = "fd")]
+        dir: Option<PathBuf>,
+        /// Start from nothing.
+        #[arg(long)]
+        force: bool,
+        /// Print the report as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Search one index.
+    Search {
+        #[arg(long)]
+        dir: PathBuf,
+        query: String,
+        #[arg(short = 'k', long, default_value_t = 10)]
+        limit: u32,
+        /// Say why each hit ranks where it does.
+        #[arg(long)]
+        explain: bool,
+        #[arg(long)]
+        json: bool,
+        /// Ask this many times and print the times instead.
+        #[arg(long)]
+        repeat: Option<u32>,
+    },
+    /// List what would be indexed, and why the rest is not.
+    DryRun {
+        #[arg(long)]
+        root: PathBuf,
+    },
+    /// Print the sums of one index.
+    Stats {
+        #[arg(long)]
+        dir: PathBuf,
+    },
+    /// Compare an index with its own list of files.
+    Verify {
+        #[arg(long)]
+        dir: PathBuf,
+    },
+    /// Join small fragments and drop old versions.
+    Gc {
+        #[arg(long)]
+        dir: PathBuf,
+    },
+    /// Delete one index.
+    Rm {
+        #[arg(long)]
+        dir: PathBuf,
+    },
+    /// Measure search quality on labelled queries.
+    Eval(Eval),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Eval {
+    /// The files to search.
+    #[arg(long, required_unless_present = "set")]
+    pub(crate) corpus: Option<PathBuf>,
+    /// JSONL: {"query", "relevant": [{"path", "line"?}], "split"?}
+    #[arg(long, required_unless_present = "set")]
+    pub(crate) queries: Option<PathBuf>,
+    /// A folder with repos.json and labels/, evaluated repository by repository; the
+    /// repositories lie under --corpus as NAME.
+    #[arg(long)]
+    pub(crate) set: Option<PathBuf>,
+    #[arg(long, value_enum, default_value_t = Arm::Hybrid)]
+    pub(crate) arm: Arm,
+    /// Ranking weights as JSON, to try others than the product's.
+    #[arg(long)]
+    pub(crate) weights: Option<String>,
+    /// Search a LanceDB index built for this, not the copy in memory.
+    #[arg(long)]
+    pub(crate) store: bool,
+    /// Print the queries that score below this.
+    #[arg(long)]
+    pub(crate) misses: Option<f64>,
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Arm {
+    /// BM25 alone, without ranking.
+    Bm25,
+    /// BM25 and ranking.
+    Lexical,
+    /// Vectors and ranking.
+    Dense,
+    /// Everything, as the product searches.
+    Hybrid,
+}

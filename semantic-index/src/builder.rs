@@ -1,0 +1,549 @@
+//! Brings an index up to date with its workspace.
+//!
+//! Walk, compare with the list of indexed files, then a pipeline: threads read, cut and
+//! tokenise what changed; this task commits batches of rows. The order of commits makes a
+//! crash harmless at any point: (1) the list forgets the files that are about to change
+//! and is marked dirty, (2) new rows are added, (3) older rows of the same files are
+//! deleted, (4) the list remembers them. What a build commits is searchable at once.
+//! Called by the build process and by tests; never by the worker.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use lapce_ai_ipc::wire::index::{BuildReport, Phase, Progress, Skipped};
+use lancedb::Session;
+use tokio::sync::mpsc;
+
+use crate::chunk::Chunker;
+use crate::embed::Embedder;
+use crate::error::Error;
+use crate::limits::{
+    BATCH_BYTES, BATCH_ROWS, CHECKPOINT_EVERY, COMPACT_AFTER_FRAGMENTS, MAX_FILE_BYTES, PIPELINE_FILES, PROGRESS_EVERY,
+};
+use crate::manifest::{self, FORMAT, Files, Lock, Record, State};
+use crate::store::{Row, Rows, Store};
+use crate::walk::{self, Entry, Skips};
+use crate::{doc, sniff};
+
+/// What to build, and where.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub root: PathBuf,
+    pub dir: PathBuf,
+    pub force: bool,
+    pub threads: usize,
+}
+
+/// Hears of progress, at most ten times a second.
+pub type OnProgress = Arc<dyn Fn(Progress) + Send + Sync>;
+
+/// Everything one build carries.
+struct Build {
+    options: Options,
+    session: Arc<Session>,
+    embedder: Option<Arc<dyn Embedder>>,
+    progress: Throttle,
+    cancel: Arc<AtomicBool>,
+    state: State,
+    files: Files,
+    skips: Skips,
+    report: BuildReport,
+}
+
+/// Builds or updates the index; `cancel` ends it early, keeping what was committed.
+pub async fn build(
+    options: Options,
+    session: Arc<Session>,
+    embedder: Option<Arc<dyn Embedder>>,
+    progress: OnProgress,
+    cancel: Arc<AtomicBool>,
+) -> Result<BuildReport, Error> {
+    let started = Instant::now();
+    let (root, dir) = check(&options)?;
+    let options = Options { root, dir, ..options };
+    let Some(_lock) = Lock::acquire(&options.dir).map_err(Error::io("cannot lock", &options.dir))? else {
+        return Err(Error::Busy);
+    };
+    let embedder_name = embedder.as_ref().map(|e| e.name().to_string()).unwrap_or_default();
+    let (state, files) = previous(&options, &embedder_name);
+    remove_others(&options.dir, &state.db);
+    let mut build = Build {
+        progress: Throttle::new(progress),
+        options,
+        session,
+        embedder,
+        cancel,
+        state,
+        files,
+        skips: Skips::default(),
+        report: BuildReport {
+            files: 0,
+            chunks: 0,
+            files_added: 0,
+            files_changed: 0,
+            files_removed: 0,
+            bytes: 0,
+            took_ms: 0,
+            skipped: Vec::new(),
+            peak_rss_kib: 0,
+        },
+    };
+    build.run().await?;
+    let mut report = build.report;
+    report.files = build.files.count();
+    report.chunks = build.files.chunks();
+    report.took_ms = started.elapsed().as_millis() as u64;
+    report.peak_rss_kib = peak_rss_kib();
+    report.skipped = build
+        .skips
+        .iter()
+        .map(|(reason, files, example)| Skipped { reason: reason.reason().into(), files, example: example.into() })
+        .collect();
+    Ok(report)
+}
+
+/// The canonical workspace and the index folder, made private.
+fn check(options: &Options) -> Result<(PathBuf, PathBuf), Error> {
+    let root = match options.root.canonicalize() {
+        Ok(root) => root,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(Error::NoRoot(options.root.clone())),
+        Err(error) => return Err(Error::io("cannot open", &options.root)(error)),
+    };
+    if !root.is_dir() {
+        return Err(Error::NotAFolder(root));
+    }
+    std::fs::read_dir(&root).map_err(Error::io("cannot read", &root))?;
+    if options.dir.starts_with(&root) {
+        return Err(Error::DirInside(options.dir.clone()));
+    }
+    lapce_ai_ipc::paths::private_dir(&options.dir).map_err(Error::io("cannot create", &options.dir))?;
+    let dir = options.dir.canonicalize().map_err(Error::io("cannot open", &options.dir))?;
+    if dir.starts_with(&root) {
+        return Err(Error::DirInside(dir));
+    }
+    Ok((root, dir))
+}
+
+/// The index to update, or a new one beside it.
+fn previous(options: &Options, embedder: &str) -> (State, Files) {
+    let root = options.root.to_string_lossy().into_owned();
+    let old = State::load(&options.dir);
+    if let Some(state) = &old
+        && !options.force
+        && state.root == root
+        && state.embedder == embedder
+        && let Some(files) = Files::load(&state.db_path(&options.dir))
+    {
+        return (state.clone(), files);
+    }
+    let generation = old.as_ref().map_or(0, |s| s.generation);
+    let number = old.and_then(|s| s.db[3..].parse::<u64>().ok()).unwrap_or(0) + 1;
+    let state = State { format: FORMAT, root, db: format!("db-{number}"), embedder: embedder.into(), generation, ..State::default() };
+    // Left over from a build that died before its first commit.
+    let _ = std::fs::remove_dir_all(state.db_path(&options.dir));
+    (state, Files::default())
+}
+
+/// Removes database folders that nothing points at.
+fn remove_others(dir: &Path, keep: &str) {
+    let current = State::load(dir).map(|s| s.db);
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("db-") && name != keep && Some(name.as_ref()) != current.as_deref() {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// One file through the pipeline.
+struct Done {
+    entry: Entry,
+    hash: [u8; 16],
+    outcome: Outcome,
+}
+
+enum Outcome {
+    /// Same bytes as before.
+    Touched,
+    Skipped(sniff::Skip),
+    Rows(Vec<Row>),
+}
+
+impl Build {
+    async fn run(&mut self) -> Result<(), Error> {
+        let db = self.state.db_path(&self.options.dir);
+        let fresh = !db.exists();
+        let found = self.walk().await?;
+        let walked = found.entries.len() as u64;
+        self.skips = found.skips;
+        let (todo, removed) = self.plan(found.entries, fresh);
+        let mut store = if fresh { None } else { Some(Store::open(&db, &self.session).await?) };
+        if !fresh && (self.files.dirty || !todo.is_empty() || !removed.is_empty()) {
+            self.begin(&todo, &removed, &db)?;
+        }
+        let work = !todo.is_empty() || !removed.is_empty() || fresh;
+        let dirty = self.files.dirty && !fresh;
+        if let Some(store) = &store {
+            if !removed.is_empty() {
+                self.next_generation();
+                store.delete_older(&removed, u64::MAX >> 1).await?;
+                self.report.files_removed = removed.len() as u64;
+            }
+        }
+        self.pipeline(&mut store, todo, walked, dirty).await?;
+        if store.is_none() {
+            store = Some(Store::create(&db, &self.session, self.dims()).await?);
+        }
+        let store = store.ok_or_else(|| Error::Internal("no table".into()))?;
+        if work {
+            self.progress.now(Phase::Optimize, walked, walked, self.files.chunks(), "");
+            store.index(self.options.threads).await?;
+            if !fresh && store.fragments().await? > COMPACT_AFTER_FRAGMENTS {
+                store.compact().await?;
+            }
+        }
+        self.files.dirty = false;
+        self.state.built_at = unix_micros() / 1_000_000;
+        self.next_generation();
+        self.save(&db)?;
+        self.state.disk_bytes = disk_bytes(&self.options.dir);
+        self.state.save(&self.options.dir).map_err(Error::io("cannot write into", &self.options.dir))
+    }
+
+    /// Larger than every generation before, also than those of a build that died unrecorded.
+    fn next_generation(&mut self) -> u64 {
+        self.state.generation = unix_micros().max(self.state.generation + 1);
+        self.state.generation
+    }
+
+    fn dims(&self) -> usize {
+        self.embedder.as_ref().map_or(0, |e| e.dims())
+    }
+
+    async fn walk(&mut self) -> Result<walk::Found, Error> {
+        let (root, threads) = (self.options.root.clone(), self.options.threads);
+        let (cancel, progress) = (Arc::clone(&self.cancel), self.progress.clone());
+        let found = tokio::task::spawn_blocking(move || {
+            walk::walk(&root, threads, &cancel, |count| progress.maybe(Phase::Walk, count, 0, 0, ""))
+        })
+        .await
+        .map_err(|e| Error::Internal(e.to_string()))?;
+        if self.cancel.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(found) }
+    }
+
+    /// (files to read, files that are gone)
+    fn plan(&mut self, entries: Vec<Entry>, fresh: bool) -> (Vec<Entry>, Vec<String>) {
+        let mut gone: std::collections::HashSet<&str> = self.files.records.keys().map(String::as_str).collect();
+        let mut todo = Vec::new();
+        for entry in entries {
+            gone.remove(entry.path.as_str());
+            match self.files.records.get(&entry.path) {
+                Some(record) if record.size == entry.size && record.mtime == entry.mtime => {
+                    if let Some(reason) = sniff::Skip::from_code(record.skip) {
+                        self.skips.add(reason, &entry.path);
+                    }
+                }
+                Some(_) | None => todo.push(entry),
+            }
+        }
+        let gone: Vec<String> = if fresh { Vec::new() } else { gone.into_iter().map(ToString::to_string).collect() };
+        (todo, gone)
+    }
+
+    /// Before anything changes: forget what is about to, so that a crash repeats it.
+    fn begin(&mut self, todo: &[Entry], removed: &[String], db: &Path) -> Result<(), Error> {
+        let was_dirty = self.files.dirty;
+        let kept = todo.iter().filter_map(|e| self.files.records.remove_entry(&e.path)).collect::<Vec<_>>();
+        for path in removed {
+            self.files.records.remove(path);
+        }
+        self.files.dirty = true;
+        self.files.save(db).map_err(Error::io("cannot write into", db))?;
+        // In memory the old hashes stay: an untouched file need not be cut again.
+        self.files.records.extend(kept);
+        self.files.dirty = was_dirty;
+        Ok(())
+    }
+
+    async fn pipeline(&mut self, store: &mut Option<Store>, todo: Vec<Entry>, walked: u64, dirty: bool) -> Result<(), Error> {
+        let total = todo.len();
+        let base = walked - total as u64;
+        let db = self.state.db_path(&self.options.dir);
+        let swept = if dirty { Some(self.sweep(store, &todo).await?) } else { None };
+        let (sender, mut receiver) = mpsc::channel::<Done>(PIPELINE_FILES);
+        let workers = self.start_chunkers(todo, sender);
+        let mut rows = Rows::default();
+        let mut pending: Vec<(String, Record)> = Vec::new();
+        let mut replaced: Vec<String> = Vec::new();
+        let (mut done, mut commits, mut saved) = (0_u64, 0_u32, Instant::now());
+        while let Some(file) = receiver.recv().await {
+            if self.cancel.load(Ordering::Relaxed) {
+                break;
+            }
+            done += 1;
+            let path = file.entry.path;
+            self.progress.maybe(Phase::Chunk, base + done, walked, self.files.chunks_hint(rows.len()), &path);
+            let old = self.files.records.get(&path).copied();
+            let mut record = Record { size: file.entry.size, mtime: file.entry.mtime, hash: file.hash, chunks: 0, skip: 0 };
+            match file.outcome {
+                Outcome::Touched => {
+                    record = Record { size: record.size, mtime: record.mtime, ..old.unwrap_or(record) };
+                    self.files.records.insert(path, record);
+                    continue;
+                }
+                Outcome::Skipped(reason) => {
+                    self.skips.add(reason, &path);
+                    record.skip = reason.code();
+                }
+                Outcome::Rows(new) => {
+                    record.chunks = new.len() as u32;
+                    self.report.bytes += record.size;
+                    new.into_iter().for_each(|row| rows.push(row));
+                }
+            }
+            let known = old.is_some() || swept.as_ref().is_some_and(|paths| paths.contains(&path));
+            match old {
+                Some(_) => self.report.files_changed += 1,
+                None if record.skip == 0 => self.report.files_added += 1,
+                None => {}
+            }
+            if known {
+                replaced.push(path.clone());
+            }
+            pending.push((path, record));
+            if rows.len() >= BATCH_ROWS || rows.bytes() >= BATCH_BYTES {
+                self.commit(store, &mut rows, &mut pending, &mut replaced, &db).await?;
+                commits += 1;
+                // Partial results while a long first build runs: index at 1, 2, 4, 8, … commits.
+                if commits.is_power_of_two() && let Some(store) = store.as_ref() {
+                    self.progress.now(Phase::Commit, base + done, walked, self.files.chunks(), "");
+                    store.index(self.options.threads).await?;
+                    self.checkpoint(&db)?;
+                    saved = Instant::now();
+                } else if saved.elapsed() > CHECKPOINT_EVERY {
+                    self.checkpoint(&db)?;
+                    saved = Instant::now();
+                }
+            }
+        }
+        drop(receiver);
+        self.progress.now(Phase::Commit, base + done, walked, self.files.chunks_hint(rows.len()), "");
+        self.commit(store, &mut rows, &mut pending, &mut replaced, &db).await?;
+        for worker in workers {
+            worker.join().map_err(|_| Error::Internal("a chunker thread died".into()))?;
+        }
+        if self.cancel.load(Ordering::Relaxed) {
+            if store.is_some() {
+                self.checkpoint(&db)?;
+            }
+            return Err(Error::Cancelled);
+        }
+        Ok(())
+    }
+
+    /// After a crash: rows may exist for files that the list does not know.
+    async fn sweep(&mut self, store: &Option<Store>, todo: &[Entry]) -> Result<std::collections::HashSet<String>, Error> {
+        let Some(store) = store else { return Ok(std::collections::HashSet::new()) };
+        let all: std::collections::HashSet<String> = store.paths().await?.into_iter().collect();
+        let wanted: std::collections::HashSet<&str> = todo.iter().map(|e| e.path.as_str()).collect();
+        let orphans: Vec<String> =
+            all.iter().filter(|p| !self.files.records.contains_key(*p) && !wanted.contains(p.as_str())).cloned().collect();
+        store.delete_older(&orphans, u64::MAX >> 1).await?;
+        Ok(all)
+    }
+
+    async fn commit(
+        &mut self,
+        store: &mut Option<Store>,
+        rows: &mut Rows,
+        pending: &mut Vec<(String, Record)>,
+        replaced: &mut Vec<String>,
+        db: &Path,
+    ) -> Result<(), Error> {
+        if pending.is_empty() {
+            return Ok(());
+        }
+        let generation = self.next_generation();
+        if store.is_none() {
+            *store = Some(Store::create(db, &self.session, self.dims()).await?);
+        }
+        let table = store.as_ref().ok_or_else(|| Error::Internal("no table".into()))?;
+        if !rows.is_empty() {
+            table.add(rows, generation, self.dims()).await?;
+        }
+        table.delete_older(replaced, generation).await?;
+        replaced.clear();
+        self.files.records.extend(pending.drain(..));
+        *rows = Rows::default();
+        Ok(())
+    }
+
+    /// Makes what is committed known to readers and to the next build.
+    fn checkpoint(&mut self, db: &Path) -> Result<(), Error> {
+        self.files.dirty = true;
+        self.save(db)?;
+        self.files.dirty = false;
+        Ok(())
+    }
+
+    fn save(&mut self, db: &Path) -> Result<(), Error> {
+        self.files.save(db).map_err(Error::io("cannot write into", db))?;
+        self.state.files = self.files.count();
+        self.state.chunks = self.files.chunks();
+        self.state.save(&self.options.dir).map_err(Error::io("cannot write into", &self.options.dir))
+    }
+
+    fn start_chunkers(&self, todo: Vec<Entry>, sender: mpsc::Sender<Done>) -> Vec<std::thread::JoinHandle<()>> {
+        let known: Vec<Option<[u8; 16]>> = todo
+            .iter()
+            .map(|e| self.files.records.get(&e.path).filter(|r| r.skip == 0).map(|r| r.hash))
+            .collect();
+        let work = Arc::new((self.options.root.clone(), todo, known, AtomicUsize::new(0)));
+        (0..self.options.threads.max(1))
+            .map(|_| {
+                let (work, sender, embedder) = (Arc::clone(&work), sender.clone(), self.embedder.clone());
+                std::thread::spawn(move || {
+                    let (root, todo, known, next) = &*work;
+                    let mut chunker = Chunker::new();
+                    loop {
+                        let at = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(entry) = todo.get(at) else { break };
+                        let done = process(root, entry, known[at], &mut chunker, embedder.as_deref());
+                        if sender.blocking_send(done).is_err() {
+                            break;
+                        }
+                    }
+                })
+            })
+            .collect()
+    }
+}
+
+impl Files {
+    fn chunks_hint(&self, more: usize) -> u64 {
+        // Summing a million records for each progress event would cost more than the event.
+        if self.records.len() > 20_000 { more as u64 } else { self.chunks() + more as u64 }
+    }
+}
+
+/// Reads one file and cuts it. Never fails: what cannot be read is a reason.
+fn process(root: &Path, entry: &Entry, known: Option<[u8; 16]>, chunker: &mut Chunker, embedder: Option<&dyn Embedder>) -> Done {
+    let started = SystemTime::now();
+    let bytes = match read(&root.join(&entry.path)) {
+        Ok(bytes) => bytes,
+        Err(reason) => return Done { entry: entry.clone(), hash: [0; 16], outcome: Outcome::Skipped(reason) },
+    };
+    let hash = manifest::hash(&bytes);
+    let mut entry = entry.clone();
+    // Written while we read, or within the clock's grain before: look again next time.
+    let now = started.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64);
+    if now - entry.mtime < RACY_NS {
+        entry.mtime = 0;
+    }
+    entry.size = bytes.len() as u64;
+    if known == Some(hash) {
+        return Done { entry, hash, outcome: Outcome::Touched };
+    }
+    let text = match sniff::text_of(bytes) {
+        Ok(text) => text,
+        Err(reason) => return Done { entry, hash, outcome: Outcome::Skipped(reason) },
+    };
+    let flags = sniff::flags_of(&entry.path, &text);
+    let rows = chunker
+        .chunk(&entry.path, &text)
+        .into_iter()
+        .map(|chunk| {
+            let code = &text[chunk.start..chunk.end];
+            let place = format!("{} {} {}", entry.path, chunk.crumb, chunk.symbol);
+            Row {
+                tokens: doc::index_text(&entry.path, &chunk, code),
+                vector: embedder.and_then(|e| e.chunk(&place, code)),
+                path: entry.path.clone(),
+                start_line: chunk.start_line,
+                end_line: chunk.end_line,
+                symbol: chunk.symbol,
+                kind: chunk.kind,
+                crumb: chunk.crumb,
+                flags,
+                code: code.to_string(),
+            }
+        })
+        .collect();
+    Done { entry, hash, outcome: Outcome::Rows(rows) }
+}
+
+/// File times have this grain at worst.
+const RACY_NS: i64 = 20_000_000;
+
+/// Reads a regular file, never through a link, never more than the cap.
+fn read(path: &Path) -> Result<Vec<u8>, sniff::Skip> {
+    use std::io::Read;
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    let file = std::fs::File::options().read(true).custom_flags(flags).open(path).map_err(|_| sniff::Skip::Unreadable)?;
+    let meta = file.metadata().map_err(|_| sniff::Skip::Unreadable)?;
+    if !meta.is_file() {
+        return Err(sniff::Skip::NotAFile);
+    }
+    if meta.len() > MAX_FILE_BYTES {
+        return Err(sniff::Skip::TooLarge);
+    }
+    let mut bytes = Vec::with_capacity(meta.len() as usize + 1);
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|_| sniff::Skip::Unreadable)?;
+    Ok(bytes)
+}
+
+/// Passes progress on, not more often than readers can use.
+#[derive(Clone)]
+struct Throttle {
+    send: OnProgress,
+    last: Arc<std::sync::Mutex<Option<Instant>>>,
+}
+
+impl Throttle {
+    fn new(send: OnProgress) -> Self {
+        Self { send, last: Arc::default() }
+    }
+
+    fn maybe(&self, phase: Phase, files_done: u64, files_total: u64, chunks: u64, current: &str) {
+        let Ok(mut last) = self.last.try_lock() else { return };
+        if last.is_none_or(|at| at.elapsed() >= PROGRESS_EVERY) {
+            *last = Some(Instant::now());
+            (self.send)(Progress { phase, files_done, files_total, chunks, current: current.into() });
+        }
+    }
+
+    fn now(&self, phase: Phase, files_done: u64, files_total: u64, chunks: u64, current: &str) {
+        (self.send)(Progress { phase, files_done, files_total, chunks, current: current.into() });
+    }
+}
+
+/// Bytes of all files below.
+pub fn disk_bytes(dir: &Path) -> u64 {
+    std::fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(meta) if meta.is_dir() => disk_bytes(&entry.path()),
+            Ok(meta) => meta.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+fn unix_micros() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64)
+}
+
+/// Largest resident size of this process so far.
+fn peak_rss_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse().ok())
+        .unwrap_or(0)
+}

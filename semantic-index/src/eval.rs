@@ -1,0 +1,291 @@
+//! Measures search: NDCG@10, MRR@10, recall@10 by file and by symbol.
+//!
+//! Queries come from a JSONL file (`{"query", "relevant": [{"path", "line"?}], "split"?}`)
+//! or from the development set's folder. `lapce-ai-index eval` prints the table; users can
+//! run it on their own repository.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use serde::{Deserialize, Serialize};
+
+use crate::bm25::Bm25;
+use crate::chunk::Chunker;
+use crate::rank::{Candidate, Query, Weights, rank};
+use crate::{doc, limits, sniff, walk};
+
+/// One labelled query.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Labelled {
+    pub query: String,
+    pub relevant: Vec<Target>,
+    #[serde(default, alias = "category")]
+    pub split: String,
+    /// The development set keeps further targets here; they count the same.
+    #[serde(default)]
+    pub secondary: Vec<Target>,
+}
+
+/// A path, perhaps with the lines that matter.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Target {
+    Path(String),
+    Place {
+        path: String,
+        #[serde(default)]
+        line: Option<u32>,
+        #[serde(default)]
+        start_line: Option<u32>,
+        #[serde(default)]
+        end_line: Option<u32>,
+    },
+}
+
+impl Target {
+    fn path(&self) -> &str {
+        match self {
+            Self::Path(path) | Self::Place { path, .. } => path,
+        }
+    }
+
+    fn lines(&self) -> Option<(u32, u32)> {
+        match self {
+            Self::Path(_) => None,
+            Self::Place { line, start_line, end_line, .. } => {
+                let start = start_line.or(*line)?;
+                Some((start, end_line.or(*line).unwrap_or(start)))
+            }
+        }
+    }
+
+    fn same_file(&self, path: &str) -> bool {
+        let (a, b) = (self.path(), path);
+        a == b || a.ends_with(&format!("/{b}")) || b.ends_with(&format!("/{a}"))
+    }
+
+    fn is_hit(&self, hit: &Place) -> bool {
+        self.same_file(&hit.path) && self.lines().is_none_or(|(s, e)| hit.start_line <= e && s <= hit.end_line)
+    }
+}
+
+/// Where a hit is.
+#[derive(Debug, Clone)]
+pub struct Place {
+    pub path: String,
+    pub start_line: u32,
+    pub end_line: u32,
+}
+
+/// Means over the queries of a split.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Scores {
+    pub queries: u32,
+    pub ndcg10: f64,
+    pub mrr10: f64,
+    pub recall10_file: f64,
+    pub mrr10_symbol: f64,
+    pub recall10_symbol: f64,
+}
+
+impl Scores {
+    fn add(&mut self, other: &Self) {
+        self.queries += other.queries;
+        self.ndcg10 += other.ndcg10;
+        self.mrr10 += other.mrr10;
+        self.recall10_file += other.recall10_file;
+        self.mrr10_symbol += other.mrr10_symbol;
+        self.recall10_symbol += other.recall10_symbol;
+    }
+
+    fn mean(mut self) -> Self {
+        let n = f64::from(self.queries.max(1));
+        for value in [&mut self.ndcg10, &mut self.mrr10, &mut self.recall10_file, &mut self.mrr10_symbol, &mut self.recall10_symbol] {
+            *value /= n;
+        }
+        self
+    }
+}
+
+/// The scores of one ranked list.
+pub fn score(labelled: &Labelled, hits: &[Place]) -> Scores {
+    let targets: Vec<&Target> = labelled.relevant.iter().chain(&labelled.secondary).collect();
+    let hits = &hits[..hits.len().min(10)];
+    let mut out = Scores { queries: 1, ..Scores::default() };
+    if targets.is_empty() {
+        return out;
+    }
+    let rank_of = |wanted: &dyn Fn(&Place) -> bool| hits.iter().position(wanted);
+    let (mut dcg, mut ideal) = (0.0, 0.0);
+    for (n, target) in targets.iter().enumerate() {
+        if n < 10 {
+            ideal += 1.0 / ((n + 2) as f64).log2();
+        }
+        if let Some(at) = rank_of(&|hit| target.is_hit(hit)) {
+            dcg += 1.0 / ((at + 2) as f64).log2();
+        }
+        out.recall10_file += f64::from(u8::from(rank_of(&|hit| target.same_file(&hit.path)).is_some())) / targets.len() as f64;
+        out.recall10_symbol += f64::from(u8::from(rank_of(&|hit| target.is_hit(hit)).is_some())) / targets.len() as f64;
+    }
+    out.ndcg10 = dcg / ideal;
+    if let Some(at) = rank_of(&|hit| targets.iter().any(|t| t.same_file(&hit.path))) {
+        out.mrr10 = 1.0 / (at + 1) as f64;
+    }
+    if let Some(at) = rank_of(&|hit| targets.iter().any(|t| t.is_hit(hit))) {
+        out.mrr10_symbol = 1.0 / (at + 1) as f64;
+    }
+    out
+}
+
+/// Sums by split, and over all under `all`.
+#[derive(Debug, Default)]
+pub struct Table(BTreeMap<String, Scores>);
+
+impl Table {
+    pub fn add(&mut self, split: &str, scores: &Scores) {
+        for name in ["all", split] {
+            if !name.is_empty() {
+                self.0.entry(name.to_string()).or_default().add(scores);
+            }
+        }
+    }
+
+    /// Without counting in `all` again.
+    pub fn add_only(&mut self, split: &str, scores: &Scores) {
+        self.0.entry(split.to_string()).or_default().add(scores);
+    }
+
+    pub fn means(&self) -> BTreeMap<String, Scores> {
+        self.0.iter().map(|(name, sum)| (name.clone(), sum.mean())).collect()
+    }
+}
+
+/// Something that answers queries.
+pub trait Searcher {
+    fn search(&self, query: &str, limit: usize) -> anyhow::Result<Vec<Place>>;
+}
+
+/// A whole corpus in memory: the product's chunks and ranking without a store.
+pub struct Memory {
+    candidates: Vec<Candidate>,
+    index: Bm25,
+    pub weights: Weights,
+    pub arm: Mode,
+}
+
+/// What takes part in a search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// BM25 alone, without ranking.
+    Bm25,
+    Lexical,
+    Dense,
+    Hybrid,
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Memory({} chunks)", self.candidates.len())
+    }
+}
+
+impl Memory {
+    pub fn load(root: &Path, weights: Weights) -> anyhow::Result<Self> {
+        anyhow::ensure!(root.is_dir(), "{} is not a folder", root.display());
+        let mut out = Self { candidates: Vec::new(), index: Bm25::default(), weights, arm: Mode::Hybrid };
+        let mut chunker = Chunker::new();
+        for entry in walk::walk(root, 2, &AtomicBool::new(false), |_| {}).entries {
+            let Ok(bytes) = std::fs::read(root.join(&entry.path)) else { continue };
+            let Ok(text) = sniff::text_of(bytes) else { continue };
+            let flags = sniff::flags_of(&entry.path, &text);
+            for chunk in chunker.chunk(&entry.path, &text) {
+                let code = &text[chunk.start..chunk.end];
+                out.index.add(&doc::index_text(&entry.path, &chunk, code));
+                out.candidates.push(Candidate {
+                    row: out.candidates.len() as u64,
+                    path: entry.path.clone(),
+                    start_line: chunk.start_line,
+                    end_line: chunk.end_line,
+                    symbol: chunk.symbol,
+                    kind: chunk.kind.to_string(),
+                    crumb: chunk.crumb,
+                    flags,
+                    ..Candidate::default()
+                });
+            }
+        }
+        Ok(out)
+    }
+
+    pub fn chunks(&self) -> usize {
+        self.candidates.len()
+    }
+}
+
+impl Searcher for Memory {
+    fn search(&self, text: &str, limit: usize) -> anyhow::Result<Vec<Place>> {
+        let query = Query::parse(text);
+        let found = self.index.search(query.terms(), limits::CANDIDATES);
+        let candidates: Vec<Candidate> = found
+            .into_iter()
+            .map(|(id, lexical)| Candidate { lexical, ..self.candidates[id as usize].clone() })
+            .collect();
+        let order: Vec<usize> = if self.arm == Mode::Bm25 {
+            (0..candidates.len().min(limit)).collect()
+        } else {
+            rank(&query, &candidates, limit, &self.weights).into_iter().map(|r| r.at).collect()
+        };
+        Ok(order
+            .into_iter()
+            .map(|at| {
+                let c = &candidates[at];
+                Place { path: c.path.clone(), start_line: c.start_line, end_line: c.end_line }
+            })
+            .collect())
+    }
+}
+
+/// Reads queries: a JSONL file, or a JSON array as the development set has it.
+pub fn load_queries(file: &Path) -> anyhow::Result<Vec<Labelled>> {
+    let text = std::fs::read_to_string(file).map_err(|e| anyhow::anyhow!("cannot read {}: {e}", file.display()))?;
+    if text.trim_start().starts_with('[') {
+        return Ok(serde_json::from_str(&text)?);
+    }
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+        .map(|(n, line)| serde_json::from_str(line).map_err(|e| anyhow::anyhow!("{} line {}: {e}", file.display(), n + 1)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(path: &str, start_line: u32, end_line: u32) -> Place {
+        Place { path: path.into(), start_line, end_line }
+    }
+
+    #[test]
+    fn scores_follow_their_definitions() {
+        let labelled: Labelled =
+            serde_json::from_str(r#"{"query":"q","relevant":["src/a.rs",{"path":"src/b.rs","line":7}]}"#).unwrap();
+        let perfect = score(&labelled, &[place("a.rs", 1, 2), place("src/b.rs", 5, 9)]);
+        assert!((perfect.ndcg10 - 1.0).abs() < 1e-9 && (perfect.mrr10 - 1.0).abs() < 1e-9);
+        let wrong_lines = score(&labelled, &[place("src/b.rs", 1, 2), place("x/src/a.rs", 1, 2)]);
+        assert!((wrong_lines.recall10_file - 1.0).abs() < 1e-9);
+        assert!((wrong_lines.recall10_symbol - 0.5).abs() < 1e-9);
+        assert!((wrong_lines.mrr10_symbol - 0.5).abs() < 1e-9);
+        assert!(score(&labelled, &[place("data.rs", 1, 2)]).ndcg10 < 1e-9, "a suffix counts only at a slash");
+    }
+
+    #[test]
+    fn a_corpus_in_memory_answers() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("routing.rs"), "/// Finds the route of a request.\nfn find_route() {\n    todo();\n}\n").unwrap();
+        std::fs::write(dir.path().join("other.rs"), "fn unrelated() {\n    let x = 1;\n}\n").unwrap();
+        let memory = Memory::load(dir.path(), Weights::default()).unwrap();
+        assert_eq!(memory.search("how are routes found", 5).unwrap()[0].path, "routing.rs");
+    }
+}

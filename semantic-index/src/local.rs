@@ -1,0 +1,206 @@
+//! The index by hand: no engine, no ring.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use anyhow::Context;
+use lapce_ai_index::embed::default_embedder;
+use lapce_ai_index::eval::{Place, Searcher};
+use lapce_ai_index::limits::{BUILD_ADDRESS_SPACE, WORKER_INDEX_CACHE, WORKER_METADATA_CACHE};
+use lapce_ai_index::manifest::{Files, Lock, State};
+use lapce_ai_index::rank::Weights;
+use lapce_ai_index::search::Index;
+use lapce_ai_index::{builder, search, server, store};
+
+use crate::args::{Arm, Command};
+
+/// A build yields to the user's work and cannot take the machine with it.
+pub(crate) fn be_modest() {
+    // SAFETY: plain system calls on this process; the struct outlives the call.
+    unsafe {
+        libc::nice(10);
+        let limit = libc::rlimit { rlim_cur: BUILD_ADDRESS_SPACE, rlim_max: BUILD_ADDRESS_SPACE };
+        libc::setrlimit(libc::RLIMIT_DATA, &raw const limit);
+    }
+    // The first to go when memory runs out.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "500");
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?)
+}
+
+fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    std::path::absolute(path).with_context(|| path.display().to_string())
+}
+
+pub(crate) fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Build { root: Some(root), dir: Some(dir), force, json, .. } => build(&root, &dir, force, json),
+        Command::Search { dir, query, limit, explain, json, repeat } => {
+            runtime()?.block_on(search(&dir, &query, limit, explain, json, repeat))
+        }
+        Command::Stats { dir } => {
+            let state = State::load(&dir).with_context(|| format!("no index in {}", dir.display()))?;
+            println!("{}", serde_json::to_string_pretty(&state)?);
+            Ok(())
+        }
+        Command::Verify { dir } => runtime()?.block_on(verify(&dir)),
+        Command::Gc { dir } => runtime()?.block_on(gc(&dir)),
+        Command::Rm { dir } => rm(&dir),
+        _ => anyhow::bail!("give --fd, or --root and --dir"),
+    }
+}
+
+fn build(root: &Path, dir: &Path, force: bool, json: bool) -> anyhow::Result<()> {
+    let options = builder::Options { root: root.into(), dir: absolute(dir)?, force, threads: server::builder_threads() };
+    let progress: builder::OnProgress = Arc::new(|p| {
+        eprintln!("{:?} {}/{} files, {} chunks {}", p.phase, p.files_done, p.files_total, p.chunks, p.current);
+    });
+    let session = store::session(WORKER_INDEX_CACHE, WORKER_METADATA_CACHE);
+    let cancel = Arc::new(AtomicBool::new(false));
+    let report = runtime()?.block_on(builder::build(options, session, default_embedder(), progress, cancel))?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        println!(
+            "{} files, {} chunks ({} added, {} changed, {} removed) in {} ms, peak {} MiB",
+            report.files, report.chunks, report.files_added, report.files_changed, report.files_removed, report.took_ms,
+            report.peak_rss_kib / 1024
+        );
+        for skip in &report.skipped {
+            println!("{:>8} left out: {} (e.g. {})", skip.files, skip.reason, skip.example);
+        }
+    }
+    Ok(())
+}
+
+async fn search(dir: &Path, query: &str, limit: u32, explain: bool, json: bool, repeat: Option<u32>) -> anyhow::Result<()> {
+    let index = server::open(dir, "this workspace").await?;
+    let embedder = default_embedder();
+    let weights = Weights::default();
+    let ask = || index.search(query, limit, explain, embedder.as_deref(), &weights, search::Arm::Hybrid);
+    if let Some(repeat) = repeat {
+        let mut times = Vec::new();
+        for _ in 0..repeat.max(1) {
+            let started = Instant::now();
+            ask().await?;
+            times.push(started.elapsed().as_micros());
+        }
+        println!("first {} us", times[0]);
+        times.sort_unstable();
+        println!("p50 {} us, p99 {} us", times[times.len() / 2], times[times.len() * 99 / 100]);
+        let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
+        for line in rollup.lines().filter(|l| l.starts_with("Rss") || l.starts_with("Private")) {
+            println!("{line}");
+        }
+        return Ok(());
+    }
+    let found = ask().await?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&found)?);
+        return Ok(());
+    }
+    for hit in &found.hits {
+        println!("{:>6.3} {}:{}-{} {} {}", hit.score, hit.path, hit.start_line, hit.end_line, hit.kind, hit.symbol);
+        if explain {
+            println!("       {}", hit.why);
+        }
+    }
+    eprintln!("{} hits in {} us", found.hits.len(), found.took_us);
+    Ok(())
+}
+
+async fn verify(dir: &Path) -> anyhow::Result<()> {
+    let state = State::load(dir).with_context(|| format!("no index in {}", dir.display()))?;
+    let db = state.db_path(dir);
+    let files = Files::load(&db).with_context(|| format!("{} has no readable list of files; rebuild it", db.display()))?;
+    let store = store::Store::open(&db, &store::session(WORKER_INDEX_CACHE, WORKER_METADATA_CACHE)).await?;
+    let rows = store.count().await?;
+    let stored: std::collections::HashSet<String> = store.paths().await?.into_iter().collect();
+    let missing = files.records.iter().filter(|(path, r)| r.chunks > 0 && !stored.contains(*path)).count();
+    let unknown = stored.iter().filter(|path| !files.records.contains_key(*path)).count();
+    println!("{} files, {} chunks listed, {rows} rows stored", files.count(), files.chunks());
+    anyhow::ensure!(
+        !files.dirty && missing == 0 && unknown == 0 && rows == files.chunks(),
+        "the table and the list differ ({missing} files without rows, {unknown} unknown, dirty: {}); the next build repairs it",
+        files.dirty
+    );
+    println!("ok");
+    Ok(())
+}
+
+async fn gc(dir: &Path) -> anyhow::Result<()> {
+    let state = State::load(dir).with_context(|| format!("no index in {}", dir.display()))?;
+    let _lock = Lock::acquire(dir)?.context("a build is running")?;
+    let before = builder::disk_bytes(dir);
+    let store = store::Store::open(&state.db_path(dir), &store::session(WORKER_INDEX_CACHE, WORKER_METADATA_CACHE)).await?;
+    store.compact().await?;
+    println!("{before} bytes before, {} after", builder::disk_bytes(dir));
+    Ok(())
+}
+
+/// Deletes only what is an index: never a folder given by mistake.
+fn rm(dir: &Path) -> anyhow::Result<()> {
+    anyhow::ensure!(dir.join("meta.json").is_file(), "{} is no index folder", dir.display());
+    let _lock = Lock::acquire(dir)?.context("a build is running")?;
+    std::fs::remove_file(dir.join("meta.json"))?;
+    for entry in std::fs::read_dir(dir)?.flatten() {
+        if entry.file_name().to_string_lossy().starts_with("db-") {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    for name in ["lock", "meta.tmp"] {
+        let _ = std::fs::remove_file(dir.join(name));
+    }
+    // Fails, rightly, when something of another's is left in it.
+    std::fs::remove_dir(dir).with_context(|| format!("{} is not empty", dir.display()))
+}
+
+/// An index built for an evaluation, gone with it.
+pub(crate) struct Built {
+    dir: PathBuf,
+    index: Index,
+    runtime: tokio::runtime::Runtime,
+    weights: Weights,
+    arm: search::Arm,
+}
+
+impl Built {
+    pub(crate) fn new(root: &Path, weights: Weights, arm: Arm) -> anyhow::Result<Self> {
+        let arm = match arm {
+            Arm::Bm25 => anyhow::bail!("--arm bm25 is measured in memory"),
+            Arm::Lexical => search::Arm::Lexical,
+            Arm::Dense => search::Arm::Dense,
+            Arm::Hybrid => search::Arm::Hybrid,
+        };
+        let dir = std::env::temp_dir().join(format!("lapce-ai-eval-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        let options = builder::Options { root: root.into(), dir: dir.clone(), force: true, threads: server::builder_threads() };
+        let session = store::session(WORKER_INDEX_CACHE, WORKER_METADATA_CACHE);
+        let runtime = runtime()?;
+        let index = runtime.block_on(async {
+            let cancel = Arc::new(AtomicBool::new(false));
+            builder::build(options, Arc::clone(&session), default_embedder(), Arc::new(|_| {}), cancel).await?;
+            Index::open(&dir, "the corpus", &session).await
+        })?;
+        Ok(Self { dir, index, runtime, weights, arm })
+    }
+}
+
+impl Drop for Built {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+impl Searcher for Built {
+    fn search(&self, query: &str, limit: usize) -> anyhow::Result<Vec<Place>> {
+        let embedder = default_embedder();
+        let search = self.index.search(query, limit as u32, false, embedder.as_deref(), &self.weights, self.arm);
+        let found = self.runtime.block_on(search)?;
+        Ok(found.hits.into_iter().map(|h| Place { path: h.path, start_line: h.start_line, end_line: h.end_line }).collect())
+    }
+}

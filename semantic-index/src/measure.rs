@@ -1,0 +1,107 @@
+//! `dry-run` and `eval`.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Context;
+use lapce_ai_index::eval::{self, Memory, Place, Searcher, Table};
+use lapce_ai_index::rank::Weights;
+use lapce_ai_index::{sniff, walk};
+
+use crate::args::{Arm, Eval};
+
+pub(crate) fn dry_run(root: &Path) -> anyhow::Result<()> {
+    anyhow::ensure!(root.is_dir(), "{} is not a folder", root.display());
+    let mut found = walk::walk(root, 2, &AtomicBool::new(false), |_| {});
+    let (mut files, mut bytes) = (0_u64, 0_u64);
+    for entry in &found.entries {
+        let text = std::fs::read(root.join(&entry.path)).map_err(|_| sniff::Skip::Unreadable).and_then(sniff::text_of);
+        match text {
+            Ok(text) => {
+                files += 1;
+                bytes += text.len() as u64;
+                println!("{}", entry.path);
+            }
+            Err(reason) => found.skips.add(reason, &entry.path),
+        }
+    }
+    eprintln!("{files} files, {bytes} bytes would be indexed");
+    for (reason, count, example) in found.skips.iter() {
+        eprintln!("{count:>8} left out: {} (e.g. {example})", reason.reason());
+    }
+    Ok(())
+}
+
+pub(crate) fn eval(args: &Eval) -> anyhow::Result<()> {
+    let weights: Weights = args.weights.as_deref().map(serde_json::from_str).transpose().context("--weights")?.unwrap_or_default();
+    let mut table = Table::default();
+    match &args.set {
+        Some(set) => {
+            let corpora = args.corpus.as_deref().context("--corpus says where the repositories are")?;
+            let repos: Vec<serde_json::Value> = serde_json::from_slice(&std::fs::read(set.join("repos.json"))?)?;
+            for repo in &repos {
+                let name = repo["name"].as_str().context("repos.json: name")?;
+                let root = corpora.join(name).join(repo["benchmark_root"].as_str().unwrap_or_default());
+                let queries = eval::load_queries(&set.join("labels").join(format!("{name}.json")))?;
+                one(args, &root, &queries, &weights, &mut table, name).with_context(|| name.to_string())?;
+            }
+        }
+        None => {
+            let (corpus, queries) = args.corpus.as_deref().zip(args.queries.as_deref()).context("--corpus and --queries")?;
+            one(args, corpus, &eval::load_queries(queries)?, &weights, &mut table, "")?;
+        }
+    }
+    let means = table.means();
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&means)?);
+        return Ok(());
+    }
+    println!("{:<24} {:>7} {:>8} {:>8} {:>9} {:>11} {:>12}", "split", "queries", "NDCG@10", "MRR@10", "recall@10", "MRR@10 sym", "recall sym");
+    for (name, s) in &means {
+        println!(
+            "{name:<24} {:>7} {:>8.3} {:>8.3} {:>9.3} {:>11.3} {:>12.3}",
+            s.queries, s.ndcg10, s.mrr10, s.recall10_file, s.mrr10_symbol, s.recall10_symbol
+        );
+    }
+    Ok(())
+}
+
+fn one(args: &Eval, root: &Path, queries: &[eval::Labelled], weights: &Weights, table: &mut Table, name: &str) -> anyhow::Result<()> {
+    let searcher: Box<dyn Searcher> = if args.store {
+        #[cfg(feature = "lance")]
+        {
+            Box::new(crate::local::Built::new(root, weights.clone(), args.arm)?)
+        }
+        #[cfg(not(feature = "lance"))]
+        anyhow::bail!("--store needs the feature `lance`")
+    } else {
+        let mut memory = Memory::load(root, weights.clone())?;
+        memory.arm = match args.arm {
+            Arm::Bm25 => eval::Mode::Bm25,
+            Arm::Lexical => eval::Mode::Lexical,
+            Arm::Dense => eval::Mode::Dense,
+            Arm::Hybrid => eval::Mode::Hybrid,
+        };
+        Box::new(memory)
+    };
+    for labelled in queries {
+        let hits = searcher.search(&labelled.query, 10)?;
+        let scores = eval::score(labelled, &hits);
+        table.add(&labelled.split, &scores);
+        if !name.is_empty() {
+            table.add_only(&format!("repo:{name}"), &scores);
+        }
+        if args.misses.is_some_and(|below| scores.ndcg10 < below) {
+            let show = |p: &Place| format!("{}:{}", p.path, p.start_line);
+            println!(
+                "{:.2} {name} [{}] {:?}\n     want {:?}\n     got  {:?}",
+                scores.ndcg10,
+                labelled.split,
+                labelled.query,
+                labelled.relevant,
+                hits.iter().map(show).collect::<Vec<_>>()
+            );
+        }
+    }
+    Ok(())
+}

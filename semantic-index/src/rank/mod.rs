@@ -1,0 +1,236 @@
+//! Puts candidates in the order a reader wants them.
+//!
+//! Input: chunks with a lexical score (BM25), a dense score (cosine), or both. The kind of
+//! query decides how much each counts. Then definitions, file and symbol names and files
+//! with several matches rise; tests, generated and auxiliary code sink; and the second
+//! chunk of a file waits for other files. Pure; called by `search` and `eval`.
+
+mod query;
+
+use std::collections::HashMap;
+
+pub use query::{Kind, Query};
+
+use crate::sniff::flags;
+use crate::tokens;
+
+/// A chunk that may become a hit.
+#[derive(Debug, Clone, Default)]
+pub struct Candidate {
+    /// Row in the store.
+    pub row: u64,
+    pub path: String,
+    pub start_line: u32,
+    pub end_line: u32,
+    pub symbol: String,
+    pub kind: String,
+    pub crumb: String,
+    pub flags: u8,
+    /// BM25, 0 when the words did not match.
+    pub lexical: f32,
+    /// Cosine with the query, 0 when the dense arm did not find it.
+    pub dense: f32,
+}
+
+/// A candidate in its place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ranked {
+    /// Index into the candidates.
+    pub at: usize,
+    pub score: f32,
+    pub why: Why,
+}
+
+/// What a score is made of.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Why {
+    pub lexical: f32,
+    pub dense: f32,
+    pub coherence: f32,
+    pub definition: f32,
+    pub symbol: f32,
+    pub file: f32,
+    pub penalty: f32,
+    pub repeat: f32,
+}
+
+impl std::fmt::Display for Why {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut first = true;
+        let mut part = |f: &mut std::fmt::Formatter<'_>, name: &str, value: f32, sign: &str| {
+            let sep = if std::mem::take(&mut first) { "" } else { " " };
+            write!(f, "{sep}{name} {sign}{value:.2}")
+        };
+        part(f, "words", self.lexical, "")?;
+        for (name, value) in [
+            ("meaning", self.dense),
+            ("file-matches", self.coherence),
+            ("definition", self.definition),
+            ("symbol", self.symbol),
+            ("file-name", self.file),
+        ] {
+            if value > 0.005 {
+                part(f, name, value, "+")?;
+            }
+        }
+        if self.penalty < 1.0 {
+            part(f, "test-or-generated", self.penalty, "×")?;
+        }
+        if self.repeat < 1.0 {
+            part(f, "same-file", self.repeat, "×")?;
+        }
+        Ok(())
+    }
+}
+
+/// How much each part counts. The defaults are what the product uses; `eval --weights`
+/// tries others.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Weights {
+    /// Weight of the dense arm by kind of query.
+    pub dense_words: f32,
+    pub dense_symbol: f32,
+    pub coherence: f32,
+    pub definition: f32,
+    pub definition_embedded: f32,
+    pub symbol: f32,
+    pub file: f32,
+    pub folder: f32,
+    pub test: f32,
+    pub auxiliary: f32,
+    pub vendored: f32,
+    pub generated: f32,
+    pub barrel: f32,
+    pub prose: f32,
+    pub repeat: f32,
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self {
+            dense_words: 0.5,
+            dense_symbol: 0.15,
+            coherence: 0.3,
+            definition: 1.0,
+            definition_embedded: 0.5,
+            symbol: 0.3,
+            file: 0.6,
+            folder: 0.2,
+            test: 0.4,
+            auxiliary: 0.5,
+            vendored: 0.6,
+            generated: 0.5,
+            barrel: 0.6,
+            prose: 0.7,
+            repeat: 0.6,
+        }
+    }
+}
+
+/// The best `limit` candidates, best first.
+pub fn rank(query: &Query, candidates: &[Candidate], limit: usize, weights: &Weights) -> Vec<Ranked> {
+    let top_lexical = candidates.iter().map(|c| c.lexical).fold(0.0, f32::max).max(f32::MIN_POSITIVE);
+    let top_dense = candidates.iter().map(|c| c.dense).fold(0.0, f32::max).max(f32::MIN_POSITIVE);
+    let dense_weight = match query.kind {
+        Kind::Symbol => weights.dense_symbol,
+        Kind::Words => weights.dense_words,
+    };
+    let mut file_sums: HashMap<&str, (f32, usize)> = HashMap::new();
+    let mut whys: Vec<(f32, Why)> = Vec::with_capacity(candidates.len());
+    for (at, candidate) in candidates.iter().enumerate() {
+        let lexical = candidate.lexical / top_lexical * if top_dense > f32::MIN_POSITIVE { 1.0 - dense_weight } else { 1.0 };
+        let dense = candidate.dense / top_dense * dense_weight;
+        let base = lexical + dense;
+        let slot = file_sums.entry(&candidate.path).or_insert((0.0, at));
+        slot.0 += base;
+        if base > whys.get(slot.1).map_or(f32::MIN, |w: &(f32, Why)| w.0) {
+            slot.1 = at;
+        }
+        whys.push((base, Why { lexical, dense, penalty: 1.0, repeat: 1.0, ..Why::default() }));
+    }
+    let top_sum = file_sums.values().map(|s| s.0).fold(0.0, f32::max).max(f32::MIN_POSITIVE);
+    let mut files: HashMap<&str, (f32, f32)> = HashMap::new();
+    for (at, candidate) in candidates.iter().enumerate() {
+        let (base, why) = &mut whys[at];
+        let (sum, best) = file_sums[candidate.path.as_str()];
+        if best == at {
+            why.coherence = weights.coherence * sum / top_sum;
+        }
+        (why.definition, why.symbol) = symbol_boost(query, candidate, weights);
+        let (stem, folder) =
+            *files.entry(&candidate.path).or_insert_with(|| query.match_path(&candidate.path));
+        why.file = weights.file * stem + weights.folder * folder;
+        why.penalty = penalty(query, candidate, weights);
+        *base = (*base + why.coherence + why.definition + why.symbol + why.file) * why.penalty;
+    }
+    select(candidates, &mut whys, limit, weights.repeat)
+}
+
+/// Greedy choice: each further chunk of a file counts less.
+fn select(candidates: &[Candidate], whys: &mut [(f32, Why)], limit: usize, repeat: f32) -> Vec<Ranked> {
+    let mut order: Vec<usize> = (0..candidates.len()).collect();
+    order.sort_by(|a, b| whys[*b].0.total_cmp(&whys[*a].0).then(a.cmp(b)));
+    let mut seen: HashMap<&str, i32> = HashMap::new();
+    for &at in &order {
+        let count = seen.entry(&candidates[at].path).or_default();
+        whys[at].1.repeat = repeat.powi(*count);
+        whys[at].0 *= whys[at].1.repeat;
+        *count += 1;
+    }
+    order.sort_by(|a, b| whys[*b].0.total_cmp(&whys[*a].0).then(a.cmp(b)));
+    order.truncate(limit);
+    order.into_iter().map(|at| Ranked { at, score: whys[at].0, why: whys[at].1 }).collect()
+}
+
+/// (the query names what is defined here, share of the query's words in the names here)
+fn symbol_boost(query: &Query, candidate: &Candidate, weights: &Weights) -> (f32, f32) {
+    let mut definition: f32 = 0.0;
+    let mut share: f32 = 0.0;
+    for name in candidate.symbol.split(", ").filter(|n| !n.is_empty()) {
+        let bare = name.rsplit(['.', ':', ' ']).next().unwrap_or(name);
+        for ident in &query.identifiers {
+            let strength = if ident == bare || ident == name {
+                1.0
+            } else if ident.eq_ignore_ascii_case(bare) {
+                0.8
+            } else {
+                continue;
+            };
+            let owner = query.owner.as_ref().is_some_and(|o| candidate.crumb.contains(o.as_str()));
+            let weight = match query.kind {
+                Kind::Symbol => weights.definition,
+                Kind::Words => weights.definition_embedded,
+            };
+            definition = definition.max(weight * strength * if owner { 1.3 } else { 1.0 });
+        }
+        share = share.max(query.share(bare));
+    }
+    (definition, weights.symbol * share)
+}
+
+fn penalty(query: &Query, candidate: &Candidate, weights: &Weights) -> f32 {
+    let mut factor = 1.0;
+    let mut apply = |flag: u8, weight: f32, wanted: bool| {
+        if candidate.flags & flag != 0 && !wanted {
+            factor *= weight;
+        }
+    };
+    apply(flags::TEST, weights.test, query.mentions(&["test", "spec", "fixtur"]));
+    apply(flags::AUXILIARY, weights.auxiliary, query.mentions(&["exampl", "bench", "benchmark", "demo", "sampl", "mock", "fixtur"]));
+    apply(flags::VENDORED, weights.vendored, query.mentions(&["vendor", "compat", "legaci", "deprecat"]));
+    apply(flags::GENERATED, weights.generated, query.mentions(&["generat"]));
+    apply(flags::BARREL, weights.barrel, false);
+    apply(flags::PROSE, weights.prose, query.mentions(&["doc", "readm", "guid", "config", "changelog", "tutorial", "workflow"]));
+    factor
+}
+
+/// Stems of the parts of a name.
+fn part_stems(name: &str) -> Vec<String> {
+    let mut out = Vec::new();
+    tokens::parts(name, |part| out.push(tokens::stem(part).to_string()));
+    out
+}
+
+#[cfg(test)]
+mod tests;

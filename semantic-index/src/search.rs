@@ -1,0 +1,125 @@
+//! Answers one question from one index.
+//!
+//! Candidates from the full-text index (and the vectors, where the index has them), then
+//! `rank`, then the code of the winners. Read-only; called by the worker.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use lapce_ai_ipc::wire::index::{Found, Hit, Stats};
+use lancedb::Session;
+
+use crate::embed::Embedder;
+use crate::error::Error;
+use crate::limits::{CANDIDATES, MAX_HIT_CODE_BYTES, MAX_HITS};
+use crate::manifest::State;
+use crate::rank::{Candidate, Query, Weights, rank};
+use crate::store::Store;
+
+/// An index open for reading; clones share the table.
+#[derive(Debug, Clone)]
+pub struct Index {
+    dir: PathBuf,
+    state: State,
+    store: Store,
+}
+
+impl Index {
+    pub async fn open(dir: &Path, root: &str, session: &Arc<Session>) -> Result<Self, Error> {
+        let state = State::load(dir).ok_or_else(|| Error::NoIndex(root.to_string()))?;
+        let store = Store::open(&state.db_path(dir), session).await?;
+        Ok(Self { dir: dir.to_path_buf(), state, store })
+    }
+
+    /// Notices what a build has committed since the last question.
+    pub async fn refresh(&mut self, root: &str, session: &Arc<Session>) -> Result<(), Error> {
+        let state = State::load(&self.dir).ok_or_else(|| Error::NoIndex(root.to_string()))?;
+        if state.db != self.state.db {
+            self.store = Store::open(&state.db_path(&self.dir), session).await?;
+        } else if state.generation != self.state.generation {
+            self.store.refresh().await?;
+        }
+        self.state = state;
+        Ok(())
+    }
+
+    pub fn stats(&self) -> Stats {
+        Stats {
+            files: self.state.files,
+            chunks: self.state.chunks,
+            built_at: self.state.built_at,
+            disk_bytes: self.state.disk_bytes,
+            embedder: self.state.embedder.clone(),
+        }
+    }
+
+    pub async fn search(
+        &self,
+        text: &str,
+        limit: u32,
+        explain: bool,
+        embedder: Option<&dyn Embedder>,
+        weights: &Weights,
+        arm: Arm,
+    ) -> Result<Found, Error> {
+        let started = Instant::now();
+        let limit = (limit as usize).clamp(1, MAX_HITS);
+        let query = Query::parse(text);
+        let embedder = embedder.filter(|e| arm != Arm::Lexical && e.name() == self.state.embedder);
+        let vector = embedder.and_then(|e| e.query(&query.text));
+        let mut candidates =
+            if arm == Arm::Dense { Vec::new() } else { self.store.lexical(query.terms(), CANDIDATES.max(limit)).await? };
+        if let Some(vector) = &vector {
+            let near = self.store.dense(vector, CANDIDATES.max(limit)).await?;
+            merge(&mut candidates, near);
+        }
+        let ranked = rank(&query, &candidates, limit, weights);
+        let rows: Vec<u64> = ranked.iter().map(|r| candidates[r.at].row).collect();
+        let mut code = self.store.code(&rows).await?;
+        let hits = ranked
+            .iter()
+            .map(|r| {
+                let c = &candidates[r.at];
+                let mut text = code.remove(&c.row).unwrap_or_default();
+                let keep = crate::chunk::cut(&text, MAX_HIT_CODE_BYTES).len();
+                text.truncate(keep);
+                Hit {
+                    path: c.path.clone(),
+                    start_line: c.start_line,
+                    end_line: c.end_line,
+                    symbol: c.symbol.clone(),
+                    kind: c.kind.clone(),
+                    score: r.score,
+                    code: text,
+                    why: if explain { r.why.to_string() } else { String::new() },
+                }
+            })
+            .collect();
+        Ok(Found {
+            hits,
+            hybrid: vector.is_some(),
+            indexed_files: self.state.files,
+            took_us: started.elapsed().as_micros() as u64,
+        })
+    }
+}
+
+/// Which candidates take part; the product uses both arms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arm {
+    Lexical,
+    Dense,
+    Hybrid,
+}
+
+/// Adds the dense candidates to the lexical ones; a row in both keeps both scores.
+fn merge(candidates: &mut Vec<Candidate>, near: Vec<Candidate>) {
+    let places: std::collections::HashMap<u64, usize> = candidates.iter().enumerate().map(|(at, c)| (c.row, at)).collect();
+    for candidate in near {
+        match places.get(&candidate.row) {
+            Some(&at) => candidates[at].dense = candidate.dense,
+            None => candidates.push(candidate),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The index process as the engine sees it: a server of `IndexProtocol` on an inherited
+//! socket.
+//!
+//! A worker answers `Search` and `Stats` over any number of indexes and keeps the last few
+//! open. A build process answers one `Build`. Both end when the engine's end closes.
+
+use std::os::fd::{FromRawFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use lapce_ai_ipc::wire::index::{self, Event, Reply, Request};
+use lapce_ai_ipc::wire::{ErrorKind, WireError};
+use lapce_ai_ipc::{Cx, Handler, Ident, IndexProtocol, serve};
+use lancedb::Session;
+use tokio::sync::{Mutex, mpsc};
+
+use crate::embed::{Embedder, default_embedder};
+use crate::error::Error;
+use crate::limits::{WORKER_INDEX_CACHE, WORKER_METADATA_CACHE, WORKER_OPEN_TABLES};
+use crate::rank::Weights;
+use crate::search::{Arm, Index};
+use crate::{builder, store};
+
+/// What this process is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Worker,
+    Build,
+}
+
+/// Answers the engine.
+pub struct Server {
+    role: Role,
+    session: Arc<Session>,
+    embedder: Option<Arc<dyn Embedder>>,
+    weights: Weights,
+    /// Most recently used last.
+    open: Mutex<Vec<(PathBuf, Index)>>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Server({:?})", self.role)
+    }
+}
+
+impl Server {
+    pub fn new(role: Role) -> Self {
+        Self {
+            role,
+            session: store::session(WORKER_INDEX_CACHE, WORKER_METADATA_CACHE),
+            embedder: default_embedder(),
+            weights: Weights::default(),
+            open: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// The index, fresh; opened when it is not among the last few.
+    async fn index(&self, dir: &str, root: &str) -> Result<Index, Error> {
+        let dir = PathBuf::from(dir);
+        let mut open = self.open.lock().await;
+        let mut entry = match open.iter().position(|(d, _)| *d == dir) {
+            Some(at) => open.remove(at).1,
+            None => Index::open(&dir, root, &self.session).await?,
+        };
+        entry.refresh(root, &self.session).await?;
+        if open.len() >= WORKER_OPEN_TABLES {
+            open.remove(0);
+        }
+        open.push((dir, entry.clone()));
+        Ok(entry)
+    }
+
+    async fn search(&self, request: index::Search) -> Result<Reply, WireError> {
+        if request.query.trim().is_empty() {
+            return Err(WireError::new(ErrorKind::Invalid, "the query is empty").hint("say what to look for"));
+        }
+        let index = self.index(&request.dir, &request.root).await?;
+        let found = index
+            .search(&request.query, request.limit, request.explain, self.embedder.as_deref(), &self.weights, Arm::Hybrid)
+            .await?;
+        Ok(Reply::Found(found))
+    }
+
+    async fn build(&self, request: index::Build, cx: &Cx<IndexProtocol>) -> Result<Reply, WireError> {
+        let options = builder::Options {
+            root: PathBuf::from(request.root),
+            dir: PathBuf::from(request.dir),
+            force: request.force,
+            threads: builder_threads(),
+        };
+        let cancel = Arc::new(AtomicBool::new(false));
+        let (sender, mut receiver) = mpsc::channel(16);
+        let progress: builder::OnProgress = Arc::new(move |progress| {
+            // A reader that is behind misses a step; the last one always comes.
+            let _ = sender.try_send(progress);
+        });
+        let build = builder::build(options, Arc::clone(&self.session), self.embedder.clone(), progress, Arc::clone(&cancel));
+        let mut build = std::pin::pin!(build);
+        loop {
+            tokio::select! {
+                report = &mut build => return Ok(Reply::Built(report?)),
+                Some(progress) = receiver.recv() => {
+                    if cx.emit(Event::Progress(progress)).await.is_err() {
+                        cancel.store(true, Ordering::Relaxed);
+                    }
+                }
+                () = cx.cancelled().cancelled(), if !cancel.load(Ordering::Relaxed) => {
+                    cancel.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+}
+
+impl Handler<IndexProtocol> for Server {
+    async fn handle(&self, request: Request, cx: Cx<IndexProtocol>) -> Result<Reply, WireError> {
+        match (request, self.role) {
+            (Request::Ping, _) => Ok(Reply::Pong),
+            (Request::Search(request), Role::Worker) => self.search(request).await,
+            (Request::Stats { dir }, Role::Worker) => Ok(Reply::Stats(self.index(&dir, "this workspace").await?.stats())),
+            (Request::Build(request), Role::Build) => self.build(request, &cx).await,
+            (Request::Shutdown, _) => {
+                // The reply leaves first; the engine closes its end, which ends `run`.
+                Ok(Reply::Done)
+            }
+            (_, role) => Err(WireError::new(ErrorKind::Unsupported, format!("not a request for a {role:?} process"))),
+        }
+    }
+}
+
+/// Threads that cut files: what the machine has, the writer's share left out.
+pub fn builder_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8)
+}
+
+/// Serves the connection on descriptor `fd` until its other end closes.
+pub fn run(role: Role, fd: RawFd) -> anyhow::Result<()> {
+    die_with_parent();
+    anyhow::ensure!(is_socket(fd), "descriptor {fd} is not a socket; the engine starts this program");
+    // SAFETY: the engine gave us this descriptor to own; it is open (checked above) and
+    // nothing else in this process knows its number.
+    let stream = unsafe { std::os::unix::net::UnixStream::from_raw_fd(fd) };
+    stream.set_nonblocking(true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
+    runtime.block_on(async {
+        let stream = tokio::net::UnixStream::from_std(stream)?;
+        let ident = Ident { name: "lapce-ai-index".into(), version: env!("CARGO_PKG_VERSION").into() };
+        serve::<IndexProtocol, Server>(stream, ident, Arc::new(Server::new(role))).await?;
+        anyhow::Ok(())
+    })?;
+    // Threads of a cancelled build must not hold the process.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+/// The kernel ends this process with the one that started it.
+fn die_with_parent() {
+    // SAFETY: PR_SET_PDEATHSIG takes a signal number and touches no memory.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+}
+
+fn is_socket(fd: RawFd) -> bool {
+    // SAFETY: an all-zero stat is a valid value to be overwritten; fstat writes only into it.
+    unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        libc::fstat(fd, &raw mut stat) == 0 && stat.st_mode & libc::S_IFMT == libc::S_IFSOCK
+    }
+}
+
+/// For the command line: an open index without a server.
+pub async fn open(dir: &Path, root: &str) -> Result<Index, Error> {
+    Index::open(dir, root, &store::session(WORKER_INDEX_CACHE, WORKER_METADATA_CACHE)).await
+}

@@ -1,0 +1,257 @@
+//! The LanceDB table of one index: one row a chunk.
+//!
+//! The only module, with its children, that knows LanceDB and Arrow. `build` writes,
+//! `search` reads. Rows carry the generation of the build that wrote them, so that an
+//! update adds a file's new rows before it deletes the old ones.
+
+mod rows;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float32Type, UInt8Type, UInt32Type, UInt64Type};
+use arrow_array::{ArrayRef, Int8Array, RecordBatch};
+use futures::TryStreamExt;
+use lancedb::index::Index;
+use lancedb::index::scalar::{BTreeIndexBuilder, FtsIndexBuilder, FullTextSearchQuery, MatchQuery};
+use lancedb::query::{ExecutableQuery, QueryBase, Select};
+use lancedb::table::{CompactionOptions, OptimizeAction, OptimizeOptions};
+use lancedb::{Connection, DistanceType, ObjectStoreRegistry, Session, Table};
+
+pub use rows::{Row, Rows};
+
+use crate::limits::{DELETE_PATHS, FTS_MEMORY_MIB, KEEP_VERSIONS, PATH_INDEX_ROWS};
+use crate::rank::Candidate;
+
+/// Name of the table in its database folder.
+const TABLE: &str = "chunks";
+/// What ranking needs of a candidate; code is fetched for the hits alone.
+const LIGHT: &[&str] = &["path", "start_line", "end_line", "symbol", "kind", "crumb", "flags"];
+
+pub type Result<T> = std::result::Result<T, lancedb::Error>;
+
+/// Caches of a process, shared by its tables.
+pub fn session(index_cache: usize, metadata_cache: usize) -> Arc<Session> {
+    Arc::new(Session::new(index_cache, metadata_cache, Arc::new(ObjectStoreRegistry::default())))
+}
+
+/// An open table.
+#[derive(Clone)]
+pub struct Store {
+    table: Table,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+async fn connect(db: &Path, session: &Arc<Session>) -> Result<Connection> {
+    lancedb::connect(&db.to_string_lossy()).session(Arc::clone(session)).execute().await
+}
+
+impl Store {
+    /// A new, empty table in a fresh folder.
+    pub async fn create(db: &Path, session: &Arc<Session>, dims: usize) -> Result<Self> {
+        let table = connect(db, session).await?.create_empty_table(TABLE, rows::schema(dims)).execute().await?;
+        Ok(Self { table })
+    }
+
+    pub async fn open(db: &Path, session: &Arc<Session>) -> Result<Self> {
+        Ok(Self { table: connect(db, session).await?.open_table(TABLE).execute().await? })
+    }
+
+    /// Sees what other processes have committed since.
+    pub async fn refresh(&self) -> Result<()> {
+        self.table.checkout_latest().await
+    }
+
+    pub async fn count(&self) -> Result<u64> {
+        Ok(self.table.count_rows(None).await? as u64)
+    }
+
+    /// Commits rows.
+    pub async fn add(&self, rows: &Rows, generation: u64, dims: usize) -> Result<()> {
+        self.table.add(rows.batch(generation, dims)?).execute().await?;
+        Ok(())
+    }
+
+    /// Deletes the rows of these files that an older build wrote.
+    pub async fn delete_older(&self, paths: &[String], generation: u64) -> Result<()> {
+        for some in paths.chunks(DELETE_PATHS) {
+            let list = some.iter().map(|p| format!("'{}'", p.replace('\'', "''"))).collect::<Vec<_>>().join(",");
+            self.table.delete(format!("path IN ({list}) AND generation < {generation}").as_str()).await?;
+        }
+        Ok(())
+    }
+
+    /// Every path that has rows, for the sweep after a crash.
+    pub async fn paths(&self) -> Result<Vec<String>> {
+        let mut out = std::collections::HashSet::new();
+        let mut stream = self.table.query().select(Select::columns(&["path"])).execute().await?;
+        while let Some(batch) = stream.try_next().await? {
+            for path in batch.column(0).as_string::<i32>().iter().flatten() {
+                if !out.contains(path) {
+                    out.insert(path.to_string());
+                }
+            }
+        }
+        Ok(out.into_iter().collect())
+    }
+
+    async fn index_names(&self) -> Result<Vec<String>> {
+        Ok(self.table.list_indices().await?.into_iter().map(|i| i.name).collect())
+    }
+
+    /// Makes the committed rows searchable fast: builds the indexes, or appends to them.
+    pub async fn index(&self, workers: usize) -> Result<()> {
+        let names = self.index_names().await?;
+        if names.iter().any(|n| n == "words") {
+            self.table.optimize(OptimizeAction::Index(OptimizeOptions::append())).await?;
+            return Ok(());
+        }
+        let words = FtsIndexBuilder::default()
+            .base_tokenizer("whitespace".to_string())
+            .lower_case(false)
+            .stem(false)
+            .remove_stop_words(false)
+            .ascii_folding(false)
+            .max_token_length(None)
+            .with_position(false)
+            .memory_limit_mb(FTS_MEMORY_MIB)
+            .num_workers(workers);
+        self.table.create_index(&["tokens"], Index::FTS(words)).name("words".into()).execute().await?;
+        // Deleting a file's rows by path must not scan a large table.
+        if self.count().await? > PATH_INDEX_ROWS {
+            let paths = Index::BTree(BTreeIndexBuilder::default());
+            self.table.create_index(&["path"], paths).name("paths".into()).execute().await?;
+        }
+        Ok(())
+    }
+
+    /// Joins small fragments and index deltas and drops superseded versions.
+    pub async fn compact(&self) -> Result<()> {
+        let options = CompactionOptions { num_threads: Some(1), ..CompactionOptions::default() };
+        self.table.optimize(OptimizeAction::Compact { options, remap_options: None }).await?;
+        self.table.optimize(OptimizeAction::Index(OptimizeOptions::merge(64))).await?;
+        self.prune().await
+    }
+
+    /// Drops versions that no reader can still hold.
+    pub async fn prune(&self) -> Result<()> {
+        let older_than = lancedb::table::Duration::from_std(KEEP_VERSIONS).ok();
+        self.table
+            .optimize(OptimizeAction::Prune {
+                older_than,
+                delete_unverified: Some(false),
+                error_if_tagged_old_versions: Some(false),
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Fragments of the table: many mean that compaction is due.
+    pub async fn fragments(&self) -> Result<usize> {
+        Ok(self.table.stats().await?.fragment_stats.num_fragments)
+    }
+
+    /// The best rows by BM25.
+    pub async fn lexical(&self, terms: &[String], limit: usize) -> Result<Vec<Candidate>> {
+        if terms.is_empty() || self.index_names().await?.is_empty() {
+            return Ok(Vec::new());
+        }
+        let query = MatchQuery::new(terms.join(" ")).with_column(Some("tokens".into()));
+        let batches = self
+            .table
+            .query()
+            .full_text_search(FullTextSearchQuery::new_query(query.into()))
+            .select(Select::columns(&[LIGHT, &["_score"]].concat()))
+            .with_row_id()
+            .limit(limit)
+            .execute()
+            .await?
+            .try_collect::<Vec<_>>()
+            .await?;
+        let mut out = Vec::new();
+        for batch in &batches {
+            let scores = column(batch, "_score")?.as_primitive::<Float32Type>().clone();
+            candidates(batch, &mut out, |candidate, at| candidate.lexical = scores.value(at))?;
+        }
+        out.sort_by(|a, b| b.lexical.total_cmp(&a.lexical).then_with(|| (&a.path, a.start_line).cmp(&(&b.path, b.start_line))));
+        Ok(out)
+    }
+
+    /// The rows whose vectors are nearest.
+    pub async fn dense(&self, vector: &[i8], limit: usize) -> Result<Vec<Candidate>> {
+        let query: ArrayRef = Arc::new(Int8Array::from(vector.to_vec()));
+        let batches = self
+            .table
+            .query()
+            .nearest_to(query)?
+            .column("vector")
+            .distance_type(DistanceType::Cosine)
+            .select(Select::columns(&[LIGHT, &["_distance"]].concat()))
+            .with_row_id()
+            .limit(limit)
+            .execute()
+            .await?
+            .try_collect::<Vec<_>>()
+            .await?;
+        let mut out = Vec::new();
+        for batch in &batches {
+            let distances = column(batch, "_distance")?.as_primitive::<Float32Type>().clone();
+            candidates(batch, &mut out, |candidate, at| candidate.dense = 1.0 - distances.value(at))?;
+        }
+        Ok(out)
+    }
+
+    /// The code of these rows.
+    pub async fn code(&self, rows: &[u64]) -> Result<HashMap<u64, String>> {
+        let mut out = HashMap::new();
+        if rows.is_empty() {
+            return Ok(out);
+        }
+        let mut stream =
+            self.table.take_row_ids(rows.to_vec()).select(Select::columns(&["code"])).with_row_id().execute().await?;
+        while let Some(batch) = stream.try_next().await? {
+            let ids = column(&batch, "_rowid")?.as_primitive::<UInt64Type>();
+            let code = column(&batch, "code")?.as_string::<i32>();
+            for at in 0..batch.num_rows() {
+                out.insert(ids.value(at), code.value(at).to_string());
+            }
+        }
+        Ok(out)
+    }
+}
+
+fn column<'b>(batch: &'b RecordBatch, name: &str) -> Result<&'b ArrayRef> {
+    batch.column_by_name(name).ok_or_else(|| lancedb::Error::Runtime { message: format!("no column {name}") })
+}
+
+fn candidates(batch: &RecordBatch, out: &mut Vec<Candidate>, mut score: impl FnMut(&mut Candidate, usize)) -> Result<()> {
+    let text = |name: &str| Ok::<_, lancedb::Error>(column(batch, name)?.as_string::<i32>().clone());
+    let (paths, symbols, kinds, crumbs) = (text("path")?, text("symbol")?, text("kind")?, text("crumb")?);
+    let starts = column(batch, "start_line")?.as_primitive::<UInt32Type>();
+    let ends = column(batch, "end_line")?.as_primitive::<UInt32Type>();
+    let flags = column(batch, "flags")?.as_primitive::<UInt8Type>();
+    let ids = column(batch, "_rowid")?.as_primitive::<UInt64Type>();
+    for at in 0..batch.num_rows() {
+        let mut candidate = Candidate {
+            row: ids.value(at),
+            path: paths.value(at).to_string(),
+            start_line: starts.value(at),
+            end_line: ends.value(at),
+            symbol: symbols.value(at).to_string(),
+            kind: kinds.value(at).to_string(),
+            crumb: crumbs.value(at).to_string(),
+            flags: flags.value(at),
+            ..Candidate::default()
+        };
+        score(&mut candidate, at);
+        out.push(candidate);
+    }
+    Ok(())
+}
