@@ -189,16 +189,36 @@ impl Default for Limits {
 pub const REFERENCE: &[(&str, &str, &str)] = &[
     ("models.chat", "\"\"", "`provider/model` for `ask` and `run`"),
     ("models.complete", "\"\"", "`provider/model` for ghost text"),
-    ("models.detect_local", "true", "when `chat` is empty, look for llama-server (8080), Ollama (11434) and LM Studio (1234) on this machine"),
-    ("providers.NAME.kind", "required", "wire format: `openai`, `responses`, `anthropic`, `gemini`, `ollama`, `llamacpp`, `mistral`"),
-    ("providers.NAME.base_url", "the kind's own", "address up to and with the version, as in `https://api.openai.com/v1`"),
-    ("providers.NAME.key", "no key", "`{ env = \"NAME\" }` (a variable of the engine's environment) or `{ keyring = \"NAME\" }` (the desktop's keyring, through `secret-tool`)"),
+    (
+        "models.detect_local",
+        "true",
+        "when `chat` is empty, look for llama-server (8080), Ollama (11434) and LM Studio (1234) on this machine",
+    ),
+    (
+        "providers.NAME.kind",
+        "required",
+        "wire format: `openai`, `responses`, `anthropic`, `gemini`, `ollama`, `llamacpp`, `mistral`",
+    ),
+    (
+        "providers.NAME.base_url",
+        "the kind's own",
+        "address up to and with the version, as in `https://api.openai.com/v1`",
+    ),
+    (
+        "providers.NAME.key",
+        "no key",
+        "`{ env = \"NAME\" }` (a variable of the engine's environment) or `{ keyring = \"NAME\" }` (the desktop's keyring, through `secret-tool`)",
+    ),
     ("providers.NAME.auth", "\"auto\"", "how the key is sent: `auto`, `bearer`, `api-key` (Azure)"),
     ("providers.NAME.plain_http", "false", "send the key over http to another machine"),
     ("providers.NAME.models.MODEL.context", "by name", "context window in tokens"),
     ("providers.NAME.models.MODEL.max_output", "4096", "longest answer in tokens"),
     ("providers.NAME.models.MODEL.tools", "by kind", "`native` (function calls) or `xml`"),
-    ("providers.NAME.models.MODEL.fim", "by kind", "ghost text: `infill`, `suffix`, `mistral`, `ollama`, or marks of a family: `qwen`, `starcoder`, `codellama`, `deepseek`, `codestral`, `codegemma`"),
+    (
+        "providers.NAME.models.MODEL.fim",
+        "by kind",
+        "ghost text: `infill`, `suffix`, `mistral`, `ollama`, or marks of a family: `qwen`, `starcoder`, `codellama`, `deepseek`, `codestral`, `codegemma`",
+    ),
     ("providers.NAME.models.MODEL.temperature", "the provider's", "sampling temperature"),
     ("network.ca_file", "none", "PEM file with more certificates to trust"),
     ("network.proxy", "environment", "`http://host:port` for all providers, or `none`"),
@@ -274,7 +294,11 @@ impl<'de> Deserialize<'de> for KeySource {
                 let mut source = None;
                 while let Some(name) = map.next_key::<String>()? {
                     let value: String = map.next_value()?;
-                    let plain = !value.is_empty() && value.len() <= 128 && value.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-. /@".contains(&b));
+                    let plain = !value.is_empty()
+                        && value.len() <= 128
+                        && value
+                            .bytes()
+                            .all(|b| b.is_ascii_alphanumeric() || b"_-. /@".contains(&b));
                     if source.is_some() || !plain {
                         return Err(de::Error::custom(FORM));
                     }
@@ -318,7 +342,9 @@ impl Config {
         let mut providers = BTreeMap::new();
         for (name, p) in raw.providers {
             let url_at = p.base_url.as_ref().map_or(0, |u| u.span().start);
-            let given = p.base_url.map_or_else(|| p.kind.default_base_url().to_owned(), toml::Spanned::into_inner);
+            let given = p
+                .base_url
+                .map_or_else(|| p.kind.default_base_url().to_owned(), toml::Spanned::into_inner);
             let key_at = p.key.as_ref().map(|k| k.span().start);
             let base_url = base_url(&given).map_err(|m| at(url_at, m))?;
             if let Some(key_at) = key_at
@@ -326,7 +352,12 @@ impl Config {
                 && base_url.starts_with("http://")
                 && !is_loopback(&base_url)
             {
-                return Err(at(key_at, format!("the key of {name} would travel unencrypted; use https, or set plain_http = true")));
+                return Err(at(
+                    key_at,
+                    format!(
+                        "the key of {name} would travel unencrypted; use https, or set plain_http = true"
+                    ),
+                ));
             }
             let config = ProviderConfig {
                 kind: p.kind,
@@ -336,7 +367,10 @@ impl Config {
                 models: p.models,
             };
             if name.is_empty() || name.contains('/') {
-                return Err(at(url_at, format!("the provider name {name:?} must not be empty or hold a slash")));
+                return Err(at(
+                    url_at,
+                    format!("the provider name {name:?} must not be empty or hold a slash"),
+                ));
             }
             providers.insert(name, config);
         }
@@ -348,7 +382,11 @@ impl Config {
                 return Ok(given);
             }
             match given.split_once('/') {
-                Some((provider, model)) if !model.is_empty() && providers.contains_key(provider) => Ok(given),
+                Some((provider, model))
+                    if !model.is_empty() && providers.contains_key(provider) =>
+                {
+                    Ok(given)
+                }
                 Some((provider, model)) if !model.is_empty() => {
                     let known: Vec<_> = providers.keys().map(String::as_str).collect();
                     let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
@@ -376,7 +414,9 @@ fn base_url(given: &str) -> Result<String, String> {
         return Err("base_url must begin with http:// or https:// and name a host".to_owned());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("base_url must not hold a user name or password; use key = { env = … }".to_owned());
+        return Err(
+            "base_url must not hold a user name or password; use key = { env = … }".to_owned()
+        );
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err("base_url must not hold a query or fragment".to_owned());
@@ -421,9 +461,8 @@ impl ConfigStore {
 
     /// The configuration as the file says now; defaults when there is no file.
     pub fn get(&self) -> Result<Arc<Config>, WireError> {
-        let stamp = fs::metadata(&self.file)
-            .ok()
-            .map(|m| (m.ino(), m.len(), m.mtime(), m.mtime_nsec()));
+        let stamp =
+            fs::metadata(&self.file).ok().map(|m| (m.ino(), m.len(), m.mtime(), m.mtime_nsec()));
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         match &*loaded {
             Some(known) if known.stamp == stamp => known.result.clone(),
@@ -441,13 +480,18 @@ impl ConfigStore {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Arc::default()),
             Err(error) => {
-                return Err(WireError::new(ErrorKind::Invalid, format!("{name} cannot be read: {error}"))
-                    .hint("make it a readable text file, or remove it"));
+                return Err(WireError::new(
+                    ErrorKind::Invalid,
+                    format!("{name} cannot be read: {error}"),
+                )
+                .hint("make it a readable text file, or remove it"));
             }
         };
         Config::parse(&text).map(Arc::new).map_err(|problem| {
-            WireError::new(ErrorKind::Invalid, format!("{name}, {problem}"))
-                .hint(format!("correct line {} of {name}; docs/reference/config.md lists every key", problem.line))
+            WireError::new(ErrorKind::Invalid, format!("{name}, {problem}")).hint(format!(
+                "correct line {} of {name}; docs/reference/config.md lists every key",
+                problem.line
+            ))
         })
     }
 }

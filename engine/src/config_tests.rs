@@ -67,7 +67,11 @@ fn the_reference_is_complete() {
                         "providers.NAME.models" => "MODEL",
                         _ => name,
                     };
-                    walk(value, &if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }, out);
+                    walk(
+                        value,
+                        &if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") },
+                        out,
+                    );
                 }
             }
             _ => out.push(path.to_owned()),
@@ -94,10 +98,19 @@ fn problems_name_the_place() {
         problem("[models]\nchat = \"x/y\"\n"),
         "line 2, column 8: there is no [providers.x] (known: none)"
     );
-    assert_eq!(problem("[models]\nchat = \"xy\"\n"), "line 2, column 8: \"xy\" is not of the form provider/model");
-    assert!(problem("[providers.a]\nkind = \"telnet\"\n").contains("line 2, column 8: unknown variant `telnet`, expected one of `openai`"));
+    assert_eq!(
+        problem("[models]\nchat = \"xy\"\n"),
+        "line 2, column 8: \"xy\" is not of the form provider/model"
+    );
+    assert!(
+        problem("[providers.a]\nkind = \"telnet\"\n")
+            .contains("line 2, column 8: unknown variant `telnet`, expected one of `openai`")
+    );
     assert!(problem("[limits]\nrun_turns = -1\n").starts_with("line 2, column 13: "));
-    assert!(problem("[providers.a]\nkind = \"openai\"\nbase_url = \"ftp://x\"\n").contains("line 3, column 12: base_url must begin with http"));
+    assert!(
+        problem("[providers.a]\nkind = \"openai\"\nbase_url = \"ftp://x\"\n")
+            .contains("line 3, column 12: base_url must begin with http")
+    );
     assert!(problem("[providers.a]\n").contains("missing field `kind`"));
 }
 
@@ -115,16 +128,28 @@ fn a_key_in_the_file_is_refused_and_not_repeated() {
         assert!(said.starts_with("line 3, column"), "{said}");
         assert!(!said.contains("secret"), "{said}");
     }
-    let said = problem("[providers.a]\nkind = \"openai\"\nbase_url = \"https://me:hunter2@host/v1\"\n");
-    assert!(said.contains("must not hold a user name or password") && !said.contains("hunter2"), "{said}");
+    let said =
+        problem("[providers.a]\nkind = \"openai\"\nbase_url = \"https://me:hunter2@host/v1\"\n");
+    assert!(
+        said.contains("must not hold a user name or password") && !said.contains("hunter2"),
+        "{said}"
+    );
 }
 
 #[test]
 fn keys_do_not_travel_unencrypted_unless_told_to() {
-    let text = |extra: &str| format!("[providers.a]\nkind = \"openai\"\nbase_url = \"http://10.0.0.1/v1\"\nkey = {{ env = \"K\" }}\n{extra}");
+    let text = |extra: &str| {
+        format!(
+            "[providers.a]\nkind = \"openai\"\nbase_url = \"http://10.0.0.1/v1\"\nkey = {{ env = \"K\" }}\n{extra}"
+        )
+    };
     assert!(problem(&text("")).contains("line 4, column 7: the key of a would travel unencrypted"));
     assert!(Config::parse(&text("plain_http = true\n")).is_ok());
-    assert!(is_loopback("http://localhost:1/v1") && is_loopback("http://[::1]:1") && is_loopback("http://127.3.2.1"));
+    assert!(
+        is_loopback("http://localhost:1/v1")
+            && is_loopback("http://[::1]:1")
+            && is_loopback("http://127.3.2.1")
+    );
     assert!(!is_loopback("http://127.0.0.1.evil.org") && !is_loopback("http://localhost.evil.org"));
 }
 
@@ -140,7 +165,11 @@ fn the_store_follows_the_file() {
     fs::write(&file, "[limit]\nrun_turns = 77\n").unwrap();
     let error = store.get().unwrap_err();
     assert_eq!(error.kind, ErrorKind::Invalid);
-    assert!(error.message.contains("config.toml, line 1, column 2: unknown field `limit`"), "{}", error.message);
+    assert!(
+        error.message.contains("config.toml, line 1, column 2: unknown field `limit`"),
+        "{}",
+        error.message
+    );
     assert!(error.hint.contains("correct line 1"));
     fs::write(&file, vec![b'#'; FILE_BYTES as usize + 1]).unwrap();
     assert!(store.get().unwrap_err().message.contains("longer than"));

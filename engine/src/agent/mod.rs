@@ -1,1 +1,420 @@
-//! To be written by its owner.
+//! The agent loop: the model speaks, its tool calls run, the results go back, until the
+//! task is done or something says stop.
+//!
+//! Entered by `handlers/run.rs` through [`run`]. What ends a run: `attempt_completion`, an
+//! answer without a call, the turn limit, the token budget, three mistakes in a row, the
+//! same call a fourth time, a provider's error, a cancel. A call runs only when it is
+//! whole: nothing of an answer that was cut off is acted upon.
+
+pub mod calls;
+pub mod history;
+pub mod journal;
+pub mod limits;
+pub mod listen;
+pub mod outlet;
+pub mod prompt;
+pub mod tokens;
+
+use std::sync::Arc;
+
+use lapce_ai_ipc::wire::WireError;
+use lapce_ai_ipc::wire::engine::{RunOutcome, Usage};
+use lapce_ai_tools::call::{Invalid, ToolCall};
+use lapce_ai_tools::spec::{self, Runs, ToolSpec};
+use lapce_ai_tools::xml::{ParseError, StreamParser};
+use lapce_ai_tools::{envelope, schema};
+use serde_json::json;
+
+use self::calls::{Desk, Given, Over, signature};
+use self::history::History;
+use self::journal::Journal;
+use self::listen::{Answer, Ended, listen};
+use self::outlet::Outlet;
+use crate::config::ToolForm;
+use crate::provider::{ChatRequest, Fault, Message, Model, NativeCall, Part, Providers, Role, Stop, ToolDef};
+
+/// Tools of the loop itself that work in this build.
+const OWN_TOOLS: [&str; 3] = ["attempt_completion", "ask_followup_question", "update_todo_list"];
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ending {
+    pub outcome: RunOutcome,
+    pub result: String,
+    pub turns: u32,
+    pub tool_calls: u32,
+    pub usage: Usage,
+}
+
+pub struct Task {
+    pub model: Model,
+    pub first_message: String,
+    pub max_turns: u32,
+    pub max_tokens: u64,
+}
+
+/// The tools a run offers its model.
+pub fn offered() -> Vec<&'static ToolSpec> {
+    spec::offered().filter(|s| s.runs != Runs::Agent || OWN_TOOLS.contains(&s.name)).collect()
+}
+
+/// Runs a task to its end. An error only when nothing came of it at all.
+pub async fn run(providers: &Arc<Providers>, task: Task, desk: Desk<'_>, outlet: &mut Outlet<'_>, journal: &mut Journal) -> Result<Ending, WireError> {
+    let specs = offered();
+    let mut run = Loop {
+        providers,
+        form: task.model.tools,
+        history: History::new(task.first_message),
+        model: task.model,
+        max_turns: task.max_turns,
+        max_tokens: task.max_tokens,
+        specs,
+        desk,
+        outlet,
+        journal,
+        turns: 0,
+        tool_calls: 0,
+        usage: Usage::default(),
+        mistakes: 0,
+        same: (String::new(), 0),
+        reminded: false,
+    };
+    let (outcome, result) = match run.go().await {
+        Ok(end) | Err(Stopped::End(end)) => end,
+        Err(Stopped::Cancelled) => (RunOutcome::Cancelled, "The run was cancelled.".to_owned()),
+        Err(Stopped::Failed(error)) if run.tool_calls == 0 && run.turns <= 1 => {
+            run.journal.event("failed", json!({"error": error.message}));
+            return Err(error);
+        }
+        Err(Stopped::Failed(error)) => (RunOutcome::Failed, format!("{} {}", error.message, error.hint).trim().to_owned()),
+    };
+    Ok(Ending { outcome, result, turns: run.turns, tool_calls: run.tool_calls, usage: run.usage })
+}
+
+/// What leaves the loop from within a turn.
+enum Stopped {
+    End((RunOutcome, String)),
+    Cancelled,
+    Failed(WireError),
+}
+
+impl From<Over> for Stopped {
+    fn from(over: Over) -> Self {
+        match over {
+            Over::Cancelled => Self::Cancelled,
+            Over::Failed(error) => Self::Failed(error),
+        }
+    }
+}
+
+impl From<outlet::Gone> for Stopped {
+    fn from(_: outlet::Gone) -> Self {
+        Self::Cancelled
+    }
+}
+
+fn failed(result: impl Into<String>) -> Stopped {
+    Stopped::End((RunOutcome::Failed, result.into()))
+}
+
+struct Loop<'a, 'o> {
+    providers: &'a Arc<Providers>,
+    model: Model,
+    form: ToolForm,
+    specs: Vec<&'static ToolSpec>,
+    history: History,
+    desk: Desk<'a>,
+    outlet: &'a mut Outlet<'o>,
+    journal: &'a mut Journal,
+    max_turns: u32,
+    max_tokens: u64,
+    turns: u32,
+    tool_calls: u32,
+    usage: Usage,
+    mistakes: u32,
+    /// The last call, and how often in a row it came.
+    same: (String, u32),
+    /// The model was told once that its answer held no call.
+    reminded: bool,
+}
+
+/// A call of the model, readable or not.
+struct Wanted {
+    id: String,
+    name: String,
+    call: Result<ToolCall, String>,
+}
+
+impl Loop<'_, '_> {
+    async fn go(&mut self) -> Result<(RunOutcome, String), Stopped> {
+        while self.turns < self.max_turns {
+            if tokens::sum(&self.usage) >= self.max_tokens {
+                return Err(failed(format!(
+                    "The run has used its budget of {} tokens. Raise run_tokens in [limits] of config.toml, or split the task.",
+                    self.max_tokens
+                )));
+            }
+            self.turns += 1;
+            let answer = self.ask().await?;
+            if let Some(end) = self.act(answer).await? {
+                return Ok(end);
+            }
+            if self.mistakes >= limits::MISTAKES {
+                return Err(failed(envelope::too_many_mistakes(self.mistakes)));
+            }
+        }
+        Ok((
+            RunOutcome::TurnLimit,
+            format!("The run reached its limit of {} turns before the model said that the task is done.", self.max_turns),
+        ))
+    }
+
+    /// One answer of the model, asked for again when it was cut off.
+    async fn ask(&mut self) -> Result<Answer, Stopped> {
+        let mut cuts = 0;
+        let mut tightened = false;
+        loop {
+            let request = self.request(tightened);
+            self.journal.event("request", json!({"turn": self.turns, "model": self.model.id(), "messages": request.messages.len()}));
+            let parser = (self.form == ToolForm::Xml).then(|| StreamParser::new(self.specs.iter().copied()));
+            let prompt_estimate: usize = tokens::estimate(&request.system) + request.messages.iter().map(tokens::message).sum::<usize>();
+            let stream = self.providers.chat(&self.model, request);
+            let cancel = self.desk.cancel.clone();
+            let listened = listen(stream, parser, self.outlet, &[&cancel, self.desk.cx.cancelled()]).await;
+            let mut answer = match listened {
+                Ok(answer) => answer,
+                Err(Ended::Cancelled) => return Err(Stopped::Cancelled),
+                Err(Ended::Failed { error, shown }) => {
+                    self.journal.event("provider_error", json!({"error": error.to_string()}));
+                    match error.fault {
+                        Fault::NoTools if self.form == ToolForm::Native && !shown => {
+                            self.form = ToolForm::Xml;
+                            self.outlet.notice("this model takes no function calls; tools are described in the text instead").await?;
+                            continue;
+                        }
+                        Fault::ContextLength if !tightened && !shown => {
+                            tightened = true;
+                            self.outlet.notice("the conversation is too long for the model; older steps are left out").await?;
+                            continue;
+                        }
+                        _ => return Err(Stopped::Failed(error.wire())),
+                    }
+                }
+            };
+            if answer.finish.usage == Usage::default() || answer.finish.usage.input == 0 {
+                answer.finish.usage.input = prompt_estimate as u64;
+                answer.finish.usage.output = answer.finish.usage.output.max(tokens::estimate(&answer.raw) as u64);
+            }
+            tokens::add(&mut self.usage, &answer.finish.usage);
+            self.journal.event(
+                "answer",
+                json!({"turn": self.turns, "stop": answer.finish.stop.as_str(), "text": answer.raw, "usage": answer.finish.usage}),
+            );
+            if answer.finish.stop != Stop::Truncated {
+                return Ok(answer);
+            }
+            cuts += 1;
+            if cuts > limits::CUT_RETRIES {
+                return Err(failed(format!("The answers of {} are cut off again and again; nothing of them was carried out.", self.model.id())));
+            }
+            self.outlet.notice(&format!("the answer was cut off and nothing of it was carried out; asking again (attempt {})", cuts + 1)).await?;
+        }
+    }
+
+    fn request(&mut self, tightened: bool) -> ChatRequest {
+        let native = self.form == ToolForm::Native;
+        let system = prompt::run_system(self.desk.root.as_str(), self.form, self.specs.iter().copied());
+        let tools: Vec<ToolDef> = if native { self.specs.iter().map(|s| definition(s)).collect() } else { Vec::new() };
+        let fixed = tokens::estimate(&system)
+            + tools.iter().map(|t| tokens::estimate(&t.description) + tokens::estimate(&t.parameters.to_string())).sum::<usize>();
+        let context = self.model.context as usize;
+        let max_output = (self.model.max_output as usize).min(context / 4);
+        let mut room = context.saturating_sub(max_output + fixed + 64);
+        if tightened {
+            room /= 2;
+        }
+        self.history.fit(room);
+        ChatRequest {
+            system,
+            messages: self.history.messages().to_vec(),
+            tools,
+            max_output: max_output as u32,
+            temperature: self.model.temperature,
+            stop: Vec::new(),
+        }
+    }
+
+    /// Carries out what an answer asks for. `Some` ends the run.
+    async fn act(&mut self, answer: Answer) -> Result<Option<(RunOutcome, String)>, Stopped> {
+        if answer.finish.stop == Stop::Refused {
+            return Err(failed(format!("{} refused to go on. {}", self.model.id(), answer.words.trim())));
+        }
+        let wanted = self.wanted(&answer);
+        self.remember(&answer);
+        if answer.finish.stop == Stop::Length && wanted.is_empty() {
+            self.mistakes += 1;
+            self.history.push(Message::user(
+                "[no tool] Result:\n<error>\nYour answer reached the output limit before it was whole; nothing of it was carried out. Work in smaller steps.\n</error>",
+            ));
+            return Ok(None);
+        }
+        if wanted.is_empty() {
+            return self.without_call(&answer);
+        }
+        self.reminded = false;
+        let mut results = Vec::new();
+        let mut denied = false;
+        for wanted in wanted {
+            let given = if denied {
+                let call = wanted.call.unwrap_or_else(|_| ToolCall::new(wanted.id.clone(), wanted.name.clone()));
+                Given { envelope: envelope::skipped(&call), ok: false, mistake: false, denied: false }
+            } else {
+                match self.one(&wanted).await? {
+                    Step::Given(given) => given,
+                    Step::End(end) => return Ok(Some(end)),
+                }
+            };
+            self.mistakes = if given.mistake { self.mistakes + 1 } else { 0 };
+            denied |= given.denied;
+            let text = self.cut_result(given.envelope);
+            results.push(match self.form {
+                ToolForm::Native if !answer.finish.calls.is_empty() => {
+                    Part::CallResult { id: wanted.id, name: wanted.name, text, ok: given.ok }
+                }
+                _ => Part::Text(text),
+            });
+        }
+        self.history.push(Message { role: Role::User, parts: results });
+        Ok(None)
+    }
+
+    /// One call: the loop's own, or one for the desk.
+    async fn one(&mut self, wanted: &Wanted) -> Result<Step, Stopped> {
+        let mistake = |envelope: String| Step::Given(Given { envelope, ok: false, mistake: true, denied: false });
+        let Some(spec) = self.specs.iter().copied().find(|s| s.name == wanted.name) else {
+            return Ok(mistake(envelope::unknown_tool(&wanted.name, self.specs.iter().copied())));
+        };
+        let call = match &wanted.call {
+            Ok(call) => call,
+            Err(problem) => return Ok(mistake(problem.clone())),
+        };
+        let signature = signature(call);
+        if self.same.0 == signature {
+            self.same.1 += 1;
+        } else {
+            self.same = (signature, 1);
+        }
+        if self.same.1 >= limits::SAME_CALL {
+            return Err(failed(envelope::repeated_call(call, self.same.1)));
+        }
+        match call.name.as_str() {
+            "attempt_completion" => {
+                let result = call.text("result").trim().to_owned();
+                Ok(Step::End((RunOutcome::Completed, result)))
+            }
+            "ask_followup_question" => {
+                let question = call.text("question").trim();
+                Ok(Step::End((
+                    RunOutcome::Completed,
+                    format!("The model needs an answer before it can go on:\n\n{question}\n\nStart a new run with the answer in its task."),
+                )))
+            }
+            "update_todo_list" => {
+                let todos = call.text("todos").trim();
+                self.outlet.note(&format!("\n\n{todos}\n\n"));
+                Ok(Step::Given(Given { envelope: envelope::result(call, todos), ok: true, mistake: false, denied: false }))
+            }
+            _ => {
+                self.tool_calls += 1;
+                Ok(Step::Given(self.desk.carry_out(spec, call, self.outlet, self.journal).await?))
+            }
+        }
+    }
+
+    /// An answer that calls nothing: the end for models with function calls; the others
+    /// are reminded once, they forget the form.
+    fn without_call(&mut self, answer: &Answer) -> Result<Option<(RunOutcome, String)>, Stopped> {
+        let words = answer.words.trim();
+        if !words.is_empty() && (self.form == ToolForm::Native || self.reminded) {
+            return Ok(Some((RunOutcome::Completed, words.to_owned())));
+        }
+        self.mistakes += u32::from(words.is_empty());
+        self.reminded = true;
+        self.history.push(Message::user(envelope::no_tool_used(self.form == ToolForm::Xml)));
+        Ok(None)
+    }
+
+    /// The calls of an answer, in order.
+    fn wanted(&self, answer: &Answer) -> Vec<Wanted> {
+        match &answer.xml {
+            Some(Ok(call)) => vec![Wanted { id: call.id.clone(), name: call.name.clone(), call: Ok(call.clone()) }],
+            Some(Err(error)) => vec![broken_xml(error)],
+            None => answer.finish.calls.iter().map(|c| native(c, &self.specs)).collect(),
+        }
+    }
+
+    /// The model's own words, as the next request repeats them.
+    fn remember(&mut self, answer: &Answer) {
+        let mut parts = answer.finish.opaque.clone();
+        if !answer.raw.trim().is_empty() {
+            parts.push(Part::Text(answer.raw.clone()));
+        }
+        for call in &answer.finish.calls {
+            // Broken arguments are not sent back: providers refuse the whole conversation.
+            let arguments = if call.arguments.is_ok() { call.raw.clone() } else { "{}".to_owned() };
+            parts.push(Part::Call { id: call.id.clone(), name: call.name.clone(), arguments });
+        }
+        if parts.is_empty() {
+            parts.push(Part::Text("(no answer)".to_owned()));
+        }
+        self.history.push(Message { role: Role::Assistant, parts });
+    }
+
+    fn cut_result(&self, text: String) -> String {
+        let budget = (self.model.context / limits::RESULT_SHARE) as usize;
+        if tokens::estimate(&text) <= budget { text } else { envelope::head_and_tail(&text, budget * 3) }
+    }
+}
+
+enum Step {
+    Given(Given),
+    End((RunOutcome, String)),
+}
+
+fn definition(spec: &ToolSpec) -> ToolDef {
+    ToolDef { name: spec.name.to_owned(), description: schema::description(spec), parameters: schema::parameters(spec) }
+}
+
+fn native(call: &NativeCall, specs: &[&'static ToolSpec]) -> Wanted {
+    let wanted = |read| Wanted { id: call.id.clone(), name: call.name.clone(), call: read };
+    let Some(spec) = specs.iter().find(|s| s.name == call.name) else {
+        return wanted(Err(String::new()));
+    };
+    let read = match &call.arguments {
+        Ok(params) => ToolCall { id: call.id.clone(), name: call.name.clone(), params: params.clone() }.normalise(spec),
+        Err(problem) => Err(Invalid::Wrong { name: "arguments".into(), problem: problem.clone() }),
+    };
+    wanted(read.map_err(|problem| envelope::invalid(spec, &problem, false)))
+}
+
+/// A call in XML that cannot run, with what the model is told.
+fn broken_xml(error: &ParseError) -> Wanted {
+    let (tool, text) = match error {
+        ParseError::Cut { tool } => (tool, envelope::cut_call(tool)),
+        ParseError::Invalid { tool, problem } => {
+            let text = spec::find(tool).map(|s| envelope::invalid(s, problem, true)).unwrap_or_default();
+            (tool, text)
+        }
+        ParseError::Malformed { tool, problem } => {
+            let problem = Invalid::Wrong { name: "parameters".into(), problem: problem.clone() };
+            let text = spec::find(tool).map(|s| envelope::invalid(s, &problem, true)).unwrap_or_default();
+            (tool, text)
+        }
+        ParseError::TooLong { tool } => {
+            let problem = Invalid::Wrong { name: "parameters".into(), problem: "the call is too long; write it in smaller pieces".into() };
+            let text = spec::find(tool).map(|s| envelope::invalid(s, &problem, true)).unwrap_or_default();
+            (tool, text)
+        }
+    };
+    Wanted { id: "xml".to_owned(), name: tool.clone(), call: Err(text) }
+}

@@ -1,18 +1,168 @@
-//! `Ask`: to be written by its owner.
+//! `Ask`: find passages, build a prompt within the model's context, stream the answer.
+//!
+//! Without a model the passages are the answer, with one line on how to get a model.
 
 use std::sync::Arc;
 
-use lapce_ai_ipc::wire::engine::{Ask, AskReply};
+use lapce_ai_ipc::wire::engine::{Ask, AskReply, Event, Hit, Usage};
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
 use lapce_ai_ipc::{Cx, EngineProtocol};
 
+use super::check_text;
+use super::run::title;
+use crate::agent::listen::{Ended, any, listen};
+use crate::agent::outlet::Outlet;
+use crate::agent::{limits as agent_limits, prompt, tokens};
+use crate::provider::keys::redact;
+use crate::provider::{ChatRequest, Fault, Message, Model, NO_MODEL_HINT, Stop};
 use crate::state::Engine;
+use crate::transcript::Transcript;
+use crate::workspace::Root;
+use crate::{ids, limits};
 
-pub async fn handle(
-    engine: &Arc<Engine>,
-    request: Ask,
-    cx: &Cx<EngineProtocol>,
-) -> Result<AskReply, WireError> {
-    let _ = (engine, request, cx);
-    Err(WireError::new(ErrorKind::Unsupported, "ask is not there yet"))
+pub async fn handle(engine: &Arc<Engine>, request: Ask, cx: &Cx<EngineProtocol>) -> Result<AskReply, WireError> {
+    check_text("question", &request.question, limits::PROMPT_BYTES)?;
+    let root = Root::open(&request.root)?;
+    let config = engine.config.get()?;
+    let run = engine.runs.open()?;
+    let cancel = [run.cancelled(), cx.cancelled()];
+    let gone = || WireError::new(ErrorKind::Cancelled, "the question was cancelled");
+
+    let transcript = request.transcript.then(|| Transcript::create(root.path(), run.id()));
+    let (transcript, problem) = match transcript {
+        Some(Err(error)) => (None, Some(format!("there is no transcript of this answer: {error}"))),
+        Some(Ok(transcript)) => (Some(transcript), None),
+        None => (None, None),
+    };
+    let mut outlet = Outlet::new(cx, transcript);
+    outlet.note(&format!("# {}\n\n", title(&request.question)));
+    if request.question.trim().lines().nth(1).is_some() {
+        outlet.note(&format!("{}\n\n", request.question.trim()));
+    }
+
+    // The search and the look for a local model do not wait for each other.
+    let query: String = request.question.chars().take(limits::QUERY_BYTES / 4).collect();
+    let search = engine.index.search(&root, &query, agent_limits::ASK_HITS, false);
+    let looked = tokio::select! {
+        both = async { futures::join!(search, engine.providers.chat_model(&config, &request.model)) } => both,
+        () = any(&cancel) => return Err(gone()),
+    };
+    let (found, model) = (looked.0, looked.1?);
+    let transcript_path = outlet.transcript_path();
+    let started = Event::Started {
+        run_id: run.id().to_owned(),
+        transcript: (!transcript_path.is_empty()).then_some(transcript_path),
+        model: model.as_ref().map(Model::id).unwrap_or_default(),
+    };
+    outlet.event(started).await.map_err(|_| gone())?;
+    if let Some(problem) = problem {
+        outlet.notice(&problem).await.map_err(|_| gone())?;
+    }
+    let hits = match found {
+        Ok(found) => found.hits,
+        // With a model and the text in the editor there may still be an answer.
+        Err(error) if model.is_some() && matches!(error.kind, ErrorKind::NotFound | ErrorKind::Unavailable) => {
+            outlet.notice(format!("no passages: {} {}", error.message, error.hint).trim()).await.map_err(|_| gone())?;
+            Vec::new()
+        }
+        Err(error) => return Err(error),
+    };
+    let secrets = engine.providers.keys_at_hand(&config);
+    let hits: Vec<Hit> = hits.into_iter().map(|h| Hit { code: redact(h.code, &secrets), ..h }).collect();
+
+    let Some(model) = model else {
+        outlet.event(Event::Citations(hits.clone())).await.map_err(|_| gone())?;
+        outlet.note("No model is configured. The passages found:\n\n");
+        outlet.note(&listed(&hits));
+        let _ = outlet.finish().await;
+        return Ok(AskReply {
+            answered: false,
+            model: String::new(),
+            citations: hits,
+            usage: Usage::default(),
+            stop: "no_model".to_owned(),
+            hint: NO_MODEL_HINT.to_owned(),
+        });
+    };
+
+    let mark = &ids::approval_id()[..8];
+    let system = prompt::ask_system(mark);
+    let editor = request.editor.as_ref().map(|e| (e, prompt::workspace_path(root.as_str(), &e.path).unwrap_or(&e.path)));
+    let context = model.context as usize;
+    let max_output = (model.max_output as usize).min(context / 4);
+    let mut room = context.saturating_sub(max_output + tokens::estimate(&system) + 64);
+    if tokens::estimate(&request.question) > room {
+        return Err(WireError::new(ErrorKind::Limit, format!("the question does not fit the context of {} ({context} tokens)", model.id()))
+            .hint("ask something shorter, or choose a model with a larger context"));
+    }
+    let mut cited = 0;
+    loop {
+        let (question, used) = prompt::ask_question(mark, &request.question, editor, &hits, room);
+        if used > 0 && used != cited {
+            cited = used;
+            outlet.event(Event::Citations(hits[..used].to_vec())).await.map_err(|_| gone())?;
+        }
+        let chat = ChatRequest {
+            system: system.clone(),
+            messages: vec![Message::user(question)],
+            max_output: max_output as u32,
+            temperature: model.temperature,
+            ..ChatRequest::default()
+        };
+        let stream = engine.providers.chat(&model, chat);
+        let answer = match listen(stream, None, &mut outlet, &cancel).await {
+            Ok(answer) => answer,
+            Err(Ended::Cancelled) => {
+                outlet.note("\n\n*Cancelled.*\n");
+                let _ = outlet.finish().await;
+                return Err(gone());
+            }
+            // The estimate was too low for this model: half the passages.
+            Err(Ended::Failed { error, shown: false }) if error.fault == Fault::ContextLength && room > 512 => {
+                room /= 2;
+                outlet.notice("the passages are too long for the model; fewer are sent").await.map_err(|_| gone())?;
+                continue;
+            }
+            Err(Ended::Failed { error, .. }) => {
+                let error = error.wire();
+                outlet.note(&format!("\n\n**Failed:** {} {}\n", error.message, error.hint));
+                let _ = outlet.finish().await;
+                return Err(error);
+            }
+        };
+        let citations = hits[..used].to_vec();
+        outlet.note("\n\n---\n\n");
+        outlet.note(&listed_short(&citations));
+        outlet.finish().await.map_err(|_| gone())?;
+        let hint = match &answer.finish.stop {
+            Stop::Truncated => "the answer was cut off; ask again".to_owned(),
+            Stop::Length => format!("the answer reached its limit of {max_output} tokens; raise max_output of the model in config.toml"),
+            Stop::Refused => "the model refused to answer".to_owned(),
+            _ => String::new(),
+        };
+        return Ok(AskReply {
+            answered: true,
+            model: model.id(),
+            citations,
+            usage: answer.finish.usage,
+            stop: answer.finish.stop.as_str().to_owned(),
+            hint,
+        });
+    }
+}
+
+/// The passages themselves, as Markdown.
+fn listed(hits: &[Hit]) -> String {
+    hits.iter()
+        .map(|hit| format!("{}:{}\n\n{}\n", hit.path, hit.start_line, crate::transcript::fenced("", &hit.code)))
+        .collect()
+}
+
+/// Where the passages are, as Markdown.
+fn listed_short(hits: &[Hit]) -> String {
+    if hits.is_empty() {
+        return String::new();
+    }
+    let lines: String = hits.iter().map(|h| format!("- {}:{}-{} {}\n", h.path, h.start_line, h.end_line, h.symbol)).collect();
+    format!("Passages the model was given:\n\n{lines}")
 }

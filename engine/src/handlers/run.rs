@@ -1,18 +1,139 @@
-//! `Run`: to be written by its owner.
+//! `Run`: the agent works on a task.
+//!
+//! Checks the request, opens the run, its transcript and its journal, tells the caller of
+//! both, and hands over to the loop in `agent/`.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use lapce_ai_ipc::wire::engine::{Run, RunReply};
+use lapce_ai_ipc::wire::engine::{Event, Run, RunOutcome, RunReply};
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
 use lapce_ai_ipc::{Cx, EngineProtocol};
+use lapce_ai_tools::host::Ledger;
+use lapce_ai_tools::workspace::Workspace;
+use serde_json::json;
 
+use super::check_text;
+use crate::agent::calls::Desk;
+use crate::agent::journal::Journal;
+use crate::agent::outlet::Outlet;
+use crate::agent::{self, Task, limits as agent_limits, prompt};
+use crate::provider::NO_MODEL_HINT;
 use crate::state::Engine;
+use crate::transcript::Transcript;
+use crate::workspace::Root;
+use crate::{ids, limits};
 
-pub async fn handle(
-    engine: &Arc<Engine>,
-    request: Run,
-    cx: &Cx<EngineProtocol>,
-) -> Result<RunReply, WireError> {
-    let _ = (engine, request, cx);
-    Err(WireError::new(ErrorKind::Unsupported, "run is not there yet"))
+pub async fn handle(engine: &Arc<Engine>, request: Run, cx: &Cx<EngineProtocol>) -> Result<RunReply, WireError> {
+    check_text("task", &request.task, limits::PROMPT_BYTES)?;
+    let root = Root::open(&request.root)?;
+    let workspace = Workspace::new(root.path())
+        .map_err(|error| WireError::new(ErrorKind::Denied, format!("{root} cannot be a workspace: {error}")))?;
+    let config = engine.config.get()?;
+    let model = engine
+        .providers
+        .chat_model(&config, &request.model)
+        .await?
+        .ok_or_else(|| WireError::new(ErrorKind::Unavailable, "no model is configured, and none runs on this machine").hint(NO_MODEL_HINT))?;
+    // Before anything is begun: without the sandbox there is nothing a run could do.
+    engine.tools()?;
+    let run = engine.runs.open()?;
+    let transcript = Transcript::create(root.path(), run.id());
+    let problem = transcript.as_ref().err().map(|e| format!("there is no transcript of this run: {e}"));
+    let mut outlet = Outlet::new(cx, transcript.ok());
+    let mut journal = Journal::create(&engine.paths.state, run.id()).map_err(|e| {
+        WireError::new(ErrorKind::Unavailable, format!("the journal of the run cannot be written: {e}"))
+            .hint("check the free space and the permissions of the state folder; `lapce-ai doctor` names it")
+    })?;
+    let transcript_path = outlet.transcript_path();
+    outlet.note(&format!("# {}\n\n*Run {} with {}*\n\n", title(&request.task), run.id(), model.id()));
+    outlet.note(&format!("{}\n\n---\n\n", request.task.trim()));
+    journal.event("started", json!({"run": run.id(), "root": root.as_str(), "task": request.task, "model": model.id(), "client": cx.peer().name}));
+    let started = Event::Started {
+        run_id: run.id().to_owned(),
+        transcript: (!transcript_path.is_empty()).then(|| transcript_path.clone()),
+        model: model.id(),
+    };
+    let gone = |_| WireError::new(ErrorKind::Cancelled, "the run was cancelled");
+    outlet.event(started).await.map_err(gone)?;
+    if let Some(problem) = problem {
+        outlet.notice(&problem).await.map_err(gone)?;
+    }
+
+    let mut buffers = BTreeMap::new();
+    let editor = request.editor.as_ref().and_then(|e| Some((e, prompt::workspace_path(root.as_str(), &e.path)?)));
+    if let Some((editor, path)) = editor
+        && editor.text_start_line == 0
+        && is_whole(editor)
+    {
+        // The whole text of the buffer: what a tool reads is what the user sees.
+        buffers.insert(path.to_owned(), editor.text.clone());
+    }
+    let mark = ids::approval_id();
+    let first_message = prompt::task(&request.task, editor, &mark[..8], model.context as usize / 8);
+    let desk = Desk {
+        engine,
+        cx,
+        cancel: run.cancelled().clone(),
+        run_id: run.id().to_owned(),
+        root: root.clone(),
+        workspace,
+        ledger: Ledger::default(),
+        buffers,
+        allowed: HashSet::new(),
+        secrets: engine.providers.keys_at_hand(&config),
+    };
+    let max_turns = if request.max_turns == 0 { config.limits.run_turns } else { request.max_turns };
+    let task = Task {
+        model: model.clone(),
+        first_message,
+        max_turns: max_turns.clamp(1, agent_limits::TURNS),
+        max_tokens: config.limits.run_tokens,
+    };
+    let ending = agent::run(&engine.providers, task, desk, &mut outlet, &mut journal).await;
+    let ending = match ending {
+        Ok(ending) => ending,
+        Err(error) => {
+            outlet.note(&format!("\n\n**Failed:** {} {}\n", error.message, error.hint));
+            let _ = outlet.finish().await;
+            return Err(error);
+        }
+    };
+    journal.event(
+        "ended",
+        json!({"outcome": ending.outcome, "result": ending.result, "turns": ending.turns, "tool_calls": ending.tool_calls, "usage": ending.usage}),
+    );
+    outlet.note(&format!("\n\n---\n\n**{}**\n\n{}\n", heading(&ending.outcome), ending.result));
+    let _ = outlet.finish().await;
+    tracing::info!(run = run.id(), outcome = ?ending.outcome, turns = ending.turns, tool_calls = ending.tool_calls, "run ended");
+    Ok(RunReply {
+        run_id: run.id().to_owned(),
+        outcome: ending.outcome,
+        result: ending.result,
+        transcript: transcript_path,
+        turns: ending.turns,
+        tool_calls: ending.tool_calls,
+        usage: ending.usage,
+    })
+}
+
+/// Whether an editor's text is the whole file as far as can be told: it was not cut.
+fn is_whole(editor: &lapce_ai_ipc::wire::engine::EditorContext) -> bool {
+    // A client that cuts a text does so at a line near the caret, so a file that is much
+    // longer on disk was cut.
+    std::fs::metadata(&editor.path).is_ok_and(|m| m.len() <= editor.text.len() as u64 * 2)
+}
+
+fn heading(outcome: &RunOutcome) -> &'static str {
+    match outcome {
+        RunOutcome::Completed => "Done",
+        RunOutcome::TurnLimit => "Turn limit",
+        RunOutcome::Cancelled => "Cancelled",
+        RunOutcome::Failed => "Stopped",
+    }
+}
+
+/// The first line of a text, short enough for a heading.
+pub(crate) fn title(text: &str) -> String {
+    lapce_ai_tools::call::one_line(text.trim().lines().next().unwrap_or_default(), 100)
 }

@@ -14,13 +14,15 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 
 use super::error::{Fault, ProviderError};
-use crate::config::KeySource;
+use crate::config::{Config, KeySource};
 use crate::secret::Secret;
 
 /// A locked keyring asks the user for the password first.
 const KEYRING_TIMEOUT: Duration = Duration::from_mins(1);
 const KEPT_FOR: Duration = Duration::from_mins(10);
 const KEY_BYTES: u64 = 16 * 1024;
+/// Shorter values are no keys, and taking them out would garble texts.
+const REDACTED_FROM: usize = 8;
 /// Entries remembered; a configuration has a handful.
 const ENTRIES: usize = 64;
 
@@ -62,10 +64,30 @@ impl Keys {
         }
     }
 
+    /// Every key of the configuration that is at hand, to be taken out of texts.
+    pub fn at_hand(&self, config: &Config) -> Vec<Secret> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let sources = config.providers.values().filter_map(|p| p.key.as_ref());
+        sources
+            .filter_map(|source| match source {
+                KeySource::Env(name) => std::env::var(name).ok().map(|v| Secret::new(v.trim())),
+                KeySource::Keyring(name) => kept.get(name).map(|(_, key)| key.clone()),
+            })
+            .filter(|key| key.expose().len() >= REDACTED_FROM)
+            .collect()
+    }
+
     /// Forgets what was kept: the provider did not take the key.
     pub fn forget(&self) {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
+}
+
+/// `text` without the keys, wherever it came from (a file, a command's output).
+pub fn redact(text: String, keys: &[Secret]) -> String {
+    keys.iter().fold(text, |text, key| {
+        if text.contains(key.expose()) { text.replace(key.expose(), "[key]") } else { text }
+    })
 }
 
 async fn keyring(provider: &str, name: &str) -> Result<Secret, ProviderError> {

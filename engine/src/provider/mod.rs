@@ -35,6 +35,7 @@ pub use self::types::{ChatRequest, Delta, Finish, Message, NativeCall, Part, Rol
 use self::http::Http;
 use self::keys::Keys;
 use crate::config::Config;
+use crate::secret::Secret;
 
 /// What to do when there is no model.
 pub const NO_MODEL_HINT: &str = "configure one in config.toml ([models] chat = \"provider/model\"; see docs/reference/config.md), or start llama-server, Ollama or LM Studio on this machine";
@@ -128,6 +129,11 @@ impl Providers {
         let keep =
             if model.is_some() { limits::DETECT_FOUND_FOR } else { limits::DETECT_NOTHING_FOR };
         (at.elapsed() < keep).then(|| model.clone())
+    }
+
+    /// Keys to be taken out of what goes into prompts, events and journals.
+    pub fn keys_at_hand(&self, config: &Config) -> Vec<Secret> {
+        self.keys.at_hand(config)
     }
 
     /// Asks for an answer. Drop the stream to cancel. Needs a tokio runtime.

@@ -1,0 +1,273 @@
+//! One tool call of a run: is it allowed, does the user agree, and what did it give.
+//!
+//! Used by the loop. Every result is an envelope of `lapce_ai_tools`; keys that a file or
+//! a command may hold are taken out before the model sees it.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Instant;
+
+use lapce_ai_ipc::wire::WireError;
+use lapce_ai_ipc::wire::engine::Event;
+use lapce_ai_ipc::{Cx, EngineProtocol};
+use lapce_ai_tools::call::ToolCall;
+use lapce_ai_tools::envelope;
+use lapce_ai_tools::host::{Invocation, Ledger};
+use lapce_ai_tools::policy::Verdict as Rule;
+use lapce_ai_tools::spec::{Class, Runs, ToolSpec};
+use lapce_ai_tools::workspace::Workspace;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::journal::Journal;
+use super::limits;
+use super::listen::any;
+use super::outlet::{Outlet, until};
+use crate::approvals::{Question, Verdict};
+use crate::handlers;
+use crate::provider::keys::redact;
+use crate::secret::Secret;
+use crate::state::Engine;
+use crate::transcript::fenced;
+use crate::workspace::Root;
+
+/// What a call gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    pub envelope: String,
+    pub ok: bool,
+    /// Counts towards the mistakes in a row that end a run.
+    pub mistake: bool,
+    /// The user said no: the other calls of the turn are skipped.
+    pub denied: bool,
+}
+
+/// What all calls of a run share.
+pub struct Desk<'a> {
+    pub engine: &'a Engine,
+    pub cx: &'a Cx<EngineProtocol>,
+    pub cancel: CancellationToken,
+    pub run_id: String,
+    pub root: Root,
+    pub workspace: Workspace,
+    pub ledger: Ledger,
+    pub buffers: BTreeMap<String, String>,
+    /// What the user allowed for the rest of the run.
+    pub allowed: HashSet<String>,
+    /// Keys that must not reach a prompt, an event or the journal.
+    pub secrets: Vec<Secret>,
+}
+
+/// The run is over: cancelled, or the engine cannot go on.
+#[derive(Debug)]
+pub enum Over {
+    Cancelled,
+    Failed(WireError),
+}
+
+impl Desk<'_> {
+    pub async fn carry_out(&mut self, spec: &'static ToolSpec, call: &ToolCall, outlet: &mut Outlet<'_>, journal: &mut Journal) -> Result<Given, Over> {
+        let started = Event::ToolStarted { call_id: call.id.clone(), name: call.name.clone(), summary: call.summary() };
+        outlet.event(started).await.map_err(|_| Over::Cancelled)?;
+        outlet.note(&format!("\n\n**{}**\n\n", call.summary().replace('*', "\\*")));
+        journal.event("call", json!({"id": call.id, "tool": call.name, "params": call.params}));
+        let begun = Instant::now();
+        let mut given = match self.gate(spec, call, outlet, journal).await? {
+            Some(refusal) => refusal,
+            None => self.run(spec, call, outlet).await?,
+        };
+        given.envelope = redact(given.envelope, &self.secrets);
+        let wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        journal.event("result", json!({"id": call.id, "ok": given.ok, "wall_ms": wall_ms, "text": given.envelope}));
+        outlet.note(&fenced("", &envelope::head_and_tail(&given.envelope, limits::SHOWN_RESULT_BYTES)));
+        outlet.note("\n");
+        let summary = given.envelope.lines().nth(1).unwrap_or_default();
+        let finished = Event::ToolFinished {
+            call_id: call.id.clone(),
+            name: call.name.clone(),
+            ok: given.ok,
+            summary: lapce_ai_tools::call::one_line(summary, 120),
+            wall_ms,
+        };
+        outlet.event(finished).await.map_err(|_| Over::Cancelled)?;
+        Ok(given)
+    }
+
+    /// Asks the policy, and the user where it says so. `Some` is why the call must not run.
+    async fn gate(&mut self, spec: &ToolSpec, call: &ToolCall, outlet: &mut Outlet<'_>, journal: &mut Journal) -> Result<Option<Given>, Over> {
+        let policy = self.engine.policy().map_err(Over::Failed)?;
+        let why = match policy.decide(spec, call, &self.workspace) {
+            Rule::Allow { rule } => {
+                journal.event("allowed", json!({"id": call.id, "rule": rule}));
+                return Ok(None);
+            }
+            Rule::Deny { rule } => {
+                journal.event("denied", json!({"id": call.id, "rule": rule}));
+                return Ok(Some(refused(envelope::denied_by_rule(call, &rule), false)));
+            }
+            Rule::Ask { why } => why,
+        };
+        let kind = kind(spec, call);
+        if self.allowed.contains(&kind) {
+            journal.event("allowed", json!({"id": call.id, "rule": "allowed for the run"}));
+            return Ok(None);
+        }
+        let question = Question {
+            run_id: self.run_id.clone(),
+            tool: spec.name.to_owned(),
+            summary: call.summary(),
+            detail: format!("{why}\n{}", detail(call)),
+            cwd: self.root.to_string(),
+            limits: spec.limits.to_string(),
+        };
+        outlet.note("*Waiting for the user's approval.*\n\n");
+        outlet.finish().await.map_err(|_| Over::Cancelled)?;
+        let cancel = self.cancel.clone();
+        let verdict = tokio::select! {
+            verdict = self.engine.approvals.ask(question, self.cx) => verdict,
+            () = cancel.cancelled() => return Err(Over::Cancelled),
+        };
+        let verdict = verdict.map_err(|error| match error.kind {
+            lapce_ai_ipc::wire::ErrorKind::Cancelled => Over::Cancelled,
+            _ => Over::Failed(error),
+        })?;
+        let (answer, given) = match verdict {
+            Verdict::Allowed => ("allowed", None),
+            Verdict::AllowedForRun => {
+                self.allowed.insert(kind);
+                ("allowed for the run", None)
+            }
+            Verdict::Denied { feedback } => ("denied", Some(refused(envelope::denied(call, &feedback), true))),
+            Verdict::TimedOut { after } => {
+                let seconds = u32::try_from(after.as_secs()).unwrap_or(u32::MAX);
+                ("timed out", Some(refused(envelope::approval_timeout(call, seconds), true)))
+            }
+        };
+        journal.event("answer", json!({"id": call.id, "answer": answer}));
+        outlet.note(&format!("*The user's answer: {answer}.*\n\n"));
+        Ok(given)
+    }
+
+    async fn run(&mut self, spec: &ToolSpec, call: &ToolCall, outlet: &mut Outlet<'_>) -> Result<Given, Over> {
+        if spec.runs == Runs::Index {
+            let search = handlers::tool::codebase_search(self.engine, &self.root, call);
+            let cancel = [&self.cancel, self.cx.cancelled()];
+            let reply = tokio::select! {
+                reply = search => reply,
+                () = any(&cancel) => return Err(Over::Cancelled),
+            };
+            return Ok(match reply {
+                Ok(reply) => Given { envelope: reply.text, ok: reply.ok, mistake: false, denied: false },
+                Err(error) => {
+                    Given { envelope: envelope::error(call, &error.message), ok: false, mistake: true, denied: false }
+                }
+            });
+        }
+        let stop = self.cancel.child_token();
+        // However this future ends, the helper ends with it.
+        let _guard = stop.clone().drop_guard();
+        let (sender, mut output) = mpsc::channel(limits::OUTPUT_EVENTS);
+        let running = self.engine.tools().map_err(Over::Failed)?.run(Invocation {
+            call: call.clone(),
+            workspace: self.workspace.clone(),
+            limits: None,
+            cancel: stop.clone(),
+            on_output: Some(sender),
+            ledger: self.ledger.clone(),
+            buffers: self.buffers.clone(),
+        });
+        tokio::pin!(running);
+        let secrets = &self.secrets;
+        let shown = |text: String| Event::ToolOutput { call_id: call.id.clone(), text: redact(text, secrets) };
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut running => break outcome,
+                Some(text) = output.recv() => {
+                    if outlet.event(shown(text)).await.is_err() {
+                        stop.cancel();
+                    }
+                }
+                () = until(outlet.next_tick()) => {
+                    if outlet.tick().await.is_err() {
+                        stop.cancel();
+                    }
+                }
+                () = self.cx.cancelled().cancelled(), if !stop.is_cancelled() => stop.cancel(),
+            }
+        };
+        if stop.is_cancelled() {
+            return Err(Over::Cancelled);
+        }
+        while let Ok(text) = output.try_recv() {
+            outlet.event(shown(text)).await.map_err(|_| Over::Cancelled)?;
+        }
+        // A command that fails (tests that do not pass) is no mistake of the model.
+        let mistake = !outcome.ok && spec.class != Class::Execute && outcome.limit_hit.is_empty();
+        Ok(Given { envelope: outcome.envelope, ok: outcome.ok, mistake, denied: false })
+    }
+}
+
+fn refused(envelope: String, denied: bool) -> Given {
+    Given { envelope, ok: false, mistake: false, denied }
+}
+
+/// What "for the rest of the run" covers: a command is the same command; a file tool is
+/// the tool.
+fn kind(spec: &ToolSpec, call: &ToolCall) -> String {
+    match spec.class {
+        Class::Execute | Class::Mcp => signature(call),
+        _ => spec.name.to_owned(),
+    }
+}
+
+/// A call as one text: equal calls have equal texts.
+pub fn signature(call: &ToolCall) -> String {
+    // Through a sorted map: the order a model writes parameters in means nothing.
+    let sorted: BTreeMap<_, _> = call.params.iter().collect();
+    format!("{} {}", call.name, serde_json::to_string(&sorted).unwrap_or_default())
+}
+
+/// What exactly will run, for the user to read.
+fn detail(call: &ToolCall) -> String {
+    let mut text = String::new();
+    for (name, value) in &call.params {
+        match value {
+            serde_json::Value::String(value) if value.contains('\n') => text.push_str(&format!("{name}:\n{value}\n")),
+            serde_json::Value::String(value) => text.push_str(&format!("{name}: {value}\n")),
+            other => text.push_str(&format!("{name}: {other}\n")),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use lapce_ai_tools::spec::find;
+
+    use super::*;
+
+    #[test]
+    fn the_order_of_parameters_means_nothing() {
+        let a = ToolCall::new("1", "write_to_file").with("path", "a").with("content", "x");
+        let b = ToolCall::new("2", "write_to_file").with("content", "x").with("path", "a");
+        assert_eq!(signature(&a), signature(&b));
+        assert_ne!(signature(&a), signature(&a.clone().with("content", "y")));
+    }
+
+    #[test]
+    fn allowing_a_command_for_the_run_allows_that_command() {
+        let run = find("execute_command").unwrap();
+        let test = ToolCall::new("1", "execute_command").with("command", "cargo test");
+        let wipe = ToolCall::new("2", "execute_command").with("command", "rm -r src");
+        assert_ne!(kind(run, &test), kind(run, &wipe));
+        let write = find("write_to_file").unwrap();
+        let one = ToolCall::new("1", "write_to_file").with("path", "a");
+        assert_eq!(kind(write, &one), "write_to_file");
+    }
+
+    #[test]
+    fn the_detail_shows_what_runs() {
+        let call = ToolCall::new("1", "execute_command").with("command", "make -j2").with("timeout", 5);
+        assert_eq!(detail(&call), "command: make -j2\ntimeout: 5\n");
+    }
+}

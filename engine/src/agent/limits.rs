@@ -1,0 +1,29 @@
+//! Every limit and default of the agent loop and of `ask`, in one place.
+
+use std::time::Duration;
+
+/// Text goes out this often; the first piece at once.
+pub const TICK: Duration = Duration::from_millis(50);
+/// Mistakes in a row that end a run.
+pub const MISTAKES: u32 = 3;
+/// The same call this many times in a row ends a run.
+pub const SAME_CALL: u32 = 4;
+/// An answer that was cut off is asked for again this many times.
+pub const CUT_RETRIES: u32 = 2;
+/// Most turns a request may ask for.
+pub const TURNS: u32 = 200;
+/// One tool result takes at most this share of the context window.
+pub const RESULT_SHARE: u32 = 4;
+/// Most hits `ask` looks at.
+pub const ASK_HITS: u32 = 20;
+/// Text around the caret that goes into a prompt: at most this share of its room.
+pub const EDITOR_SHARE: usize = 4;
+/// Text of a run that is shown of one tool result in the transcript.
+pub const SHOWN_RESULT_BYTES: usize = 4 * 1024;
+/// Live output of tools waiting to be passed on.
+pub const OUTPUT_EVENTS: usize = 64;
+/// One journal is at most this long, and this many are kept.
+pub const JOURNAL_BYTES: usize = 16 * 1024 * 1024;
+pub const JOURNALS: usize = 200;
+/// Text of one journal entry.
+pub const JOURNAL_TEXT_BYTES: usize = 64 * 1024;

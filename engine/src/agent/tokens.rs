@@ -1,0 +1,78 @@
+//! How many tokens a text may take. Estimates err on the side of too many: a prompt that
+//! is a little short is better than one that is refused.
+
+use lapce_ai_ipc::wire::engine::Usage;
+
+use crate::provider::{Message, Part};
+
+/// Tokens that a message costs beyond its text.
+const PER_MESSAGE: usize = 8;
+
+/// Three ASCII bytes a token (code and English take 3.3 to 4.5), and one token for each
+/// byte of other scripts, as small vocabularies need.
+pub fn estimate(text: &str) -> usize {
+    let other = text.bytes().filter(|b| !b.is_ascii()).count();
+    (text.len() - other).div_ceil(3) + other
+}
+
+pub fn message(message: &Message) -> usize {
+    message.parts.iter().map(part).sum::<usize>() + PER_MESSAGE
+}
+
+fn part(part: &Part) -> usize {
+    match part {
+        Part::Text(text) => estimate(text),
+        Part::Call { name, arguments, .. } => estimate(name) + estimate(arguments) + PER_MESSAGE,
+        Part::CallResult { text, .. } => estimate(text) + PER_MESSAGE,
+        Part::Opaque { value, .. } => estimate(&value.to_string()),
+    }
+}
+
+/// The longest start of `text`, in whole lines, that takes at most `budget` tokens.
+pub fn head(text: &str, budget: usize) -> &str {
+    if estimate(text) <= budget {
+        return text;
+    }
+    let mut end = 0;
+    let mut used = 0;
+    for line in text.split_inclusive('\n') {
+        used += estimate(line);
+        if used > budget {
+            break;
+        }
+        end += line.len();
+    }
+    &text[..end]
+}
+
+pub fn add(total: &mut Usage, more: &Usage) {
+    total.input += more.input;
+    total.cache_read += more.cache_read;
+    total.cache_write += more.cache_write;
+    total.reasoning += more.reasoning;
+    total.output += more.output;
+}
+
+pub fn sum(usage: &Usage) -> u64 {
+    usage.input + usage.cache_read + usage.cache_write + usage.reasoning + usage.output
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn estimates_err_on_the_high_side() {
+        assert_eq!(estimate(""), 0);
+        assert_eq!(estimate("abc"), 1);
+        assert_eq!(estimate("grün"), 1 + 2);
+        assert_eq!(estimate("日本"), 6);
+    }
+
+    #[test]
+    fn heads_are_whole_lines() {
+        assert_eq!(head("one\ntwo\nthree\n", 4), "one\ntwo\n");
+        assert_eq!(head("one\n", 100), "one\n");
+        assert_eq!(head("a very long line without an end", 2), "");
+    }
+}
