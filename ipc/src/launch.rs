@@ -297,27 +297,28 @@ mod tests {
         unsafe { libc::fcntl(leaked.as_raw_fd(), libc::F_SETFD, 0) };
         // `$2` is the number of the pipe.
         let body = format!(
-            "{{ ls /proc/$$/fd | tr '\\n' ' '; echo; echo $2; cat /proc/$$/stat; pwd; env; }} >{0}.new; \
-             mv {0}.new {0}; echo ready >&$2",
+            "ls /proc/$$/fd >{0}.fds; {{ echo $2; cat /proc/$$/stat; pwd; env; }} >{0}; \
+             echo ready >&$2",
             seen.display()
         );
         start(&script(dir.path(), &body)).await.unwrap();
         let text = std::fs::read_to_string(&seen).unwrap();
+        let listed = std::fs::read_to_string(dir.path().join("seen.fds")).unwrap();
         let lines: Vec<_> = text.lines().collect();
         // 255 is the shell's own.
         let mut fds: Vec<u32> =
-            lines[0].split_whitespace().map(|fd| fd.parse().unwrap()).filter(|fd| *fd != 255).collect();
+            listed.lines().map(|fd| fd.parse().unwrap()).filter(|fd| *fd != 255).collect();
         fds.sort_unstable();
-        assert_eq!(fds, [0, 1, 2, lines[1].parse().unwrap()], "{text}");
+        assert_eq!(fds, [0, 1, 2, lines[0].parse().unwrap()], "{text}");
         // pid (comm) state ppid pgrp session …
-        let stat: Vec<_> = lines[2].rsplit(')').next().unwrap().split_whitespace().collect();
+        let stat: Vec<_> = lines[1].rsplit(')').next().unwrap().split_whitespace().collect();
         let me = std::process::id().to_string();
         assert_ne!(stat[1], me, "not our child");
         // SAFETY: both take 0 for "this process" and touch no memory.
         let (group, session) = unsafe { (libc::getpgid(0), libc::getsid(0)) };
         assert_ne!(stat[2], group.to_string());
         assert_ne!(stat[3], session.to_string());
-        assert_eq!(lines[3], "/");
+        assert_eq!(lines[2], "/");
         assert!(
             !lines.iter().any(|l| l.starts_with("SHLVL=") && *l != "SHLVL=0" && *l != "SHLVL=1")
         );

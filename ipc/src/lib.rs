@@ -4,19 +4,27 @@
 //! ([`serve`], [`Handler`]) and calls the index process over [`IndexProtocol`]
 //! ([`Client`], [`Call`]). [`EngineClient`] is the typed front.
 //!
-//! Layers, from the bottom: [`ring`] (memory, indices, park and wake; all `unsafe` of
-//! this crate lives there and in [`sys`]), `handshake` (who is there, which version),
+//! Layers, from the bottom: `ring` (memory, indices, park and wake; all `unsafe` of
+//! this crate lives there and in `sys`), `handshake` (who is there, which version),
 //! `conn` (streams, credits, queues, the driver task), then [`client`] and [`server`].
 //! No layer hands out a reference into shared memory; see `docs/ring.md`.
 
 pub mod client;
+mod conn;
 pub mod engine_client;
 pub mod env;
 pub mod error;
+#[cfg(feature = "fault-points")]
+pub mod fault;
+pub mod launch;
+mod handshake;
+mod hello;
 pub mod limits;
 pub mod paths;
 pub mod protocol;
+mod ring;
 pub mod server;
+mod sys;
 pub mod wire;
 
 pub use client::{Call, Client, Options};

@@ -30,7 +30,7 @@ pub trait Protocol: Send + Sync + 'static {
 }
 
 /// A message that can cross the ring. Implemented for every type with rkyv's derives.
-pub trait Wire: Sized + Send + 'static {
+pub trait Wire: Sized + Send + Sync + 'static {
     /// Appends the encoding of `self` to `into`, whose length is a multiple of 16.
     fn encode(&self, into: AlignedVec<16>) -> Result<AlignedVec<16>, rancor::Error>;
     /// Validates and reads; `bytes` starts on a 16-byte boundary.
@@ -42,6 +42,7 @@ where
     T: Archive
         + for<'a> Serialize<HighSerializer<AlignedVec<16>, ArenaHandle<'a>, rancor::Error>>
         + Send
+        + Sync
         + 'static,
     T::Archived: for<'a> CheckBytes<HighValidator<'a, rancor::Error>>
         + Deserialize<T, HighDeserializer<rancor::Error>>,

@@ -1,0 +1,244 @@
+//! Incoming messages: out of the rings, checked, joined, handed to the role.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::message::{FIRST, Kind, MORE, Message, PREFIX, split_prefix};
+use super::spin::Spinner;
+use super::{Core, End, Role, lock};
+use crate::error::Violation;
+use crate::limits::{MESSAGE_MAX, PUMP_BATCH};
+use crate::ring::consumer::Consumer;
+use crate::ring::park::{News, Parker};
+use crate::ring::{Buf, Capacity, Lane, Own as _, Theirs as _, Word};
+use crate::sys;
+
+pub(super) struct Rx {
+    control: Consumer,
+    bulk: Consumer,
+    pub(super) parker: Parker,
+    pub(super) spinner: Spinner,
+    /// Bulk up to the second tail may be read once control has been read up to the
+    /// first: that much control was published before it.
+    gate: Option<(u64, u64)>,
+    joining: Option<Joining>,
+    cpu: u64,
+}
+
+/// A message of which some fragments have come.
+struct Joining {
+    kind: Kind,
+    stream: u64,
+    extra: u32,
+    total: usize,
+    body: Buf,
+}
+
+impl Rx {
+    pub(super) fn new(capacity: Capacity) -> Self {
+        Self {
+            control: Consumer::new(Lane::Control, capacity.of(Lane::Control)),
+            bulk: Consumer::new(Lane::Bulk, capacity.of(Lane::Bulk)),
+            parker: Parker::default(),
+            spinner: Spinner::default(),
+            gate: None,
+            joining: None,
+            cpu: 0,
+        }
+    }
+
+    /// Whether there is something to read.
+    #[inline]
+    pub(super) fn stirs(&self, core: &Core) -> bool {
+        self.control.stirs(&core.peers) || self.bulk.stirs(&core.peers)
+    }
+
+    /// Spins for about a microsecond; whether something came.
+    pub(super) fn spin(&self, core: &Core) -> bool {
+        for _ in 0..64 {
+            if self.stirs(core) {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        false
+    }
+
+    /// How long to spin now, if at all; tells the peer where we run.
+    pub(super) fn spin_budget(&mut self, core: &Core) -> Option<Duration> {
+        if !core.spin {
+            return None;
+        }
+        let cpu = u64::from(sys::cpu()) + 1;
+        if cpu != self.cpu {
+            self.cpu = cpu;
+            core.mine.store(Word::Cpu, cpu);
+        }
+        self.spinner.budget(cpu, core.peers.load(Word::Cpu))
+    }
+
+    /// Reads one batch; whether there was anything.
+    pub(super) fn pump(&mut self, core: &Core, role: &dyn Role) -> Result<bool, Violation> {
+        if self.gate.is_none() {
+            // Bulk first: see `gate`.
+            let bulk = self.bulk.look(&core.peers)?;
+            let control = self.control.look(&core.peers)?;
+            self.gate = Some((control, bulk));
+        }
+        let Some((control_until, bulk_until)) = self.gate else { return Ok(false) };
+        let mut handled = 0;
+        while handled < PUMP_BATCH {
+            let Some(record) = self.control.next(&core.peers, control_until)? else { break };
+            let (stream, total, extra) = split_prefix(self.control.prefix(&core.peers, &record)?);
+            if record.flags != FIRST || total as usize != record.len - PREFIX {
+                return Err(Violation(format!(
+                    "control message of {} bytes says {total}, flags {:#x}",
+                    record.len - PREFIX,
+                    record.flags
+                )));
+            }
+            let kind = Kind::from_wire(record.kind)?;
+            let mut body = Buf::with_capacity(((total as usize) + 15) & !15);
+            self.control.body(&core.peers, &record, PREFIX, &mut body);
+            self.control.consume(&record);
+            handled += 1;
+            core.deliver(role, Message { kind, lane: Lane::Control, stream, extra, body })?;
+        }
+        if self.control.head() >= control_until {
+            while handled < PUMP_BATCH {
+                let Some(message) = self.bulk_message(core, bulk_until)? else { break };
+                handled += 1;
+                if let Some(message) = message {
+                    core.deliver(role, message)?;
+                }
+            }
+            if self.bulk.head() >= bulk_until {
+                self.gate = None;
+            }
+        }
+        if handled > 0 {
+            self.release(core);
+        }
+        Ok(handled > 0)
+    }
+
+    /// One fragment; the message, if that was its last.
+    fn bulk_message(
+        &mut self,
+        core: &Core,
+        until: u64,
+    ) -> Result<Option<Option<Message>>, Violation> {
+        let Some(record) = self.bulk.next(&core.peers, until)? else { return Ok(None) };
+        let (stream, total, extra) = split_prefix(self.bulk.prefix(&core.peers, &record)?);
+        let total = total as usize;
+        let kind = Kind::from_wire(record.kind)?;
+        let part = record.len - PREFIX;
+        let broken = |what: &str| {
+            Err(Violation(format!("fragment of {part} of {total} bytes of stream {stream}: {what}")))
+        };
+        if record.flags & !(FIRST | MORE) != 0 {
+            return broken("unknown flags");
+        }
+        let mut joining = if record.flags & FIRST != 0 {
+            if self.joining.is_some() {
+                return broken("starts inside another message");
+            }
+            if total > MESSAGE_MAX {
+                return broken("larger than a message may be");
+            }
+            let body = lock(&core.pool).take(total.max(1));
+            Joining { kind, stream, extra, total, body }
+        } else {
+            match self.joining.take() {
+                Some(j) if j.kind == kind && j.stream == stream && j.total == total => j,
+                _ => return broken("belongs to no message"),
+            }
+        };
+        let so_far = joining.body.len() + part;
+        let more = record.flags & MORE != 0;
+        // A fragment before the last one fills 16-byte units, so that the next one's copy
+        // lands aligned, and no sender gains by sending crumbs.
+        if so_far > total || more == (so_far == total) || (more && (part == 0 || part % 16 != 0)) {
+            return broken("does not add up");
+        }
+        self.bulk.body(&core.peers, &record, PREFIX, &mut joining.body);
+        self.bulk.consume(&record);
+        if self.bulk.held() * 8 >= core.peers.capacity().of(Lane::Bulk) as u64 {
+            self.release(core);
+        }
+        if more {
+            self.joining = Some(joining);
+            return Ok(Some(None));
+        }
+        let Joining { kind, stream, extra, body, .. } = joining;
+        Ok(Some(Some(Message { kind, lane: Lane::Bulk, stream, extra, body })))
+    }
+
+    /// Tells the peer what it may overwrite, and wakes it if it waits for that.
+    fn release(&mut self, core: &Core) {
+        let control = self.control.release(&core.mine);
+        let bulk = self.bulk.release(&core.mine);
+        if control || bulk {
+            core.notify(&mut lock(&core.tx).waker, News::Space);
+        }
+    }
+}
+
+impl Core {
+    fn deliver(&self, role: &dyn Role, message: Message) -> Result<(), Violation> {
+        self.counters.received(message.body.len() + PREFIX);
+        match message.kind {
+            Kind::Ping => {
+                // A peer that asks without reading gets no answer, rather than our memory.
+                if self.queued() == 0 {
+                    self.send(Kind::Pong, 0, 0, self.buffer(), false);
+                }
+                Ok(())
+            }
+            Kind::Pong => Ok(()),
+            _ => role.message(self, message),
+        }
+    }
+
+    /// Reads on the caller's own thread while it would otherwise wait: whoever needs the
+    /// answer spins for it, and no task switch lies between. Whether `ready` came true.
+    pub(crate) fn spin_for(&self, role: &dyn Role, ready: impl Fn() -> bool) -> bool {
+        let Ok(mut rx) = self.rx.try_lock() else { return false };
+        let Some(budget) = rx.spin_budget(self) else { return false };
+        let was_parked = rx.parker.is_parked();
+        rx.parker.unpark(&self.mine);
+        let start = Instant::now();
+        let mut failed = None;
+        let found = loop {
+            if rx.spin(self) {
+                match rx.pump(self, role) {
+                    Ok(_) if ready() => break true,
+                    Ok(_) => {}
+                    Err(violation) => {
+                        failed = Some(violation);
+                        break true;
+                    }
+                }
+            }
+            if start.elapsed() > budget {
+                break false;
+            }
+        };
+        if found {
+            rx.spinner.hit();
+            self.counters.spin();
+        } else {
+            rx.spinner.miss();
+        }
+        if let Some(violation) = failed {
+            self.finish(End::Broken(violation));
+        } else if was_parked {
+            // The driver still sleeps, so leave the word as it left it.
+            rx.parker.park(&self.mine, self.stalled.load(Ordering::Acquire));
+            if rx.stirs(self) {
+                self.kick();
+            }
+        }
+        found
+    }
+}

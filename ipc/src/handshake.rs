@@ -1,0 +1,306 @@
+//! From a connected socket to two mapped rings, or to a clear refusal.
+//!
+//! The client speaks first: a hello with its memory and its eventfd attached. The server
+//! answers with its own, or with a refusal that says why in words. Each side checks user,
+//! version, schema, capacities, seals and sizes before it maps anything.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use crate::client::Options;
+use crate::error::{ConnectError, Refusal};
+use crate::hello::{Hello, PRELUDE, Role, reason_code, reason_from};
+use crate::limits::{HELLO_MAX, HELLO_TIMEOUT, PROTOCOL_MAX, PROTOCOL_MIN};
+use crate::paths::current_uid;
+use crate::protocol::{Ident, Protocol};
+use crate::ring::Capacity;
+use crate::ring::region::{Mine, Peers};
+use crate::server::Peer;
+use crate::sys::eventfd::EventFd;
+use crate::sys::socket::{Credentials, peer_credentials, recv_with_fds, send_with_fds};
+use crate::sys::{self, memfd};
+
+/// What both sides agreed on.
+pub(crate) struct Link {
+    pub mine: Mine,
+    pub peers: Peers,
+    /// I wait on this one.
+    pub wait: EventFd,
+    /// I wake the peer with this one.
+    pub wake: EventFd,
+    pub peer: Peer,
+    pub socket: UnixStream,
+}
+
+const TRANSPORT_MEMFD: u8 = 0;
+
+/// Our half of the memory, before anybody else knows it.
+struct Half {
+    mine: Mine,
+    memory: OwnedFd,
+    wait: EventFd,
+}
+
+fn half(options: &Options) -> io::Result<Half> {
+    let capacity = Capacity { control: options.control_ring, bulk: options.bulk_ring };
+    if !capacity.valid() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("ring sizes {} and {}", capacity.control, capacity.bulk),
+        ));
+    }
+    let (region, memory) = memfd::create(capacity.region())?;
+    // SAFETY: freshly made and sealed: this mapping is the only writable one there will
+    // ever be.
+    let mine = unsafe { Mine::new(region, capacity) };
+    Ok(Half { mine, memory, wait: EventFd::new()? })
+}
+
+fn hello<P: Protocol>(role: Role, ident: &Ident, options: &Options, session: [u8; 16]) -> Hello {
+    Hello {
+        version_min: PROTOCOL_MIN,
+        version_max: PROTOCOL_MAX,
+        role,
+        reason: 0,
+        transport: TRANSPORT_MEMFD,
+        schema: P::SCHEMA,
+        features: 0,
+        control: options.control_ring,
+        bulk: options.bulk_ring,
+        session,
+        protocol: P::NAME.into(),
+        name: ident.name.clone(),
+        version: ident.version.clone(),
+        memory: String::new(),
+        message: String::new(),
+    }
+}
+
+/// The client's half of the handshake.
+pub(crate) async fn connect<P: Protocol>(
+    socket: UnixStream,
+    ident: &Ident,
+    options: &Options,
+) -> Result<Link, ConnectError> {
+    let exchange = async {
+        let credentials = same_user(&socket)?;
+        let half = half(options)?;
+        let ours = hello::<P>(Role::Client, ident, options, [0; 16]);
+        let fds = [half.memory.as_raw_fd(), half.wait.as_raw_fd()];
+        // A server that refuses at once may have hung up before it read our hello; what
+        // it said is then still there to be read, and says more than a broken pipe.
+        let sent = send(&socket, &ours, &fds).await;
+        let (theirs, fds) = match (receive(&socket).await, sent) {
+            (Ok(answer), _) => answer,
+            (Err(_), Err(error)) => return Err(error.into()),
+            (Err(error), Ok(())) => return Err(error),
+        };
+        let peer_name = format!("{} {}", theirs.name, theirs.version);
+        match theirs.role {
+            Role::Refuse => {
+                return Err(ConnectError::Refused {
+                    peer: peer_name,
+                    message: theirs.message,
+                    reason: reason_from(theirs.reason),
+                });
+            }
+            Role::Client => {
+                return Err(ConnectError::Handshake("the other side is a client too".into()));
+            }
+            Role::Accept => {}
+        }
+        agree::<P>(&theirs, ident)
+            .map_err(|(reason, message)| ConnectError::Refused { peer: peer_name, message, reason })?;
+        let (peers, wake) =
+            memory(&theirs, fds).map_err(|e| ConnectError::Handshake(e.to_string()))?;
+        let peer = peer_of(&theirs, credentials, theirs.session);
+        Ok((half, peers, wake, peer))
+    };
+    let (half, peers, wake, peer) =
+        timeout(HELLO_TIMEOUT, exchange).await.map_err(|_| ConnectError::Timeout(HELLO_TIMEOUT))??;
+    Ok(Link { mine: half.mine, peers, wait: half.wait, wake, peer, socket })
+}
+
+/// The server's half. `refuse` turns the peer away before anything is mapped.
+pub(crate) async fn accept<P: Protocol>(
+    socket: UnixStream,
+    ident: &Ident,
+    options: &Options,
+    refuse: Option<(Refusal, String)>,
+) -> Result<Link, ConnectError> {
+    let exchange = async {
+        let credentials = peer_credentials(&socket)?;
+        let turn_away = async |peer: String, reason: Refusal, message: String| {
+            let mut no = hello::<P>(Role::Refuse, ident, options, [0; 16]);
+            no.reason = reason_code(reason);
+            no.message.clone_from(&message);
+            // The peer may be gone already; the reason is in our error either way.
+            let _ = send(&socket, &no, &[]).await;
+            ConnectError::Refused { peer, message, reason }
+        };
+        if let Err(error) = same_user(&socket) {
+            let who = format!("uid {}", credentials.uid);
+            return Err(turn_away(who, Refusal::User, error.to_string()).await);
+        }
+        let (theirs, fds) = receive(&socket).await?;
+        let peer_name = format!("{} {}", theirs.name, theirs.version);
+        if theirs.role != Role::Client {
+            return Err(ConnectError::Handshake(format!("{peer_name} did not say hello as a client")));
+        }
+        if let Some((reason, message)) = refuse {
+            return Err(turn_away(peer_name, reason, message).await);
+        }
+        if let Err((reason, message)) = agree::<P>(&theirs, ident) {
+            return Err(turn_away(peer_name, reason, message).await);
+        }
+        let (peers, wake) = match memory(&theirs, fds) {
+            Ok(both) => both,
+            Err(error) => {
+                return Err(turn_away(peer_name, Refusal::Memory, error.to_string()).await);
+            }
+        };
+        let half = half(options)?;
+        let mut session = [0; 16];
+        sys::random(&mut session)?;
+        let ours = hello::<P>(Role::Accept, ident, options, session);
+        send(&socket, &ours, &[half.memory.as_raw_fd(), half.wait.as_raw_fd()]).await?;
+        Ok((half, peers, wake, peer_of(&theirs, credentials, session)))
+    };
+    let (half, peers, wake, peer) =
+        timeout(HELLO_TIMEOUT, exchange).await.map_err(|_| ConnectError::Timeout(HELLO_TIMEOUT))??;
+    Ok(Link { mine: half.mine, peers, wait: half.wait, wake, peer, socket })
+}
+
+fn same_user(socket: &UnixStream) -> Result<Credentials, ConnectError> {
+    let credentials = peer_credentials(socket)?;
+    let me = current_uid();
+    if credentials.uid == me {
+        return Ok(credentials);
+    }
+    Err(ConnectError::Handshake(format!(
+        "the other side runs as user {}, this side as {me}; only the same user may connect",
+        credentials.uid
+    )))
+}
+
+fn agree<P: Protocol>(theirs: &Hello, ident: &Ident) -> Result<(), (Refusal, String)> {
+    let them = format!("{} {}", theirs.name, theirs.version);
+    let advice = "install matching programs and stop the running engine (lapce-ai stop)";
+    if theirs.version_min > PROTOCOL_MAX || theirs.version_max < PROTOCOL_MIN {
+        return Err((
+            Refusal::Version,
+            format!(
+                "{them} speaks ring protocol {}..={}, {ident} speaks {PROTOCOL_MIN}..={PROTOCOL_MAX}; {advice}",
+                theirs.version_min, theirs.version_max
+            ),
+        ));
+    }
+    if theirs.protocol != P::NAME {
+        return Err((
+            Refusal::Protocol,
+            format!("{them} wants to speak {:?}, {ident} speaks {:?}", theirs.protocol, P::NAME),
+        ));
+    }
+    if theirs.schema != P::SCHEMA {
+        return Err((
+            Refusal::Schema,
+            format!(
+                "{them} and {ident} are of different builds (message schema {:016x} and {:016x}); {advice}",
+                theirs.schema,
+                P::SCHEMA
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Checks and maps what the peer sent.
+fn memory(theirs: &Hello, fds: Vec<OwnedFd>) -> io::Result<(Peers, EventFd)> {
+    let bad = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
+    let capacity = Capacity { control: theirs.control, bulk: theirs.bulk };
+    if !capacity.valid() {
+        return Err(bad(format!("ring sizes {} and {}", theirs.control, theirs.bulk)));
+    }
+    if theirs.transport != TRANSPORT_MEMFD {
+        return Err(bad(format!("transport {}", theirs.transport)));
+    }
+    let [memory, event]: [OwnedFd; 2] = fds
+        .try_into()
+        .map_err(|fds: Vec<_>| bad(format!("{} descriptors instead of 2", fds.len())))?;
+    let region = memfd::open(&memory, capacity.region())?;
+    // SAFETY: mapped for reading, and sealed against shrinking (checked by `open`).
+    let peers = unsafe { Peers::new(region, capacity) };
+    Ok((peers, EventFd::from_peer(event)?))
+}
+
+fn peer_of(theirs: &Hello, credentials: Credentials, session: [u8; 16]) -> Peer {
+    use std::fmt::Write as _;
+    let mut hex = String::with_capacity(32);
+    for byte in session {
+        let _ = write!(hex, "{byte:02x}");
+    }
+    Peer {
+        pid: credentials.pid,
+        uid: credentials.uid,
+        name: theirs.name.clone(),
+        version: theirs.version.clone(),
+        session: hex,
+    }
+}
+
+async fn send(socket: &UnixStream, hello: &Hello, fds: &[RawFd]) -> io::Result<()> {
+    let bytes = hello.encode();
+    let mut sent = 0;
+    while sent < bytes.len() {
+        socket.writable().await?;
+        let attached = if sent == 0 { fds } else { &[] };
+        match socket.try_io(Interest::WRITABLE, || {
+            send_with_fds(socket.as_fd().as_raw_fd(), &bytes[sent..], attached)
+        }) {
+            Ok(n) => sent += n,
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+async fn receive(socket: &UnixStream) -> Result<(Hello, Vec<OwnedFd>), ConnectError> {
+    let mut fds = Vec::new();
+    let mut prelude = [0; PRELUDE];
+    fill(socket, &mut prelude, &mut fds).await?;
+    let len = Hello::body_len(&prelude).map_err(ConnectError::Handshake)?;
+    let mut body = [0; HELLO_MAX];
+    fill(socket, &mut body[..len], &mut fds).await?;
+    let hello = Hello::decode(&body[..len]).map_err(ConnectError::Handshake)?;
+    Ok((hello, fds))
+}
+
+async fn fill(
+    socket: &UnixStream,
+    bytes: &mut [u8],
+    fds: &mut Vec<OwnedFd>,
+) -> Result<(), ConnectError> {
+    let mut got = 0;
+    while got < bytes.len() {
+        socket.readable().await?;
+        match socket.try_io(Interest::READABLE, || {
+            recv_with_fds(socket.as_fd().as_raw_fd(), &mut bytes[got..], fds)
+        }) {
+            Ok(0) => {
+                return Err(ConnectError::Handshake("the other side hung up during the hello".into()));
+            }
+            Ok(n) => got += n,
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(e) => return Err(e.into()),
+        }
+        if fds.len() > sys::socket::FDS_MAX {
+            return Err(ConnectError::Handshake("too many descriptors".into()));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! Reading records out of the peer's ring, believing nothing.
+
+use super::{Buf, Lane, Own, RECORD_HEADER, Theirs, WRAP, record_size, unpack};
+use crate::error::Violation;
+use crate::limits::RECORD_SHARE;
+
+/// The reading end of one lane.
+#[derive(Debug)]
+pub struct Consumer {
+    lane: Lane,
+    capacity: u64,
+    head: u64,
+    /// The head as the peer knows it.
+    told: u64,
+    /// The peer's tail as last seen and checked.
+    tail: u64,
+    seq: u64,
+}
+
+/// A record's header, checked; its body is still in the ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record {
+    pub kind: u16,
+    pub flags: u16,
+    pub len: usize,
+    at: usize,
+}
+
+impl Consumer {
+    pub fn new(lane: Lane, capacity: usize) -> Self {
+        Self { lane, capacity: capacity as u64, head: 0, told: 0, tail: 0, seq: 0 }
+    }
+
+    /// Whether the peer's tail has moved, without believing it. For spinning.
+    #[inline]
+    pub fn stirs<T: Theirs>(&self, theirs: &T) -> bool {
+        theirs.load(self.lane.tail()) != self.head
+    }
+
+    /// Loads and checks the peer's tail.
+    pub fn look<T: Theirs>(&mut self, theirs: &T) -> Result<u64, Violation> {
+        let tail = theirs.load(self.lane.tail());
+        // Everything written before this tail was published is visible from here on.
+        theirs.acquire();
+        if tail < self.tail || tail - self.head > self.capacity || !tail.is_multiple_of(16) {
+            return Err(self.broken(format_args!("tail {tail} after {}", self.tail)));
+        }
+        self.tail = tail;
+        Ok(tail)
+    }
+
+    pub fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// Bytes seen and not consumed.
+    pub fn waiting(&self) -> u64 {
+        self.tail - self.head
+    }
+
+    /// The next record before `limit`, which is a tail that [`Consumer::look`] returned.
+    pub fn next<T: Theirs>(
+        &mut self,
+        theirs: &T,
+        limit: u64,
+    ) -> Result<Option<Record>, Violation> {
+        debug_assert!(limit <= self.tail);
+        let mut wrapped = false;
+        loop {
+            if self.head >= limit {
+                if wrapped {
+                    // Wrap and the record after it are published together.
+                    return Err(self.broken(format_args!("nothing after a wrap")));
+                }
+                return Ok(None);
+            }
+            let available = limit - self.head;
+            let at = self.head & (self.capacity - 1);
+            let [word, seq] = theirs.head16(self.lane, at as usize);
+            let (len, kind, flags) = unpack(word);
+            let size = record_size(len as usize) as u64;
+            if seq != self.seq {
+                return Err(self.broken(format_args!("sequence {seq}, expected {}", self.seq)));
+            }
+            if kind == WRAP {
+                let rest = self.capacity - at;
+                if at == 0 || size != rest || size > available || wrapped {
+                    return Err(self.broken(format_args!("misplaced wrap of {len} at {at}")));
+                }
+                self.head += rest;
+                wrapped = true;
+                continue;
+            }
+            if size > self.capacity / u64::from(RECORD_SHARE)
+                || size > available
+                || size > self.capacity - at
+            {
+                return Err(self.broken(format_args!(
+                    "record of {len} bytes at {at} with {available} available"
+                )));
+            }
+            return Ok(Some(Record { kind, flags, len: len as usize, at: at as usize }));
+        }
+    }
+
+    /// Appends bytes `from..` of the record's body to `into`; `from` is a multiple of 16.
+    pub fn body<T: Theirs>(&self, theirs: &T, record: &Record, from: usize, into: &mut Buf) {
+        let at = record.at + RECORD_HEADER + from;
+        theirs.copy_out(self.lane, at, record.len.saturating_sub(from), into);
+    }
+
+    /// The first 16 bytes of the record's body, which has at least that many.
+    pub fn prefix<T: Theirs>(&self, theirs: &T, record: &Record) -> Result<[u64; 2], Violation> {
+        if record.len < 16 {
+            return Err(self.broken(format_args!("record of {} bytes", record.len)));
+        }
+        Ok(theirs.head16(self.lane, record.at + RECORD_HEADER))
+    }
+
+    /// Moves past a record whose body has been copied out.
+    pub fn consume(&mut self, record: &Record) {
+        self.head += record_size(record.len) as u64;
+        self.seq += 1;
+    }
+
+    /// Tells the peer what may be overwritten, if there is anything to tell.
+    pub fn release<O: Own>(&mut self, own: &O) -> bool {
+        if self.told == self.head {
+            return false;
+        }
+        self.told = self.head;
+        own.publish(self.lane.head(), self.head);
+        true
+    }
+
+    /// Consumed and not yet told.
+    pub fn held(&self) -> u64 {
+        self.head - self.told
+    }
+
+    fn broken(&self, what: std::fmt::Arguments<'_>) -> Violation {
+        Violation(format!("{:?} ring at {}: {what}", self.lane, self.head))
+    }
+}

@@ -1,0 +1,167 @@
+//! A piece of memory shared with the peer: mine (read and write) or theirs (read only).
+//!
+//! Where the memory comes from is the backend's business (`crate::sys`); what may be
+//! done with it is decided here. This is the only module that touches shared memory.
+
+use std::any::Any;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use super::{Buf, Capacity, Lane, Own, Theirs, WORD_STRIDE, Word};
+
+/// A mapping and what keeps it alive.
+pub struct Region {
+    base: NonNull<u8>,
+    len: usize,
+    /// Unmaps on drop.
+    _keep: Box<dyn Any + Send + Sync>,
+}
+
+// SAFETY: the mapping is plain memory, alive as long as `_keep`, which is Send and Sync;
+// all access goes through `Mine` and `Peers`, which synchronise by atomics or copy
+// volatile, and each of which has one user at a time by the locks of `conn`.
+unsafe impl Send for Region {}
+// SAFETY: see above.
+unsafe impl Sync for Region {}
+
+impl Region {
+    /// # Safety
+    /// `base..base + len` must stay mapped while `keep` lives, and be page-aligned.
+    pub(crate) unsafe fn new(
+        base: NonNull<u8>,
+        len: usize,
+        keep: Box<dyn Any + Send + Sync>,
+    ) -> Self {
+        Self { base, len, _keep: keep }
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    fn word(&self, word: Word) -> *mut u64 {
+        // SAFETY: all words lie in the header, which is part of the region (checked in
+        // `Mine::new` and `Peers::new`).
+        unsafe { self.base.as_ptr().add(word as usize * WORD_STRIDE).cast() }
+    }
+}
+
+/// The region this side owns: nobody else can write to it.
+pub struct Mine {
+    region: Region,
+    capacity: Capacity,
+}
+
+impl Mine {
+    /// # Safety
+    /// `region` must be mapped for reading and writing, and nobody may write to it except
+    /// through this value. Others may read it.
+    pub(crate) unsafe fn new(region: Region, capacity: Capacity) -> Self {
+        assert!(capacity.valid() && region.len() == capacity.region());
+        Self { region, capacity }
+    }
+
+    pub fn capacity(&self) -> Capacity {
+        self.capacity
+    }
+
+    fn atomic(&self, word: Word) -> &AtomicU64 {
+        // SAFETY: in bounds, aligned to 128, mapped read-write, alive as long as self;
+        // every access in this process is atomic.
+        unsafe { AtomicU64::from_ptr(self.region.word(word)) }
+    }
+}
+
+impl Own for Mine {
+    #[inline]
+    fn store(&self, word: Word, value: u64) {
+        self.atomic(word).store(value, Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn publish(&self, word: Word, value: u64) {
+        self.atomic(word).store(value, Ordering::Release);
+    }
+
+    #[inline]
+    fn write(&self, lane: Lane, at: usize, bytes: &[u8]) {
+        let end = at.checked_add(bytes.len());
+        assert!(end.is_some_and(|end| end <= self.capacity.of(lane)), "write outside the ring");
+        // SAFETY: the range is inside the lane, which is inside the region, mapped
+        // read-write; `bytes` is ordinary memory of ours and cannot overlap it. The peer
+        // may read meanwhile: it copies out and believes nothing it has not been told.
+        unsafe {
+            let to = self.region.base.as_ptr().add(self.capacity.start(lane) + at);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len());
+        }
+    }
+
+    #[inline]
+    fn fence(&self) {
+        fence(Ordering::SeqCst);
+    }
+}
+
+/// The region the peer owns.
+pub struct Peers {
+    region: Region,
+    capacity: Capacity,
+}
+
+impl Peers {
+    /// # Safety
+    /// `region` must be mapped for reading and must not shrink.
+    pub(crate) unsafe fn new(region: Region, capacity: Capacity) -> Self {
+        assert!(capacity.valid() && region.len() == capacity.region());
+        Self { region, capacity }
+    }
+
+    pub fn capacity(&self) -> Capacity {
+        self.capacity
+    }
+
+    fn at(&self, lane: Lane, at: usize, len: usize) -> *const u8 {
+        assert!(at.is_multiple_of(16), "unaligned read");
+        // Whole 16-byte units are read.
+        let end = at.checked_add((len + 15) & !15);
+        assert!(end.is_some_and(|end| end <= self.capacity.of(lane)), "read outside the ring");
+        // SAFETY: in bounds by the line above.
+        unsafe { self.region.base.as_ptr().add(self.capacity.start(lane) + at) }
+    }
+}
+
+impl Theirs for Peers {
+    #[inline]
+    fn load(&self, word: Word) -> u64 {
+        // SAFETY: in bounds, aligned, mapped for reading, alive as long as self. Relaxed
+        // because that is the one ordering std documents for read-only memory.
+        unsafe { AtomicU64::from_ptr(self.region.word(word)) }.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn acquire(&self) {
+        fence(Ordering::Acquire);
+    }
+
+    #[inline]
+    fn head16(&self, lane: Lane, at: usize) -> [u64; 2] {
+        let from = self.at(lane, at, 16).cast::<u64>();
+        // SAFETY: 16 readable bytes at a multiple of 16; volatile because the peer may
+        // write them meanwhile.
+        unsafe { [from.read_volatile(), from.add(1).read_volatile()] }
+    }
+
+    #[inline]
+    fn copy_out(&self, lane: Lane, at: usize, len: usize, into: &mut Buf) {
+        let from = self.at(lane, at, len);
+        let old = into.len();
+        into.reserve((len + 15) & !15);
+        // SAFETY: `from` is readable for `len` rounded up to 16 and 16-aligned; the
+        // buffer has that much spare room, private to us; the first `len` bytes are
+        // initialised by the copy before the length says so.
+        unsafe {
+            super::copy::copy_out(from, into.as_mut_ptr().add(old), len);
+            into.set_len(old + len);
+        }
+    }
+}
