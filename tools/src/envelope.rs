@@ -201,3 +201,38 @@ pub fn head_and_tail(text: &str, max: usize) -> String {
         &text[tail_start..]
     )
 }
+
+/// A command that ran: how it ended, what it wrote.
+pub fn command(
+    call: &ToolCall,
+    report: &crate::protocol::Report,
+    limit: Option<&LimitHit>,
+    output: &str,
+) -> String {
+    use std::fmt::Write as _;
+    let mut text = head(call);
+    match (limit, report.exit_code, report.signal) {
+        (Some(limit_hit), ..) => {
+            let _ = write!(text, "\nThe command was {}.", self::limit(limit_hit));
+        }
+        (None, Some(code), _) => {
+            let _ = write!(text, "\nExit code: {code}");
+        }
+        (None, None, Some(signal)) => {
+            let _ = write!(text, "\nEnded by signal {signal}");
+        }
+        (None, None, None) => text.push_str("\nThe command did not end normally."),
+    }
+    let folder = match call.text("cwd") {
+        "" => ".",
+        cwd => cwd,
+    };
+    let _ = write!(text, "\nWorking folder: {folder}");
+    if output.trim().is_empty() {
+        text.push_str("\n(no output)");
+    } else {
+        let shown = head_and_tail(output, crate::limits::COMMAND_SHOWN_BYTES);
+        let _ = write!(text, "\n<output>\n{}\n</output>", shown.trim_end_matches('\n'));
+    }
+    text
+}

@@ -1,14 +1,31 @@
 //! Starts one `lapce-ai-tool` per call and gathers its result. Used by the engine.
+//!
+//! A helper gets an empty environment, three descriptors (request, result, nothing) and
+//! a death signal tied to this thread. Dropping the future of [`ToolHost::run`] ends the
+//! helper and everything it started.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::call::ToolCall;
-use crate::limits::Limits;
+use crate::envelope::{self, LimitHit};
+use crate::limits::{
+    COMMAND_MAX_TIMEOUT_S, KILL_GRACE_MS, Limits, MAX_FRAME_BYTES, MAX_LIVE_CALLS,
+};
+use crate::protocol::{
+    FRAME_BEFORE, FRAME_OUTPUT, FRAME_REPORT, Report, Request, SandboxSpec, Seen, exit,
+};
+use crate::sandbox::LayerStatus;
+use crate::spec::{self, Runs};
+use crate::terminal;
 use crate::workspace::Workspace;
 
 /// One call to run.
@@ -27,9 +44,34 @@ pub struct Invocation {
     pub buffers: BTreeMap<String, String>,
 }
 
-/// What a run knows about the files it has read; cheap to clone, shared.
+impl Invocation {
+    pub fn new(call: ToolCall, workspace: Workspace) -> Self {
+        Self {
+            call,
+            workspace,
+            limits: None,
+            cancel: CancellationToken::new(),
+            on_output: None,
+            ledger: Ledger::default(),
+            buffers: BTreeMap::new(),
+        }
+    }
+}
+
+/// What a run knows about the files it has read; cheap to clone, shared. Writing a file
+/// that is no longer as the run saw it is refused.
 #[derive(Debug, Clone, Default)]
-pub struct Ledger {}
+pub struct Ledger(Arc<Mutex<BTreeMap<String, Seen>>>);
+
+impl Ledger {
+    fn snapshot(&self) -> BTreeMap<String, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn record(&self, seen: BTreeMap<String, Seen>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(seen);
+    }
+}
 
 /// How a call ended.
 #[derive(Debug, Clone)]
@@ -52,29 +94,361 @@ pub struct Outcome {
 #[derive(Debug)]
 pub struct ToolHost {
     helper: PathBuf,
+    live: Arc<Mutex<BTreeSet<u32>>>,
+    slots: Semaphore,
+}
+
+/// What came out of one helper.
+#[derive(Debug, Default)]
+struct Gathered {
+    report: Option<Report>,
+    output: Vec<u8>,
+}
+
+/// Why the helper's result is not the whole story.
+enum End {
+    Exited(Option<i32>),
+    Cancelled,
+    Late,
+    Broken(String),
 }
 
 impl ToolHost {
     /// `helper` is the path of `lapce-ai-tool`.
     pub fn new(helper: PathBuf) -> Self {
-        Self { helper }
+        Self { helper, live: Arc::default(), slots: Semaphore::new(MAX_LIVE_CALLS) }
     }
 
+    /// Live helpers, for `status`.
+    pub fn pids(&self) -> Vec<u32> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+
+    /// Which layers this system offers, found by running a command that does nothing.
+    pub async fn probe(&self, workspace: Workspace) -> Vec<LayerStatus> {
+        let call = ToolCall::new("probe", "execute_command").with("command", ":");
+        let outcome = self.run(Invocation::new(call, workspace)).await;
+        let active = outcome.layers.into_iter().map(|name| {
+            let (base, version) = name.rsplit_once("-v").unwrap_or((&name, ""));
+            let detail =
+                if version.is_empty() { "active".into() } else { format!("ABI {version}") };
+            LayerStatus { name: base.into(), active: true, detail }
+        });
+        let absent = outcome.absent.into_iter().map(|(name, detail)| LayerStatus {
+            name,
+            active: false,
+            detail,
+        });
+        active.chain(absent).collect()
+    }
+
+    /// Runs one call to its end. The call must have been approved.
     pub async fn run(&self, invocation: Invocation) -> Outcome {
-        let _ = &self.helper;
-        Outcome {
-            envelope: crate::envelope::error(&invocation.call, "the launcher is not built yet"),
+        let started = Instant::now();
+        let mut outcome = Outcome {
+            envelope: String::new(),
             ok: false,
             wall: Duration::ZERO,
             layers: Vec::new(),
             absent: Vec::new(),
             limit_hit: String::new(),
             artefact: None,
+        };
+        let call = &invocation.call;
+        match spec::find(&call.name) {
+            None => outcome.envelope = envelope::unknown_tool(&call.name, spec::offered()),
+            Some(spec) if spec.runs != Runs::Helper => {
+                outcome.envelope = envelope::error(call, "this tool is not run by the sandbox");
+            }
+            Some(spec) => match call.clone().normalise(spec) {
+                Err(problem) => outcome.envelope = envelope::invalid(spec, &problem, false),
+                Ok(call) => {
+                    let limits = invocation.limits.clone().unwrap_or_else(|| spec.limits.clone());
+                    self.run_helper(&call, &invocation, limits, &mut outcome).await;
+                }
+            },
         }
+        outcome.wall = started.elapsed();
+        outcome
     }
 
-    /// Live helpers, for `status`.
-    pub fn pids(&self) -> Vec<u32> {
-        Vec::new()
+    async fn run_helper(
+        &self,
+        call: &ToolCall,
+        invocation: &Invocation,
+        mut limits: Limits,
+        outcome: &mut Outcome,
+    ) {
+        if call.name == "execute_command"
+            && let Some(seconds) = call.number("timeout").filter(|s| *s > 0)
+        {
+            limits.wall_ms = (seconds as u64).min(COMMAND_MAX_TIMEOUT_S) * 1_000;
+        }
+        let slot = tokio::select! {
+            slot = self.slots.acquire() => slot,
+            () = invocation.cancel.cancelled() => {
+                outcome.envelope = envelope::cancelled(call);
+                return;
+            }
+        };
+        let scratch = match tempfile_dir(&invocation.workspace) {
+            Ok(scratch) => scratch,
+            Err(e) => {
+                outcome.envelope = envelope::error(call, &format!("no temporary folder: {e}"));
+                return;
+            }
+        };
+        let request = Request {
+            tool: call.name.clone(),
+            params: call.params.clone(),
+            root: invocation.workspace.root().to_owned(),
+            limits: limits.clone(),
+            sandbox: SandboxSpec {
+                scratch: Some(scratch.0.clone()),
+                ..invocation.workspace.sandbox()
+            },
+            buffers: invocation.buffers.clone(),
+            seen: invocation.ledger.snapshot(),
+        };
+        let (gathered, end) = self.exchange(&request, invocation).await;
+        drop(slot);
+        if let Some(report) = &gathered.report {
+            outcome.layers.clone_from(&report.layers);
+            outcome.absent.clone_from(&report.absent);
+            invocation.ledger.record(report.seen.clone());
+        }
+        finish(call, &limits, &gathered, &end, outcome);
     }
+
+    /// Starts the helper, gives it the request and takes its frames until it ends.
+    async fn exchange(&self, request: &Request, invocation: &Invocation) -> (Gathered, End) {
+        let mut gathered = Gathered::default();
+        let broken = |what: &str, e: &dyn std::fmt::Display| End::Broken(format!("{what}: {e}"));
+        let text = match serde_json::to_vec(request) {
+            Ok(text) => text,
+            Err(e) => return (gathered, broken("the request cannot be written", &e)),
+        };
+        let mut child = match spawn(&self.helper) {
+            Ok(child) => child,
+            Err(e) => {
+                let what = format!("{} cannot be started", self.helper.display());
+                return (gathered, broken(&what, &e));
+            }
+        };
+        let _live = Live::new(&self.live, child.id());
+        let (Some(mut stdin), Some(mut stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return (gathered, End::Broken("the helper has no pipes".into()));
+        };
+        let wall = Duration::from_millis(request.limits.wall_ms + KILL_GRACE_MS);
+        let end = {
+            let talk = async {
+                send(&mut stdin, &text).await?;
+                receive(&mut stdout, &mut gathered, request, invocation).await
+            };
+            tokio::select! {
+                talked = talk => match talked {
+                    Ok(()) => None,
+                    Err(e) => Some(End::Broken(e.to_string())),
+                },
+                () = invocation.cancel.cancelled() => Some(End::Cancelled),
+                () = tokio::time::sleep(wall) => Some(End::Late),
+            }
+        };
+        // Closing the pipe tells a helper that still runs to end its call.
+        drop(stdin);
+        let waited = tokio::time::timeout(Duration::from_millis(KILL_GRACE_MS), child.wait()).await;
+        let code = match waited {
+            Ok(Ok(status)) => status.code(),
+            _ => {
+                kill_group(&child);
+                let _ = child.kill().await;
+                None
+            }
+        };
+        (gathered, end.unwrap_or(End::Exited(code)))
+    }
+}
+
+/// Keeps `ToolHost::pids` right, however the call ends.
+struct Live<'a> {
+    set: &'a Mutex<BTreeSet<u32>>,
+    pid: Option<u32>,
+}
+
+impl<'a> Live<'a> {
+    fn new(set: &'a Mutex<BTreeSet<u32>>, pid: Option<u32>) -> Self {
+        if let Some(pid) = pid {
+            set.lock().unwrap_or_else(PoisonError::into_inner).insert(pid);
+        }
+        Self { set, pid }
+    }
+}
+
+impl Drop for Live<'_> {
+    fn drop(&mut self) {
+        if let Some(pid) = self.pid {
+            self.set.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid);
+        }
+    }
+}
+
+/// A folder for one call, gone with it.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn tempfile_dir(workspace: &Workspace) -> std::io::Result<Scratch> {
+    workspace.scratch().map(Scratch)
+}
+
+fn spawn(helper: &std::path::Path) -> std::io::Result<Child> {
+    let mut command = Command::new(helper);
+    command
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .process_group(0);
+    let parent = std::process::id();
+    // SAFETY: between fork and exec only async-signal-safe system calls are made.
+    unsafe {
+        command.pre_exec(move || {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            // The parent may have died before the line above.
+            if libc::getppid() as u32 != parent {
+                return Err(std::io::Error::from_raw_os_error(libc::ESRCH));
+            }
+            Ok(())
+        });
+    }
+    command.spawn()
+}
+
+fn kill_group(child: &Child) {
+    if let Some(pid) = child.id() {
+        // SAFETY: integers only; the child has not been waited for, so the number is its.
+        unsafe { libc::kill(-(pid as libc::pid_t), libc::SIGKILL) };
+    }
+}
+
+async fn send(stdin: &mut ChildStdin, text: &[u8]) -> std::io::Result<()> {
+    let length = u32::try_from(text.len()).map_err(std::io::Error::other)?;
+    let sent = async {
+        stdin.write_all(&length.to_le_bytes()).await?;
+        stdin.write_all(text).await?;
+        stdin.flush().await
+    };
+    match sent.await {
+        // A helper that refuses the request says why in its report.
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+async fn receive(
+    stdout: &mut ChildStdout,
+    gathered: &mut Gathered,
+    request: &Request,
+    invocation: &Invocation,
+) -> std::io::Result<()> {
+    let mut stdout = tokio::io::BufReader::with_capacity(64 << 10, stdout);
+    let mut lossy = terminal::Utf8::default();
+    loop {
+        let mut head = [0; 5];
+        match stdout.read_exact(&mut head).await {
+            Ok(_) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(e) => return Err(e),
+        }
+        let length = u32::from_le_bytes([head[1], head[2], head[3], head[4]]) as usize;
+        if length > MAX_FRAME_BYTES {
+            return Err(std::io::Error::other("the helper sent a frame that is too long"));
+        }
+        let mut payload = vec![0; length];
+        match stdout.read_exact(&mut payload).await {
+            Ok(_) => {}
+            // Killed in the middle of a frame: what came before it counts.
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(e) => return Err(e),
+        }
+        match head[0] {
+            FRAME_OUTPUT => {
+                let room =
+                    (request.limits.output_bytes as usize).saturating_sub(gathered.output.len());
+                gathered.output.extend_from_slice(&payload[..length.min(room)]);
+                if let Some(sender) = &invocation.on_output {
+                    let text = lossy.push(&payload);
+                    if !text.is_empty() {
+                        let _ = sender.try_send(text);
+                    }
+                }
+            }
+            FRAME_BEFORE => {}
+            FRAME_REPORT => {
+                gathered.report =
+                    Some(serde_json::from_slice(&payload).map_err(std::io::Error::other)?);
+            }
+            other => {
+                return Err(std::io::Error::other(format!(
+                    "the helper sent a frame of kind {other}"
+                )));
+            }
+        }
+    }
+}
+
+/// Words the result.
+fn finish(call: &ToolCall, limits: &Limits, gathered: &Gathered, end: &End, outcome: &mut Outcome) {
+    let command = call.name == "execute_command";
+    let limit = match (&gathered.report, end) {
+        (Some(report), _) if report.limit.is_some() => report.limit.clone(),
+        (_, End::Late) | (None, End::Exited(Some(exit::WALL))) => {
+            Some(LimitHit::Wall(limits.wall_ms))
+        }
+        _ => None,
+    };
+    if let Some(limit) = &limit {
+        outcome.limit_hit = envelope::limit(limit);
+    }
+    outcome.envelope = match (&gathered.report, end) {
+        (_, End::Cancelled) | (None, End::Exited(Some(exit::CANCELLED))) => {
+            envelope::cancelled(call)
+        }
+        (_, End::Broken(why)) => envelope::error(call, why),
+        (Some(report), _) if !command => {
+            if report.ok {
+                outcome.ok = true;
+                envelope::result(call, &report.body)
+            } else {
+                envelope::error(call, &report.body)
+            }
+        }
+        // The command never ran; the body says why.
+        (Some(report), _) if !report.body.is_empty() => envelope::error(call, &report.body),
+        (report, _) => {
+            let empty = Report::default();
+            let report = report.as_ref().unwrap_or(&empty);
+            if command && (limit.is_some() || report.exit_code.is_some() || report.signal.is_some())
+            {
+                outcome.ok = report.ok;
+                let text = terminal::resolve(&gathered.output);
+                envelope::command(call, report, limit.as_ref(), &text)
+            } else if let Some(limit) = &limit {
+                envelope::error(call, &envelope::limit(limit))
+            } else {
+                envelope::error(
+                    call,
+                    "the helper process ended without a result; it may have run out of memory",
+                )
+            }
+        }
+    };
 }

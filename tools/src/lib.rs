@@ -9,6 +9,7 @@
 //! process only: the engine never runs a tool in its own address space.
 
 pub mod call;
+pub mod edit;
 pub mod envelope;
 pub mod exec;
 pub mod host;
@@ -20,5 +21,6 @@ pub mod protocol;
 pub mod sandbox;
 pub mod schema;
 pub mod spec;
+pub mod terminal;
 pub mod workspace;
 pub mod xml;

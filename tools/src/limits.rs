@@ -79,9 +79,9 @@ pub fn size(bytes: u64) -> String {
 /// Longest tool call in a model's text.
 pub const MAX_CALL_BYTES: usize = 4 << 20;
 /// Longest request the helper accepts.
-pub const MAX_REQUEST_BYTES: usize = 16 << 20;
+pub const MAX_REQUEST_BYTES: usize = 24 << 20;
 /// Longest single frame from the helper.
-pub const MAX_FRAME_BYTES: usize = 16 << 20;
+pub const MAX_FRAME_BYTES: usize = 20 << 20;
 /// Longest envelope given to a model.
 pub const MAX_ENVELOPE_BYTES: usize = 256 << 10;
 

@@ -58,8 +58,18 @@ pub struct SandboxSpec {
 
 /// Kinds of frames.
 pub const FRAME_OUTPUT: u8 = b'O';
+/// A file about to be changed: a line of JSON ([`BeforeHead`]), then its content.
 pub const FRAME_BEFORE: u8 = b'B';
 pub const FRAME_REPORT: u8 = b'R';
+
+/// Head of a [`FRAME_BEFORE`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeforeHead {
+    /// Workspace-relative.
+    pub path: String,
+    pub existed: bool,
+    pub mode: u32,
+}
 
 /// How the call ended.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

@@ -1,1 +1,180 @@
-//! The tools themselves; they run in `lapce-ai-tool`, inside the sandbox.
+//! What runs in `lapce-ai-tool`: the supervisor, and behind it the tools themselves.
+//!
+//! [`main`] reads one request, leaves the host's namespaces and forks. The child puts up
+//! the rest of the fence and runs the call; the parent, with no more than two pipes and
+//! the child's number, keeps the time and ends everything when the host goes away.
+
+mod command;
+mod files;
+mod ignored;
+mod list;
+mod output;
+mod read;
+mod safe_fs;
+mod search;
+mod write;
+
+use std::io::{self, Read as _};
+use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+use crate::limits::MAX_REQUEST_BYTES;
+use crate::protocol::{Report, Request, exit};
+use crate::sandbox::sys::{self, Ended, Fork};
+use crate::sandbox::{self, Fence, Layers, Profile, namespaces};
+
+/// How much later than the tool's own clock the supervisor's strikes.
+const SUPERVISOR_GRACE: Duration = Duration::from_millis(500);
+
+/// The whole program. Returns its exit code.
+pub fn main() -> i32 {
+    // Whatever the host had open is none of a tool's business.
+    if sys::close_from(3).is_err() {
+        return exit::BAD_REQUEST;
+    }
+    sys::setsid();
+    let request = match read_request() {
+        Ok(request) => request,
+        Err(e) => {
+            let error = format!("the request could not be read: {e}");
+            let _ = output::report(&Report { body: error, ..Report::default() });
+            return exit::BAD_REQUEST;
+        }
+    };
+    let mut layers = Layers::default();
+    namespaces::enter(&request.sandbox.off, &mut layers);
+    // Orphans of the call come to this process, so that it can end them.
+    let _ = sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0);
+    match sys::fork() {
+        Ok(Fork::Child) => {
+            let _ = sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0);
+            sys::exit_now(child(&request, layers))
+        }
+        Ok(Fork::Parent(pid)) => {
+            let _ = sys::prctl(libc::PR_SET_DUMPABLE, 0, 0);
+            supervise(pid, &request)
+        }
+        Err(e) => {
+            let error = format!("no process could be made for the call: {e}");
+            let _ = output::report(&Report { body: error, ..Report::default() });
+            1
+        }
+    }
+}
+
+fn read_request() -> io::Result<Request> {
+    let mut stdin = io::stdin().lock();
+    let mut length = [0; 4];
+    stdin.read_exact(&mut length)?;
+    let length = u32::from_le_bytes(length) as usize;
+    if length > MAX_REQUEST_BYTES {
+        return Err(io::Error::other(format!("it is {length} bytes long")));
+    }
+    let mut text = vec![0; length];
+    stdin.read_exact(&mut text)?;
+    serde_json::from_slice(&text).map_err(io::Error::other)
+}
+
+/// Waits for the child, the clock, or the host's end of the pipe; then makes sure that
+/// nothing of the call is left.
+fn supervise(pid: libc::pid_t, request: &Request) -> i32 {
+    let deadline =
+        Instant::now() + Duration::from_millis(request.limits.wall_ms) + SUPERVISOR_GRACE;
+    let code = match sys::pidfd_open(pid) {
+        Err(_) => None,
+        Ok(child) => loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break Some(exit::WALL);
+            }
+            // Nothing more is read from the host: any event on its pipe is its end.
+            let fds = [(child.as_raw_fd(), libc::POLLIN), (0, libc::POLLIN)];
+            let wait = left.as_millis().min(60_000) as i32 + 1;
+            match sys::poll(&fds, wait) {
+                Ok(events) if events[0] != 0 => break None,
+                Ok(events) if events[1] != 0 => break Some(exit::CANCELLED),
+                Ok(_) => {}
+                Err(_) => break Some(exit::CANCELLED),
+            }
+        },
+    };
+    if code.is_some() {
+        let _ = sys::kill(pid, libc::SIGKILL);
+    }
+    let ended = sys::reap(pid, true);
+    end_orphans();
+    match (code, ended) {
+        (Some(code), _) => code,
+        (None, Some((_, Ended::Exit(code)))) => code,
+        (None, _) => exit::KILLED,
+    }
+}
+
+/// Kills and reaps every process that came to this one, until there is none. With a
+/// pid namespace there is none from the start.
+fn end_orphans() {
+    let me = sys::getpid();
+    for _ in 0..1_000 {
+        let mut found = false;
+        for pid in descendants(me) {
+            found = true;
+            let _ = sys::kill(pid, libc::SIGKILL);
+        }
+        while sys::reap(-1, false).is_some() {}
+        if !found {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// The processes below `top`, as `/proc` shows them.
+fn descendants(top: libc::pid_t) -> Vec<libc::pid_t> {
+    let mut parents = Vec::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<libc::pid_t>().ok())
+        else {
+            continue;
+        };
+        // The name may hold anything, so the fields are counted from its closing bracket.
+        let parent = std::fs::read_to_string(entry.path().join("stat")).ok().and_then(|stat| {
+            stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse::<libc::pid_t>().ok()
+        });
+        if let Some(parent) = parent {
+            parents.push((pid, parent));
+        }
+    }
+    let mut below = vec![top];
+    let mut at = 0;
+    while at < below.len() {
+        let parent = below[at];
+        below.extend(parents.iter().filter(|(_, p)| *p == parent).map(|(pid, _)| *pid));
+        at += 1;
+    }
+    below.split_off(1)
+}
+
+/// The process that runs the call. Returns the helper's exit code.
+fn child(request: &Request, mut layers: Layers) -> i32 {
+    // Nobody of this user may look into the process that holds the pipes.
+    let _ = sys::prctl(libc::PR_SET_DUMPABLE, 0, 0);
+    let command = request.tool == "execute_command";
+    let fence = Fence {
+        request,
+        profile: if command { Profile::Command } else { Profile::Files },
+        writable: command || write::is_writer(&request.tool),
+        hidden: &[],
+    };
+    let entered = sandbox::enter(&fence, &mut layers);
+    let mut report = match entered {
+        Err(refusal) => Report { body: refusal, ..Report::default() },
+        Ok(()) if command => command::run(request, &layers),
+        Ok(()) => files::run(request),
+    };
+    report.layers = layers.active;
+    report.absent = layers.absent;
+    match output::report(&report) {
+        Ok(()) => 0,
+        Err(_) => exit::CANCELLED,
+    }
+}

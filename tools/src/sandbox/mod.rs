@@ -1,6 +1,46 @@
-//! The fence around one call. Runs in `lapce-ai-tool` only.
+//! The fence around one call. Runs in `lapce-ai-tool`; the host reads the reports.
+//!
+//! Layers, outermost first: namespaces (user, mount, pid, net, ipc, uts, cgroup),
+//! resource limits, dropped capabilities, Landlock, seccomp. Each is put up on its own;
+//! one that the system does not offer is named in the result with the reason. A call is
+//! refused when neither a mount namespace nor Landlock fences the files, or when there is
+//! no seccomp filter, unless the user switched the layer off in their own settings.
 
-/// A layer, for `doctor`.
+pub(crate) mod landlock;
+pub(crate) mod namespaces;
+pub(crate) mod seccomp;
+pub(crate) mod sys;
+pub(crate) mod view;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub(crate) use seccomp::Profile;
+
+use crate::limits::Limits;
+use crate::protocol::Request;
+
+/// Names of the layers, as reported and as switched off.
+pub mod layer {
+    pub const USER: &str = "user-namespace";
+    pub const MOUNT: &str = "mount-namespace";
+    pub const PID: &str = "pid-namespace";
+    pub const NET: &str = "net-namespace";
+    pub const IPC: &str = "ipc-namespace";
+    pub const UTS: &str = "uts-namespace";
+    pub const CGROUP_NS: &str = "cgroup-namespace";
+    /// Process numbers of the pid namespace are bounded: the process limit for root too.
+    pub const PID_LIMIT: &str = "pid-limit";
+    pub const RLIMITS: &str = "rlimits";
+    pub const CAPS: &str = "no-capabilities";
+    pub const LANDLOCK: &str = "landlock";
+    pub const SECCOMP: &str = "seccomp";
+    /// All of them.
+    pub const ALL: &[&str] =
+        &[USER, MOUNT, PID, NET, IPC, UTS, CGROUP_NS, PID_LIMIT, RLIMITS, CAPS, LANDLOCK, SECCOMP];
+}
+
+/// A layer, for `doctor`; see [`crate::host::ToolHost::probe`].
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct LayerStatus {
     /// `landlock`, `seccomp`, `user-namespace`, …
@@ -8,4 +48,179 @@ pub struct LayerStatus {
     pub active: bool,
     /// The version that works, or why it does not.
     pub detail: String,
+}
+
+/// Which layers stand, and which do not and why.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Layers {
+    pub(crate) active: Vec<String>,
+    pub(crate) absent: Vec<(String, String)>,
+}
+
+impl Layers {
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.active
+            .iter()
+            .any(|l| l == name || l.strip_prefix(name).is_some_and(|r| r.starts_with("-v")))
+    }
+
+    pub(crate) fn note(&mut self, name: &str, result: io::Result<()>) {
+        match result {
+            Ok(()) => self.active.push(name.into()),
+            Err(e) => self.absent.push((name.into(), e.to_string())),
+        }
+    }
+
+    pub(crate) fn off(&mut self, name: &str) {
+        self.absent.push((name.into(), "switched off in the user's settings".into()));
+    }
+}
+
+/// What one call needs of its fence.
+#[derive(Debug)]
+pub(crate) struct Fence<'a> {
+    pub(crate) request: &'a Request,
+    pub(crate) profile: Profile,
+    pub(crate) writable: bool,
+    pub(crate) hidden: &'a [PathBuf],
+}
+
+/// Puts up every layer but the namespaces, which the parent made. Called in the process
+/// that will run the call; afterwards nothing can be loosened.
+pub(crate) fn enter(fence: &Fence<'_>, layers: &mut Layers) -> Result<(), String> {
+    let request = fence.request;
+    let spec = &request.sandbox;
+    let off = |name: &str| spec.off.iter().any(|o| o == name);
+    let programs = fence.profile == Profile::Command;
+
+    if off(layer::MOUNT) {
+        layers.off(layer::MOUNT);
+    } else if layers.has(layer::MOUNT) && layers.has(layer::PID) {
+        let view = view::View {
+            root: &request.root,
+            writable: fence.writable,
+            programs,
+            read: &spec.read,
+            protected: &spec.protected,
+            hidden: fence.hidden,
+            home: spec.home.as_deref(),
+            processes: request.limits.processes,
+        };
+        match view::enter(&view) {
+            Ok(pid_limit) => layers.note(layer::PID_LIMIT, pid_limit),
+            Err(e) => {
+                layers.active.retain(|l| l != layer::MOUNT);
+                layers.absent.push((layer::MOUNT.into(), format!("building the view failed: {e}")));
+            }
+        }
+    } else {
+        layers.active.retain(|l| l != layer::MOUNT);
+    }
+    let viewed = layers.has(layer::MOUNT);
+
+    if off(layer::CAPS) {
+        layers.off(layer::CAPS);
+    } else {
+        layers.note(layer::CAPS, landlock::no_new_privs().and_then(|()| sys::drop_capabilities()));
+    }
+    if off(layer::RLIMITS) {
+        layers.off(layer::RLIMITS);
+    } else {
+        layers.note(layer::RLIMITS, rlimits(&request.limits, fence.writable));
+    }
+    if off(layer::LANDLOCK) {
+        layers.off(layer::LANDLOCK);
+    } else {
+        match landlock::no_new_privs().and_then(|()| landlock::restrict(&rules(fence, viewed))) {
+            Ok(abi) => layers.active.push(format!("{}-v{abi}", layer::LANDLOCK)),
+            Err(e) => layers.absent.push((layer::LANDLOCK.into(), e.to_string())),
+        }
+    }
+    if off(layer::SECCOMP) {
+        layers.off(layer::SECCOMP);
+    } else {
+        let filter = landlock::no_new_privs().and_then(|()| seccomp::install(fence.profile));
+        layers.note(layer::SECCOMP, filter);
+    }
+
+    let files_fenced = viewed || layers.has(layer::LANDLOCK);
+    let files_waived = off(layer::MOUNT) && off(layer::LANDLOCK);
+    if !(files_fenced || files_waived) {
+        return Err(refusal("neither Landlock nor a mount namespace is available", layers));
+    }
+    if !(layers.has(layer::SECCOMP) || off(layer::SECCOMP)) {
+        return Err(refusal("no seccomp filter is available", layers));
+    }
+    Ok(())
+}
+
+fn refusal(what: &str, layers: &Layers) -> String {
+    let why: Vec<String> =
+        layers.absent.iter().map(|(name, reason)| format!("{name}: {reason}")).collect();
+    format!(
+        "the call was not run, because this system offers no sandbox for it: {what} ({}). See \
+         `lapce-ai doctor sandbox`",
+        why.join("; ")
+    )
+}
+
+/// The paths Landlock lets through. With a view in place these are what was put in;
+/// without one they are all that fences the files.
+fn rules(fence: &Fence<'_>, viewed: bool) -> landlock::Rules {
+    let spec = &fence.request.sandbox;
+    let root = &fence.request.root;
+    let mut rules = landlock::Rules::default();
+    if fence.profile == Profile::Command {
+        rules.read.extend(view::SYSTEM.iter().map(PathBuf::from));
+        rules.read.extend(view::ETC.iter().map(|name| Path::new("/etc").join(name)));
+        rules.read.extend(spec.read.iter().cloned());
+        // Devices: read and write, no ioctl.
+        rules.write.extend(view::DEVICES.iter().map(|name| Path::new("/dev").join(name)));
+    }
+    rules.read.push("/proc".into());
+    if viewed {
+        rules.write.extend(["/tmp", "/var/tmp", "/dev/shm"].map(PathBuf::from));
+        rules.write.extend(spec.home.clone().filter(|_| fence.profile == Profile::Command));
+    } else {
+        rules.write.extend(spec.scratch.clone());
+    }
+    if !fence.writable {
+        rules.read.push(root.clone());
+    } else if viewed || fence.profile == Profile::Files {
+        // File tools check protected paths themselves; a view has them read-only.
+        rules.write.push(root.clone());
+    } else {
+        // Without a view a command may write below every entry of the workspace that
+        // holds no protected path, and nowhere else: rights only ever add up.
+        rules.read.push(root.clone());
+        let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+        rules.write.extend(entries.map(|e| e.path()).filter(|path| {
+            let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
+            let name = name.unwrap_or_default();
+            !spec.protected.iter().any(|p| p.split('/').next() == Some(name.as_str()))
+                && std::fs::symlink_metadata(path).is_ok_and(|m| !m.is_symlink())
+        }));
+    }
+    rules
+}
+
+fn rlimits(limits: &Limits, writable: bool) -> io::Result<()> {
+    sys::set_rlimit(libc::RLIMIT_CORE, 0)?;
+    sys::set_rlimit(libc::RLIMIT_CPU, limits.cpu_s)?;
+    sys::set_rlimit(libc::RLIMIT_DATA, limits.memory_bytes)?;
+    sys::set_rlimit(libc::RLIMIT_FSIZE, if writable { limits.file_bytes } else { 0 })?;
+    sys::set_rlimit(libc::RLIMIT_NOFILE, u64::from(limits.open_files))?;
+    sys::set_rlimit(libc::RLIMIT_MSGQUEUE, 0)?;
+    // Counted per user in the user namespace; in the initial one it would count all of
+    // the user's processes, so it is set only inside.
+    if in_user_namespace() {
+        sys::set_rlimit(libc::RLIMIT_NPROC, u64::from(limits.processes))?;
+    }
+    Ok(())
+}
+
+/// Whether this process is in a user namespace that maps one user only, as ours does.
+fn in_user_namespace() -> bool {
+    std::fs::read_to_string("/proc/self/uid_map")
+        .is_ok_and(|map| map.lines().count() == 1 && map.split_whitespace().nth(2) == Some("1"))
 }

@@ -1,0 +1,197 @@
+//! The tools that change files: reading the old text, checking that it is the one the
+//! run knows, and putting the new one in its place in one step.
+
+use std::fmt::Write as _;
+use std::fs::{File, Metadata};
+use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use crate::call::ToolCall;
+use crate::edit;
+use crate::exec::files::Done;
+use crate::exec::safe_fs::{Tree, seen, show};
+use crate::limits::{EDIT_MAX_BYTES, size};
+use crate::protocol::Report;
+use crate::sandbox::sys;
+
+/// Whether a tool of this name changes files.
+pub(crate) fn is_writer(tool: &str) -> bool {
+    edit::NAMES.contains(&tool)
+}
+
+/// A file as it is before the change.
+pub(crate) struct Old {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) meta: Metadata,
+}
+
+pub(crate) fn run(call: &ToolCall, tree: &Tree<'_>, report: &mut Report) -> Done {
+    let named = if call.has("path") { call.text("path") } else { call.text("file_path") };
+    let path = tree.relative(named)?;
+    if path.as_os_str().is_empty() {
+        return Err("the path names the workspace folder itself".into());
+    }
+    let old = load(tree, &path)?;
+    let before = match &old {
+        Some(old) => Some(
+            String::from_utf8(old.bytes.clone())
+                .map_err(|_| format!("'{}' is not valid UTF-8; it is not changed", show(&path))),
+        ),
+        None => None,
+    };
+    // A whole-file write may replace what cannot be edited.
+    let before = match before {
+        Some(Err(_)) if call.name == "write_to_file" => None,
+        Some(Err(e)) => return Err(e),
+        Some(Ok(text)) => Some(text),
+        None => None,
+    };
+    let edited = edit::apply(call, before.as_deref())?;
+    let unchanged = old.as_ref().is_some_and(|o| o.bytes == edited.text.as_bytes());
+    if !unchanged {
+        store(tree, &path, old.as_ref(), edited.text.as_bytes(), report)?;
+    }
+    let operation = match (&old, unchanged) {
+        (_, true) => "unchanged",
+        (None, _) => "created",
+        (Some(_), _) => "modified",
+    };
+    Ok(result(&show(&path), operation, &edited.notes))
+}
+
+/// The result text of a change.
+pub(crate) fn result(path: &str, operation: &str, notes: &[String]) -> String {
+    let mut out =
+        format!("<file_write_result>\n<path>{path}</path>\n<operation>{operation}</operation>\n");
+    for note in notes {
+        let _ = writeln!(out, "<notice>{note}</notice>");
+    }
+    out.push_str("</file_write_result>");
+    out
+}
+
+/// Reads what is at `path` now. Refuses what a tool may not change, and a file that is
+/// not as the run last saw it.
+pub(crate) fn load(tree: &Tree<'_>, path: &Path) -> Result<Option<Old>, String> {
+    tree.check_protected(path)?;
+    tree.check_ignored(path)?;
+    let shown = show(path);
+    let full = path.to_string_lossy();
+    match tree.exists(path)? {
+        false => {
+            if tree.request.seen.contains_key(shown.as_str()) {
+                return Err(format!(
+                    "'{shown}' was deleted since it was read; read the folder again before writing"
+                ));
+            }
+            Ok(None)
+        }
+        true => {
+            let found = tree.find(&full)?;
+            if found.path != path {
+                return Err(format!(
+                    "'{shown}' goes through a symlink, which is not followed here"
+                ));
+            }
+            if found.meta.is_dir() {
+                return Err(format!("'{shown}' is a folder"));
+            }
+            if found.meta.len() > EDIT_MAX_BYTES {
+                return Err(format!(
+                    "'{shown}' is {}, more than the {} a tool may change",
+                    size(found.meta.len()),
+                    size(EDIT_MAX_BYTES)
+                ));
+            }
+            let mut bytes = Vec::with_capacity(found.meta.len() as usize);
+            (&found.file)
+                .take(EDIT_MAX_BYTES + 1)
+                .read_to_end(&mut bytes)
+                .map_err(|e| tree.explain(&shown, &e))?;
+            if let Some(known) = tree.request.seen.get(shown.as_str()) {
+                // The hash decides; a touched file with the same content is the same.
+                if known.hash != seen(&found.meta, &bytes).hash {
+                    return Err(format!(
+                        "'{shown}' changed on disk since it was read; read it again, then repeat \
+                         the change on what is there now"
+                    ));
+                }
+            }
+            Ok(Some(Old { bytes, meta: found.meta }))
+        }
+    }
+}
+
+/// Puts `new` at `path` in one step: a temporary file beside it, then a rename. The old
+/// file's mode stays.
+pub(crate) fn store(
+    tree: &Tree<'_>,
+    path: &Path,
+    old: Option<&Old>,
+    new: &[u8],
+    report: &mut Report,
+) -> Result<(), String> {
+    let shown = show(path);
+    let limit = tree.request.limits.file_bytes;
+    if new.len() as u64 > limit {
+        return Err(format!(
+            "the new content of '{shown}' is {}, more than the {} a file may have",
+            size(new.len() as u64),
+            size(limit)
+        ));
+    }
+    tree.before_image(&shown, old)?;
+    let parent = path.parent().unwrap_or(Path::new(""));
+    let name = Path::new(path.file_name().ok_or("the path has no name")?);
+    let dir = tree.folder(parent, true)?;
+    let temporary = PathBuf::from(format!(".lapce-ai-{}.tmp", unique()));
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
+    let resolve = sys::RESOLVE_BENEATH | sys::RESOLVE_NO_SYMLINKS | sys::RESOLVE_NO_MAGICLINKS;
+    let explain = |e: &std::io::Error| tree.explain(&shown, e);
+    let file = sys::openat2(dir.as_fd(), &temporary, flags, 0o666, resolve)
+        .map(File::from)
+        .map_err(|e| explain(&e))?;
+    let written = (|| {
+        (&file).write_all(new)?;
+        if let Some(old) = old {
+            // Only the owner's own files can be given away; where that fails, the mode
+            // still goes along.
+            let _ = fchown(&file, Some(old.meta.uid()), Some(old.meta.gid()));
+            file.set_permissions(std::fs::Permissions::from_mode(old.meta.mode() & 0o7777))?;
+        }
+        file.sync_data()?;
+        // The file must still be the one that was read, or still not be there.
+        if let Some(old) = old {
+            let now = sys::openat2(dir.as_fd(), name, libc::O_PATH, 0, resolve)?;
+            let now = File::from(now).metadata()?;
+            if (now.dev(), now.ino(), now.mtime(), now.mtime_nsec(), now.size())
+                != (
+                    old.meta.dev(),
+                    old.meta.ino(),
+                    old.meta.mtime(),
+                    old.meta.mtime_nsec(),
+                    old.meta.size(),
+                )
+            {
+                return Err(std::io::Error::other("it changed on disk while it was being written"));
+            }
+        }
+        sys::renameat(dir.as_fd(), &temporary, name, old.is_none())
+    })();
+    if let Err(e) = written {
+        let _ = sys::unlinkat(dir.as_fd(), &temporary);
+        return Err(explain(&e));
+    }
+    let meta = file.metadata().map_err(|e| explain(&e))?;
+    report.seen.insert(shown, seen(&meta, new));
+    Ok(())
+}
+
+fn unique() -> String {
+    let time = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.as_nanos());
+    format!("{}-{:x}", sys::getpid(), time)
+}

@@ -1,0 +1,263 @@
+//! The file system a call sees: an empty one, with the workspace, the toolchains and a
+//! private `/tmp`, `/dev`, `/proc` and home put in. Needs a mount namespace of our own.
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Component, Path, PathBuf};
+
+use super::sys;
+use crate::limits::TMP_BYTES;
+
+/// Folders with programs and their libraries.
+pub(crate) const SYSTEM: &[&str] =
+    &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix/store"];
+
+/// What programs need of `/etc`; nothing there that is secret.
+pub(crate) const ETC: &[&str] = &[
+    "alternatives",
+    "ca-certificates",
+    "ca-certificates.conf",
+    "debian_version",
+    "environment",
+    "fonts",
+    "gitattributes",
+    "group",
+    "host.conf",
+    "hosts",
+    "inputrc",
+    "java",
+    "java-17-openjdk",
+    "java-21-openjdk",
+    "java-25-openjdk",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "ld-musl-x86_64.path",
+    "locale.alias",
+    "locale.conf",
+    "localtime",
+    "magic",
+    "mime.types",
+    "nsswitch.conf",
+    "os-release",
+    "passwd",
+    "pki/tls/certs",
+    "pki/ca-trust/extracted",
+    "profile",
+    "protocols",
+    "python3",
+    "services",
+    "shells",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "terminfo",
+    "timezone",
+];
+
+/// Device nodes that hold no state.
+pub(crate) const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
+
+/// What to build.
+#[derive(Debug)]
+pub(crate) struct View<'a> {
+    pub(crate) root: &'a Path,
+    pub(crate) writable: bool,
+    /// Whether programs will run: then the system and the toolchains are put in.
+    pub(crate) programs: bool,
+    pub(crate) read: &'a [PathBuf],
+    pub(crate) protected: &'a [String],
+    /// Paths below the root to hide, each by an empty file or folder.
+    pub(crate) hidden: &'a [PathBuf],
+    pub(crate) home: Option<&'a Path>,
+    pub(crate) processes: u32,
+}
+
+/// One mount to put in: where, and the detached tree.
+struct Planned {
+    target: PathBuf,
+    tree: OwnedFd,
+    folder: bool,
+}
+
+/// Builds the view and makes it the root of this process. Needs mount, user and pid
+/// namespaces of our own (or privilege), and to be the pid namespace's first process.
+/// Returns whether the number of processes could be bounded.
+pub(crate) fn enter(view: &View<'_>) -> io::Result<io::Result<()>> {
+    // Everything is picked up from the old root first, by tree handles; the new root is
+    // then assembled and entered in one step.
+    let mut plan = Vec::new();
+    let mut links = Vec::new();
+    let readonly = sys::MOUNT_RDONLY | sys::MOUNT_NOSUID | sys::MOUNT_NODEV;
+    if view.programs {
+        let etc = ETC.iter().map(|name| Path::new("/etc").join(name));
+        for path in SYSTEM.iter().map(PathBuf::from).chain(etc) {
+            pick(&path, readonly, &mut plan, &mut links)?;
+        }
+        for path in view.read {
+            pick(path, readonly, &mut plan, &mut links)?;
+        }
+        for name in DEVICES {
+            let attributes = sys::MOUNT_NOSUID | sys::MOUNT_NOEXEC;
+            pick(&Path::new("/dev").join(name), attributes, &mut plan, &mut links)?;
+        }
+    }
+    let workspace = if view.writable { sys::MOUNT_NOSUID | sys::MOUNT_NODEV } else { readonly };
+    pick(view.root, workspace, &mut plan, &mut links)?;
+    if view.writable {
+        guard(view, readonly, &mut plan)?;
+    }
+    // A parent's mount must be in place before its child's.
+    plan.sort_by_key(|p| p.target.components().count());
+
+    let base = Path::new("/tmp");
+    sys::mount(c"none", c"/", c"", libc::MS_REC | libc::MS_PRIVATE, c"")?;
+    let flags = libc::MS_NOSUID | libc::MS_NODEV;
+    let size = std::ffi::CString::new(format!("mode=755,size={TMP_BYTES},nr_inodes=262144"))
+        .map_err(io::Error::other)?;
+    sys::mount(c"tmpfs", &sys::cstr(base)?, c"tmpfs", flags, &size)?;
+
+    let put = |path: &Path| base.join(path.strip_prefix("/").unwrap_or(path));
+    for folder in ["/proc", "/dev", "/tmp", "/var/tmp", "/run"] {
+        fs::create_dir_all(put(Path::new(folder)))?;
+    }
+    for folder in ["/tmp", "/var/tmp"] {
+        fs::set_permissions(put(Path::new(folder)), fs::Permissions::from_mode(0o1777))?;
+    }
+    if view.programs {
+        let shm = put(Path::new("/dev/shm"));
+        fs::create_dir_all(&shm)?;
+        fs::set_permissions(&shm, fs::Permissions::from_mode(0o1777))?;
+        for (name, target) in
+            [("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")]
+        {
+            symlink(Path::new("/proc/self").join(target), put(&Path::new("/dev").join(name)))?;
+        }
+    }
+    if let Some(home) = view.home {
+        fs::create_dir_all(put(home))?;
+    }
+    for (at, target) in links {
+        let at = put(&at);
+        if let Some(parent) = at.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let _ = symlink(target, at);
+    }
+    for planned in &plan {
+        let target = put(&planned.target);
+        make_target(&target, planned.folder)?;
+        sys::attach_tree(&planned.tree, &target)?;
+    }
+    for hidden in view.hidden {
+        hide(&put(hidden))?;
+    }
+    // Shows the processes of this namespace only.
+    let at = put(Path::new("/proc"));
+    let proc = sys::cstr(&at)?;
+    let proc_flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+    sys::mount(c"proc", &proc, c"proc", proc_flags, c"")?;
+    // RLIMIT_NPROC does not bind root; this does (Linux 6.14). Numbers below 300 are
+    // not given out twice, hence the offset.
+    let pid_max = 300 + view.processes;
+    let pid_limit = fs::write(at.join("sys/kernel/pid_max"), pid_max.to_string());
+    // Read-only from here: nothing under /proc/sys can be changed, whoever we are outside.
+    let remount = libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY;
+    sys::mount(c"none", &proc, c"", proc_flags | remount, c"")?;
+
+    std::env::set_current_dir(base)?;
+    sys::pivot_here()?;
+    Ok(pid_limit)
+}
+
+/// Plans `path`: as a mount, or as the symlink it is.
+fn pick(
+    path: &Path,
+    attributes: u64,
+    plan: &mut Vec<Planned>,
+    links: &mut Vec<(PathBuf, PathBuf)>,
+) -> io::Result<()> {
+    let meta = match fs::symlink_metadata(path) {
+        Ok(meta) => meta,
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(());
+        }
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    if meta.is_symlink() {
+        let target = fs::read_link(path)?;
+        links.push((path.to_owned(), target));
+        return Ok(());
+    }
+    let tree = sys::clone_tree(path)?;
+    sys::restrict_tree(&tree, attributes)?;
+    plan.push(Planned { target: path.to_owned(), tree, folder: meta.is_dir() });
+    Ok(())
+}
+
+/// Plans the protected paths of a writable workspace: each is read-only, and every
+/// folder above it a mount of its own, so that it cannot be moved out of the way.
+fn guard(view: &View<'_>, readonly: u64, plan: &mut Vec<Planned>) -> io::Result<()> {
+    let mut held: Vec<PathBuf> = Vec::new();
+    for relative in view.protected {
+        let mut path = view.root.to_owned();
+        let parts: Vec<_> = Path::new(relative).components().collect();
+        for (i, part) in parts.iter().enumerate() {
+            let Component::Normal(name) = part else { break };
+            path.push(name);
+            let last = i + 1 == parts.len();
+            let Ok(meta) = fs::symlink_metadata(&path) else { break };
+            if meta.is_symlink() || !(meta.is_dir() || last) {
+                break;
+            }
+            if !last && held.contains(&path) {
+                continue;
+            }
+            let tree = sys::clone_tree(&path)?;
+            let attributes = if last { readonly } else { sys::MOUNT_NOSUID | sys::MOUNT_NODEV };
+            sys::restrict_tree(&tree, attributes)?;
+            plan.push(Planned { target: path.clone(), tree, folder: meta.is_dir() });
+            held.push(path.clone());
+        }
+    }
+    Ok(())
+}
+
+fn make_target(target: &Path, folder: bool) -> io::Result<()> {
+    if fs::symlink_metadata(target).is_ok() {
+        return Ok(());
+    }
+    if folder {
+        return fs::create_dir_all(target);
+    }
+    if let Some(parent) = target.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    fs::File::create(target).map(drop)
+}
+
+/// Covers a file with an empty one, a folder with an empty folder; both read-only.
+fn hide(path: &Path) -> io::Result<()> {
+    let meta = match fs::symlink_metadata(path) {
+        Ok(meta) => meta,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    if meta.is_dir() {
+        let flags = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+        return sys::mount(c"tmpfs", &sys::cstr(path)?, c"tmpfs", flags, c"mode=555,size=4k");
+    }
+    if meta.is_file() {
+        let empty = Path::new("/tmp/.hidden");
+        if !empty.exists() {
+            fs::File::create(empty)?;
+            fs::set_permissions(empty, fs::Permissions::from_mode(0o444))?;
+        }
+        let tree = sys::clone_tree(empty)?;
+        sys::restrict_tree(&tree, sys::MOUNT_RDONLY | sys::MOUNT_NOSUID | sys::MOUNT_NODEV)?;
+        return sys::attach_tree(&tree, path);
+    }
+    Ok(())
+}

@@ -1,0 +1,4 @@
+//! The real helper, in real sandboxes.
+
+mod support;
+mod tools;

@@ -1,0 +1,61 @@
+//! A workspace in a temporary folder, and calls into it through the real helper.
+
+use std::path::{Path, PathBuf};
+
+use lapce_ai_tools::call::ToolCall;
+use lapce_ai_tools::host::{Invocation, Outcome, ToolHost};
+use lapce_ai_tools::workspace::Workspace;
+use serde_json::Value;
+
+pub fn helper() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_lapce-ai-tool"))
+}
+
+pub struct Bench {
+    pub dir: tempfile::TempDir,
+    pub host: ToolHost,
+    pub workspace: Workspace,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("ws");
+        std::fs::create_dir(&root).unwrap();
+        let workspace = Workspace::new(&root).unwrap();
+        Self { host: ToolHost::new(helper()), workspace, dir }
+    }
+
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.workspace.root().join(relative)
+    }
+
+    pub fn write(&self, relative: &str, content: impl AsRef<[u8]>) {
+        let path = self.path(relative);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+
+    pub fn read(&self, relative: &str) -> String {
+        std::fs::read_to_string(self.path(relative)).unwrap()
+    }
+
+    pub fn invocation(&self, name: &str, params: Value) -> Invocation {
+        let Value::Object(params) = params else { panic!("parameters are an object") };
+        let call = ToolCall { id: "t".into(), name: name.into(), params };
+        Invocation::new(call, self.workspace.clone())
+    }
+
+    pub async fn call(&self, name: &str, params: Value) -> Outcome {
+        self.host.run(self.invocation(name, params)).await
+    }
+
+    /// Runs a command and returns the outcome.
+    pub async fn sh(&self, command: &str) -> Outcome {
+        self.call("execute_command", serde_json::json!({"command": command})).await
+    }
+}
+
+pub fn alive(pid: u32) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
