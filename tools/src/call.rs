@@ -77,7 +77,7 @@ impl ToolCall {
 
     /// The argument that identifies the call to a reader, cut to one line.
     pub fn argument(&self) -> String {
-        let paths = self.paths();
+        let paths = if self.has("regex") { Vec::new() } else { self.paths() };
         let raw = match paths.as_slice() {
             [] => [
                 "command",

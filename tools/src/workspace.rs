@@ -237,6 +237,8 @@ fn fence(var: impl Fn(&str) -> Option<OsString>) -> SandboxSpec {
         .filter(|dir| dir.is_absolute() && allowed.iter().any(|a| dir.starts_with(a)))
         .filter_map(|dir| dir.to_str().map(str::to_owned))
         .collect();
+    let mut known = std::collections::HashSet::new();
+    folders.retain(|folder| known.insert(folder.clone()));
     for usual in ["/usr/local/bin", "/usr/bin", "/bin"] {
         if !folders.iter().any(|f| f == usual) {
             folders.push(usual.into());

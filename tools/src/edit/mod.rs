@@ -23,3 +23,14 @@ pub fn apply(call: &ToolCall, old: Option<&str>) -> Result<Edited, String> {
         other => Err(format!("{other} does not change files")),
     }
 }
+
+/// The paths that a patch names, as written. Other calls name none.
+pub fn patch_paths(call: &ToolCall) -> Vec<String> {
+    const HEADS: &[&str] =
+        &["*** Add File: ", "*** Update File: ", "*** Delete File: ", "*** Move to: "];
+    let lines = call.text("patch").lines();
+    lines
+        .filter_map(|line| HEADS.iter().find_map(|head| line.trim_end().strip_prefix(head)))
+        .map(|path| path.trim().to_owned())
+        .collect()
+}

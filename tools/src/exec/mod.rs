@@ -10,7 +10,7 @@ mod ignored;
 mod list;
 mod output;
 mod read;
-mod safe_fs;
+pub(crate) mod safe_fs;
 mod search;
 mod write;
 

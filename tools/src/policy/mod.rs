@@ -1,9 +1,16 @@
 //! Who may make a call: allowed by a rule, asked about, or denied.
 //!
 //! Deny wins over ask, ask wins over allow. Rules come from the user's own files; a
-//! repository cannot add one.
+//! repository cannot add one. Called by the agent and the tool handler before a call is
+//! handed to the host; the sandbox holds whatever policy lets through.
+
+mod commands;
+pub mod shell;
+
+use std::path::Path;
 
 use crate::call::ToolCall;
+use crate::exec::safe_fs;
 use crate::spec::{Class, ToolSpec};
 use crate::workspace::Workspace;
 
@@ -15,26 +22,56 @@ pub enum Verdict {
     Deny { rule: String },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
     Allow,
     Ask,
     Deny,
+    /// Allows even what otherwise is always asked about: system changes, deployment,
+    /// network, spending.
+    Turbo,
+}
+
+impl Effect {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Ask => "ask",
+            Self::Deny => "deny",
+            Self::Turbo => "turbo",
+        }
+    }
 }
 
 /// One rule of the user's.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Rule {
     pub effect: Effect,
     /// A tool's name, or `*`.
     pub tool: String,
-    /// For commands: the leading words that must match, `git status`. For files: a glob.
-    /// Empty matches every call.
+    /// For commands: the leading words that must match, `git status`. For files: a glob
+    /// on the workspace-relative path. Empty matches every call.
     #[serde(default)]
     pub pattern: String,
 }
 
+impl Rule {
+    /// The rule in a sentence: `allow execute_command 'git status'`.
+    pub fn describe(&self) -> String {
+        match self.pattern.as_str() {
+            "" => format!("{} {}", self.effect.word(), self.tool),
+            pattern => format!("{} {} '{pattern}'", self.effect.word(), self.tool),
+        }
+    }
+
+    fn is_for(&self, tool: &str) -> bool {
+        self.tool == "*" || self.tool == tool
+    }
+}
+
+/// The user's rules on top of the defaults: reading and writing inside the workspace is
+/// allowed, commands and MCP calls are asked about.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct Policy {
@@ -43,12 +80,127 @@ pub struct Policy {
 
 impl Policy {
     pub fn decide(&self, spec: &ToolSpec, call: &ToolCall, workspace: &Workspace) -> Verdict {
-        let _ = (call, workspace);
+        let rules: Vec<&Rule> = self.rules.iter().filter(|r| r.is_for(spec.name)).collect();
         match spec.class {
-            Class::Read | Class::Write | Class::None | Class::Mode | Class::Subtask => {
-                Verdict::Allow { rule: "default".into() }
-            }
-            Class::Execute | Class::Mcp => Verdict::Ask { why: "commands are asked about".into() },
+            Class::Execute if spec.name == "execute_command" => commands::decide(&rules, call),
+            Class::Read | Class::Write => files(&rules, call, workspace),
+            Class::None | Class::Mode | Class::Subtask => plain(&rules, "built-in", true),
+            Class::Execute | Class::Mcp => plain(&rules, "", false),
         }
+    }
+}
+
+/// Rules without a pattern only.
+fn plain(rules: &[&Rule], default: &str, allowed: bool) -> Verdict {
+    let whole: Vec<&&Rule> = rules.iter().filter(|r| r.pattern.is_empty()).collect();
+    if let Some(rule) = whole.iter().find(|r| r.effect == Effect::Deny) {
+        return Verdict::Deny { rule: rule.describe() };
+    }
+    if let Some(rule) = whole.iter().find(|r| r.effect == Effect::Ask) {
+        return Verdict::Ask { why: rule.describe() };
+    }
+    if let Some(rule) = whole.iter().find(|r| matches!(r.effect, Effect::Allow | Effect::Turbo)) {
+        return Verdict::Allow { rule: rule.describe() };
+    }
+    if allowed {
+        Verdict::Allow { rule: default.into() }
+    } else {
+        Verdict::Ask { why: "no rule allows it".into() }
+    }
+}
+
+fn files(rules: &[&Rule], call: &ToolCall, workspace: &Workspace) -> Verdict {
+    let mut paths = Vec::new();
+    for path in call.paths() {
+        match safe_fs::relative(workspace.root(), path) {
+            Ok(path) => paths.push(path),
+            Err(why) => return Verdict::Deny { rule: why },
+        }
+    }
+    paths.extend(crate::edit::patch_paths(call).into_iter().map(std::path::PathBuf::from));
+    let hit = |effect: Effect, path: Option<&Path>| {
+        rules.iter().find(|r| r.effect == effect && matches(r, path))
+    };
+    let each: Vec<Option<&Path>> = if paths.is_empty() {
+        vec![None]
+    } else {
+        paths.iter().map(|p| Some(p.as_path())).collect()
+    };
+    for path in &each {
+        if let Some(rule) = hit(Effect::Deny, *path) {
+            return Verdict::Deny { rule: rule.describe() };
+        }
+    }
+    for path in &each {
+        if let Some(rule) = hit(Effect::Ask, *path) {
+            return Verdict::Ask { why: rule.describe() };
+        }
+    }
+    let named =
+        each.iter().filter_map(|p| hit(Effect::Allow, *p).or_else(|| hit(Effect::Turbo, *p)));
+    let rule = named.map(|r| r.describe()).next();
+    Verdict::Allow { rule: rule.unwrap_or_else(|| "inside the workspace".into()) }
+}
+
+fn matches(rule: &Rule, path: Option<&Path>) -> bool {
+    if rule.pattern.is_empty() {
+        return true;
+    }
+    let Some(path) = path else { return false };
+    let pattern = rule.pattern.trim_start_matches("./");
+    let anywhere = if pattern.contains('/') { pattern.to_owned() } else { format!("**/{pattern}") };
+    match globset::GlobBuilder::new(&anywhere)
+        .literal_separator(true)
+        .case_insensitive(true)
+        .build()
+    {
+        Ok(glob) => glob.compile_matcher().is_match(path),
+        // A rule that cannot be understood must not widen, and must not be lost.
+        Err(_) => matches!(rule.effect, Effect::Deny | Effect::Ask),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec;
+
+    fn decide(rules: &[(Effect, &str, &str)], call: &ToolCall) -> Verdict {
+        let rules = rules
+            .iter()
+            .map(|(effect, tool, pattern)| Rule {
+                effect: *effect,
+                tool: (*tool).into(),
+                pattern: (*pattern).into(),
+            })
+            .collect();
+        let dir = tempfile::tempdir().unwrap();
+        let workspace = Workspace::new(dir.path()).unwrap();
+        Policy { rules }.decide(spec::find(&call.name).unwrap(), call, &workspace)
+    }
+
+    fn read(path: &str) -> ToolCall {
+        ToolCall::new("1", "read_file").with("path", path)
+    }
+
+    #[test]
+    fn files_inside_are_allowed_and_outside_denied() {
+        assert!(matches!(decide(&[], &read("a/b")), Verdict::Allow { .. }));
+        assert!(matches!(decide(&[], &read("../b")), Verdict::Deny { .. }));
+        assert!(matches!(decide(&[], &read("/etc/passwd")), Verdict::Deny { .. }));
+    }
+
+    #[test]
+    fn deny_wins_over_ask_and_ask_over_allow() {
+        use Effect::{Allow, Ask, Deny};
+        let rules = [(Allow, "*", ""), (Ask, "read_file", "*.rs"), (Deny, "*", "secret/**")];
+        assert!(matches!(decide(&rules, &read("x.txt")), Verdict::Allow { .. }));
+        assert!(matches!(decide(&rules, &read("a/x.rs")), Verdict::Ask { .. }));
+        assert!(matches!(decide(&rules, &read("secret/x.rs")), Verdict::Deny { .. }));
+        assert!(matches!(decide(&[(Deny, "*", "[")], &read("x")), Verdict::Deny { .. }));
+        assert!(matches!(
+            decide(&[(Allow, "*", "["), (Ask, "*", "")], &read("x")),
+            Verdict::Ask { .. }
+        ));
     }
 }

@@ -82,6 +82,7 @@ pub(crate) fn abi() -> io::Result<i32> {
 /// What the fence lets through.
 #[derive(Debug, Default)]
 pub(crate) struct Rules {
+    pub(crate) list: Vec<PathBuf>,
     pub(crate) read: Vec<PathBuf>,
     pub(crate) write: Vec<PathBuf>,
 }
@@ -112,6 +113,9 @@ pub(crate) fn restrict(rules: &Rules) -> io::Result<i32> {
     }
     // SAFETY: the kernel just made this descriptor for us.
     let ruleset = unsafe { OwnedFd::from_raw_fd(rc as i32) };
+    for path in &rules.list {
+        add(&ruleset, path, READ_DIR)?;
+    }
     for path in &rules.read {
         add(&ruleset, path, READ & handled)?;
     }

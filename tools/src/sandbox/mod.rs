@@ -179,6 +179,8 @@ fn rules(fence: &Fence<'_>, viewed: bool) -> landlock::Rules {
     }
     rules.read.push("/proc".into());
     if viewed {
+        // The view holds nothing that may not be listed.
+        rules.list.push("/".into());
         rules.write.extend(["/tmp", "/var/tmp", "/dev/shm"].map(PathBuf::from));
         rules.write.extend(spec.home.clone().filter(|_| fence.profile == Profile::Command));
     } else {

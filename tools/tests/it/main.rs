@@ -1,4 +1,6 @@
 //! The real helper, in real sandboxes.
 
+mod escape;
+mod limits;
 mod support;
 mod tools;

@@ -26,6 +26,18 @@ impl Bench {
         Self { host: ToolHost::new(helper()), workspace, dir }
     }
 
+    /// The same workspace without some layers of the sandbox.
+    pub fn without(&self, layers: &[&str]) -> Bench {
+        let workspace =
+            layers.iter().fold(self.workspace.clone(), |w, layer| w.without_layer(layer));
+        Bench { dir: tempfile::tempdir().unwrap(), host: ToolHost::new(helper()), workspace }
+    }
+
+    pub fn at(root: &Path) -> Self {
+        let workspace = Workspace::new(root).unwrap();
+        Self { dir: tempfile::tempdir().unwrap(), host: ToolHost::new(helper()), workspace }
+    }
+
     pub fn path(&self, relative: &str) -> PathBuf {
         self.workspace.root().join(relative)
     }

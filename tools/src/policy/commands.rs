@@ -1,0 +1,550 @@
+//! Rules for command lines, judged word by word.
+
+use super::shell::{self, Simple};
+use super::{Effect, Rule, Verdict};
+use crate::call::ToolCall;
+
+/// Programs that only look, whatever their arguments (the sandbox keeps them inside).
+const LOOKERS: &[&str] = &[
+    "ls",
+    "pwd",
+    "cat",
+    "head",
+    "tail",
+    "wc",
+    "echo",
+    "printf",
+    "true",
+    "false",
+    "test",
+    "[",
+    "file",
+    "stat",
+    "du",
+    "df",
+    "basename",
+    "dirname",
+    "realpath",
+    "cut",
+    "tr",
+    "uniq",
+    "sort",
+    "diff",
+    "cmp",
+    "grep",
+    "egrep",
+    "fgrep",
+    "which",
+    "uname",
+    "date",
+    "id",
+    "tree",
+    "nl",
+    "cksum",
+    "sha256sum",
+    "cd",
+];
+/// The same, by their first two words.
+const LOOKING: &[[&str; 2]] = &[
+    ["git", "status"],
+    ["git", "log"],
+    ["git", "diff"],
+    ["git", "show"],
+    ["git", "blame"],
+    ["git", "ls-files"],
+    ["git", "rev-parse"],
+    ["git", "describe"],
+    ["git", "shortlog"],
+    ["cargo", "metadata"],
+    ["cargo", "tree"],
+];
+/// Arguments with which a looker writes or runs something.
+const NOT_LOOKING: &[&str] = &["--output", "-o", "--ext-diff", "--compress-program", "-O", "-s"];
+
+/// What is always asked about unless a turbo rule covers it.
+const GRAVE: &[(&str, &[&str])] = &[
+    (
+        "changes the system",
+        &[
+            "sudo",
+            "doas",
+            "su",
+            "pkexec",
+            "systemctl",
+            "service",
+            "shutdown",
+            "reboot",
+            "halt",
+            "poweroff",
+            "mount",
+            "umount",
+            "mkfs",
+            "fdisk",
+            "parted",
+            "dd",
+            "insmod",
+            "modprobe",
+            "iptables",
+            "nft",
+            "useradd",
+            "usermod",
+            "userdel",
+            "passwd",
+            "chown",
+            "crontab",
+            "apt",
+            "apt-get",
+            "dpkg",
+            "dnf",
+            "yum",
+            "pacman",
+            "apk",
+            "zypper",
+            "brew",
+            "snap",
+            "flatpak",
+        ],
+    ),
+    (
+        "deploys or publishes",
+        &[
+            "kubectl",
+            "helm",
+            "terraform",
+            "tofu",
+            "pulumi",
+            "ansible",
+            "ansible-playbook",
+            "serverless",
+            "vercel",
+            "netlify",
+            "fly",
+            "flyctl",
+            "heroku",
+            "docker",
+            "podman",
+            "git push",
+            "cargo publish",
+            "npm publish",
+            "yarn publish",
+            "pnpm publish",
+            "twine",
+            "gem push",
+            "gh",
+        ],
+    ),
+    ("may spend money", &["aws", "gcloud", "az", "doctl", "linode-cli", "stripe"]),
+    (
+        "uses the network",
+        &[
+            "curl",
+            "wget",
+            "ssh",
+            "scp",
+            "sftp",
+            "rsync",
+            "nc",
+            "ncat",
+            "socat",
+            "telnet",
+            "ftp",
+            "git fetch",
+            "git pull",
+            "git clone",
+            "npm install",
+            "npm i",
+            "npm ci",
+            "yarn add",
+            "pnpm add",
+            "pip install",
+            "pip3 install",
+            "cargo install",
+            "go get",
+            "go install",
+        ],
+    ),
+];
+
+/// Programs that run the program named by their arguments.
+const WRAPPERS: &[&str] = &[
+    "env", "command", "exec", "nohup", "nice", "ionice", "time", "timeout", "stdbuf", "setsid",
+    "xargs", "busybox", "builtin", "chrt", "taskset", "unbuffer", "script", "strace", "ltrace",
+];
+/// Programs that run text.
+const SHELLS: &[&str] = &["sh", "bash", "dash", "zsh", "ksh", "fish", "eval", "source", "."];
+
+pub(super) fn decide(rules: &[&Rule], call: &ToolCall) -> Verdict {
+    let line = call.text("command");
+    let whole = |effect: Effect| rules.iter().find(|r| r.effect == effect && r.pattern.is_empty());
+    if let Some(rule) = whole(Effect::Deny) {
+        return Verdict::Deny { rule: rule.describe() };
+    }
+    let commands = match shell::parse(line) {
+        Ok(commands) => commands,
+        // Not understood: no rule with words may allow it, and one that denies could be
+        // hidden in it.
+        Err(unclear) => {
+            if let Some(rule) = suspected(rules, line) {
+                return Verdict::Deny { rule };
+            }
+            return match (whole(Effect::Ask), whole(Effect::Turbo)) {
+                (None, Some(rule)) => Verdict::Allow { rule: rule.describe() },
+                _ => Verdict::Ask {
+                    why: format!("the command cannot be judged by rules: {unclear}"),
+                },
+            };
+        }
+    };
+    if commands.is_empty() {
+        return Verdict::Ask { why: "the command is empty".into() };
+    }
+    // What each would really run, behind wrappers and `sh -c`.
+    let mut judged = Vec::new();
+    let mut opaque = None;
+    for command in &commands {
+        unwrap(command, &mut judged, &mut opaque, 0);
+    }
+    for rule in rules.iter().filter(|r| r.effect == Effect::Deny) {
+        if judged.iter().chain(&commands).any(|c| covers(rule, c, true)) {
+            return Verdict::Deny { rule: rule.describe() };
+        }
+    }
+    for rule in rules.iter().filter(|r| r.effect == Effect::Ask) {
+        if rule.pattern.is_empty() || judged.iter().chain(&commands).any(|c| covers(rule, c, true))
+        {
+            return Verdict::Ask { why: rule.describe() };
+        }
+    }
+    if let Some(rule) = whole(Effect::Turbo) {
+        return Verdict::Allow { rule: rule.describe() };
+    }
+    if let Some(why) = opaque {
+        return Verdict::Ask { why };
+    }
+    let mut used: Vec<String> = Vec::new();
+    for command in &judged {
+        match allowed(rules, command) {
+            Ok(rule) => {
+                if !used.contains(&rule) {
+                    used.push(rule);
+                }
+            }
+            Err(why) => return Verdict::Ask { why },
+        }
+    }
+    Verdict::Allow { rule: used.join(", ") }
+}
+
+/// The rule that allows this one command, or why it must be asked about.
+fn allowed(rules: &[&Rule], command: &Simple) -> Result<String, String> {
+    let shown = || {
+        let words: Vec<&str> = command.words.iter().map(|w| w.text.as_str()).collect();
+        crate::call::one_line(&words.join(" "), 80)
+    };
+    if let Some(rule) =
+        rules.iter().find(|r| r.effect == Effect::Turbo && covers(r, command, false))
+    {
+        return Ok(rule.describe());
+    }
+    if let Some(name) = command.assignments.first().and_then(|a| a.split('=').next()) {
+        // PATH, LD_PRELOAD, GIT_SSH_COMMAND, …: a variable can change what runs.
+        return Err(format!("'{}' sets the variable {name}", shown()));
+    }
+    for (operator, target) in &command.redirects {
+        if operator.contains('>') && target.text != "/dev/null" {
+            return Err(format!("'{}' writes to '{}'", shown(), target.text));
+        }
+    }
+    if let Some(why) = grave(command) {
+        return Err(format!("'{}' {why}", shown()));
+    }
+    if let Some(rule) =
+        rules.iter().find(|r| r.effect == Effect::Allow && covers(r, command, false))
+    {
+        return Ok(rule.describe());
+    }
+    if looks_only(command) {
+        return Ok("built-in: only looks".into());
+    }
+    Err(format!("no rule allows '{}'", shown()))
+}
+
+fn grave(command: &Simple) -> Option<&'static str> {
+    let name = base(&command.words.first()?.text);
+    // Options may stand before the second word, so any word may be it.
+    let with = |entry: &str| {
+        entry.split_once(' ').is_some_and(|(program, second)| {
+            program == name && command.words[1..].iter().any(|w| w.text == second)
+        })
+    };
+    GRAVE
+        .iter()
+        .find(|(_, list)| list.iter().any(|entry| *entry == name || with(entry)))
+        .map(|(why, _)| *why)
+}
+
+fn looks_only(command: &Simple) -> bool {
+    let Some(first) = command.words.first() else { return true };
+    if first.dynamic {
+        return false;
+    }
+    let arguments = &command.words[1..];
+    let writes = |w: &shell::Word| {
+        NOT_LOOKING.iter().any(|n| w.text == *n || w.text.starts_with(&format!("{n}=")))
+            || (w.text.starts_with("-o") && !w.text.starts_with("-on"))
+    };
+    // Only the words are known here: a value from a variable or glob could be an option.
+    if arguments.iter().any(|w| {
+        writes(w) || (w.dynamic && !w.text.starts_with(|c: char| c.is_alphanumeric() || c == '.'))
+    }) {
+        return false;
+    }
+    LOOKERS.contains(&first.text.as_str())
+        || arguments
+            .first()
+            .is_some_and(|second| LOOKING.iter().any(|l| l[0] == first.text && l[1] == second.text))
+}
+
+/// Whether a rule's words are the command's first words. When `wide`, for rules that
+/// forbid: paths are reduced to names, and unknown words match.
+fn covers(rule: &Rule, command: &Simple, wide: bool) -> bool {
+    let pattern: Vec<&str> = rule.pattern.split_whitespace().collect();
+    if pattern.is_empty() {
+        // Nothing but a redirection or assignment is no program to allow.
+        return !command.words.is_empty() || wide;
+    }
+    if wide {
+        // Options between the words do not hide them: `git -C x push`.
+        let mut words = command.words.iter().enumerate();
+        return pattern.iter().all(|p| {
+            words.any(|(i, w)| {
+                let text = if i == 0 { base(&w.text) } else { w.text.as_str() };
+                text == *p || (i == 0 && (w.text == *p || w.dynamic))
+            })
+        }) && command
+            .words
+            .first()
+            .is_some_and(|w| w.dynamic || base(&w.text) == base(pattern[0]));
+    }
+    command.words.len() >= pattern.len()
+        && pattern.iter().zip(&command.words).all(|(p, w)| !w.dynamic && w.text == *p)
+}
+
+fn base(program: &str) -> &str {
+    program.rsplit('/').next().unwrap_or(program)
+}
+
+/// A deny rule whose program is named anywhere in a line that cannot be taken apart.
+fn suspected(rules: &[&Rule], line: &str) -> Option<String> {
+    let words: Vec<&str> = line
+        .split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '+')))
+        .collect();
+    rules
+        .iter()
+        .filter(|r| r.effect == Effect::Deny)
+        .find(|r| r.pattern.split_whitespace().next().is_some_and(|p| words.contains(&base(p))))
+        .map(|r| r.describe())
+}
+
+/// Adds what `command` runs: itself, or what it wraps.
+fn unwrap(command: &Simple, out: &mut Vec<Simple>, opaque: &mut Option<String>, depth: usize) {
+    let Some(first) = command.words.first() else {
+        out.push(command.clone());
+        return;
+    };
+    let name = base(&first.text).to_owned();
+    if first.dynamic {
+        *opaque = Some(format!("the program '{}' is not known before it runs", first.text));
+        return;
+    }
+    if depth < 8 && SHELLS.contains(&name.as_str()) {
+        let text = match command
+            .words
+            .iter()
+            .position(|w| w.text.starts_with('-') && w.text.ends_with('c'))
+        {
+            Some(at) => command.words.get(at + 1),
+            None if name == "eval" => command.words.get(1),
+            None => None,
+        };
+        match text.filter(|w| !w.dynamic).map(|w| shell::parse(&w.text)) {
+            Some(Ok(inner)) => {
+                for command in &inner {
+                    unwrap(command, out, opaque, depth + 1);
+                }
+                // What it wrote or set around the inner command still counts.
+                if !command.redirects.is_empty() || !command.assignments.is_empty() {
+                    out.push(Simple { words: Vec::new(), ..command.clone() });
+                }
+            }
+            _ => {
+                *opaque = Some(format!("'{name}' runs text that rules cannot judge"));
+                out.push(command.clone());
+            }
+        }
+        return;
+    }
+    if depth < 8 && WRAPPERS.contains(&name.as_str()) {
+        let rest = &command.words[1..];
+        // Options and their values cannot be told from the program without knowing each
+        // wrapper; the first plain word is taken, and any option makes it a question.
+        let skip = rest.iter().position(|w| {
+            !(w.text.starts_with('-')
+                || w.text.contains('=')
+                || w.text.starts_with(|c: char| c.is_ascii_digit()))
+        });
+        if rest.iter().take(skip.unwrap_or(rest.len())).next().is_some() {
+            *opaque = Some(format!("'{name}' with options runs another program"));
+        }
+        if let Some(at) = skip {
+            let inner = Simple { words: rest[at..].to_vec(), ..command.clone() };
+            unwrap(&inner, out, opaque, depth + 1);
+            return;
+        }
+    }
+    out.push(command.clone());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decide(rules: &[(Effect, &str)], line: &str) -> Verdict {
+        let rules: Vec<Rule> = rules
+            .iter()
+            .map(|(effect, pattern)| Rule {
+                effect: *effect,
+                tool: "execute_command".into(),
+                pattern: (*pattern).into(),
+            })
+            .collect();
+        let rules: Vec<&Rule> = rules.iter().collect();
+        super::decide(&rules, &ToolCall::new("1", "execute_command").with("command", line))
+    }
+
+    fn is_allowed(rules: &[(Effect, &str)], line: &str) -> bool {
+        matches!(decide(rules, line), Verdict::Allow { .. })
+    }
+
+    fn is_denied(rules: &[(Effect, &str)], line: &str) -> bool {
+        matches!(decide(rules, line), Verdict::Deny { .. })
+    }
+
+    #[test]
+    fn words_have_boundaries() {
+        let rules = [(Effect::Allow, "git stash"), (Effect::Allow, "make")];
+        for good in
+            ["git stash", "git stash pop", "make -j2", "make; git stash", "(make) 2>/dev/null"]
+        {
+            assert!(is_allowed(&rules, good), "{good}: {:?}", decide(&rules, good));
+        }
+        for bad in [
+            "git stashx",
+            "git",
+            "makefile",
+            "gitstash",
+            "./make",
+            "git 'stash pop'",
+            "make && rm x",
+            "make | sh",
+            "make $(rm x)",
+            "make `rm x`",
+            "make > /etc/x",
+            "PATH=. make",
+            "$X stash",
+            "git $X",
+            "make\nrm x",
+            "make & rm x",
+            "make || rm x",
+            "make <(rm x)",
+            "",
+            "for i in 1; do make; done",
+            "make 'x",
+        ] {
+            assert!(!is_allowed(&rules, bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn deny_wins_wherever_it_hides() {
+        let rules = [
+            (Effect::Allow, ""),
+            (Effect::Turbo, ""),
+            (Effect::Deny, "rm"),
+            (Effect::Deny, "git push"),
+        ];
+        for bad in [
+            "rm x",
+            "ls; rm x",
+            "ls && /bin/rm x",
+            "echo $(rm x)",
+            "sh -c 'rm x'",
+            "env rm x",
+            "bash -lc \"ls; rm x\"",
+            "nohup rm x",
+            "find . | xargs rm",
+            "env A=1 rm x",
+            "timeout 5 rm x",
+            "r'm' x",
+            "\\rm x",
+            "git push",
+            "git -C . push origin",
+            "eval 'rm x'",
+            "for i in a; do rm $i; done",
+            "$RM x",
+            "(cd a; rm x)",
+            "{ rm x; }",
+            "if true; then rm x; fi",
+        ] {
+            assert!(is_denied(&rules, bad), "{bad}: {:?}", decide(&rules, bad));
+        }
+        for good in ["ls", "rmdir x", "git status", "cargo rmx", "grep push x"] {
+            assert!(is_allowed(&rules, good), "{good}: {:?}", decide(&rules, good));
+        }
+    }
+
+    #[test]
+    fn grave_commands_need_turbo() {
+        for line in [
+            "sudo ls",
+            "git push",
+            "curl x",
+            "terraform apply",
+            "npm publish",
+            "aws s3 ls",
+            "git -c x=y push",
+        ] {
+            assert!(!is_allowed(&[(Effect::Allow, ""), (Effect::Allow, "git")], line), "{line}");
+            assert!(is_allowed(&[(Effect::Turbo, "")], line), "{line}");
+        }
+        assert!(is_allowed(&[(Effect::Turbo, "git push")], "git push origin main"));
+        assert!(!is_allowed(&[(Effect::Turbo, "git push")], "git push origin main; curl x"));
+        assert!(!is_allowed(&[(Effect::Turbo, ""), (Effect::Ask, "curl")], "curl x"));
+    }
+
+    #[test]
+    fn looking_needs_no_rule() {
+        for line in [
+            "ls -la",
+            "git status",
+            "git log --oneline | head -5",
+            "grep -rn x src 2>/dev/null",
+            "cat a.rs src/*.rs",
+        ] {
+            assert!(is_allowed(&[], line), "{line}: {:?}", decide(&[], line));
+        }
+        for line in [
+            "git diff --output=x",
+            "sort -o x y",
+            "cat x > y",
+            "git commit",
+            "cargo build",
+            "python3 x.py",
+            "git diff --ext-diff",
+            "ls $X",
+            "tee x",
+        ] {
+            assert!(!is_allowed(&[], line), "{line}");
+        }
+    }
+}
