@@ -33,21 +33,21 @@ pub fn demo(ctx: &Ctx, release: bool, path: Option<PathBuf>) -> Result<()> {
     let demo = Demo::new(bin)?;
 
     let root = root.to_str().context("the path is not UTF-8")?;
-    table.step("engine start", || demo.cli(&["status"]))?;
+    table.step("engine start", || demo.cli(&["start"]))?;
     table.step("index", || demo.cli(&["index", root]))?;
     for words in SEARCHES {
         heading(&format!("search \"{words}\""));
         table.step(&format!("search \"{words}\""), || {
-            demo.cli(&["search", words, "-k", "3", "--path", root])
+            demo.cli(&["search", words, "-k", "3", "--root", root])
         })?;
     }
     heading("one tool in the sandbox");
     table.step("tool execute_command", || {
         let call = r#"{"command": "uname -s; id -u; head -c 1 /etc/shadow || echo 'the sandbox keeps /etc/shadow closed'"}"#;
-        demo.cli(&["tool", "run", "execute_command", "--json", call, "--path", root])
+        demo.cli(&["tool", "run", "execute_command", "--json", call, "--root", root])
     })?;
     heading(&format!("ask \"{QUESTION}\""));
-    table.step("ask", || demo.cli(&["ask", QUESTION, "--path", root]))?;
+    table.step("ask", || demo.cli(&["ask", QUESTION, "--root", root]))?;
 
     let status = demo.status()?;
     demo.stop()?;
