@@ -1,0 +1,285 @@
+//! Code actions: ask, run the agent, answer its questions.
+//!
+//! Offered on blank and comment lines, and anywhere in the transcript of a run that is under
+//! way; everywhere else the request is declined, so that the language server's quick fixes
+//! are seen. In Lapce an action is started by resolving it (there are no commands); other
+//! editors resolve ahead of time, so there it is a command.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use lapce_ai_ipc::paths;
+use lapce_ai_ipc::wire::engine::{Ask, Decision, Run};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::super::client::Level;
+use super::super::documents::Document;
+use super::super::limits;
+use super::super::rpc::{Answer, Failure, INVALID_PARAMS};
+use super::super::runs::{self, Job};
+use super::super::shell::{self, Shell};
+use super::super::text::{self, Line};
+use super::super::types::{CodeActions, ExecuteCommand};
+use super::rename::opening;
+
+/// The command of editors that have commands.
+pub(in super::super) const COMMAND: &str = "lapce-ai.start";
+/// The member of an action's `data` that is ours.
+const DATA: &str = "lapceAi";
+/// What Lapce runs in its terminal panel.
+const TERMINAL_COMMAND: &str = "rust-analyzer.runSingle";
+const CLI: &str = "lapce-ai";
+/// Characters of a task in a title.
+const TITLE: usize = 48;
+
+/// What an action does when it is chosen.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "camelCase")]
+enum Action {
+    Ask { uri: String, line: u32, question: String },
+    Run { uri: String, line: u32, task: String },
+    Answer { run_id: String, approval_id: String, decision: Decision },
+    Stop { run_id: String },
+}
+
+pub(in super::super) async fn list(shell: Rc<Shell>, params: CodeActions) -> Answer {
+    // An editor that wants `source.organizeImports` alone wants none of ours.
+    let only = params.context.only.as_deref().unwrap_or_default();
+    if !only.is_empty()
+        && !only.iter().any(|kind| matches!(kind.as_str(), "" | "quickfix" | "refactor"))
+    {
+        return Err(Failure::declined("no actions of this kind"));
+    }
+    let uri = params.text_document.uri;
+    let line = params.range.start.line;
+    let mut offered = Vec::new();
+    let terminal = shell.with_document(&uri, |document| {
+        let in_transcript = pending(&shell, document, &mut offered);
+        let enabled = shell.settings.borrow().actions;
+        let line_is = shell::ours(document, line);
+        if in_transcript || !enabled {
+            return Ok(None);
+        }
+        Ok(on_line(document, &uri, line, line_is?, &mut offered))
+    })?;
+    if offered.is_empty() {
+        return Err(Failure::declined("no actions here"));
+    }
+    let lapce = shell.editor.can().lapce;
+    let mut actions: Vec<Value> =
+        offered.iter().map(|(title, action)| entry(title, action, lapce)).collect();
+    if let Some(task) = terminal.filter(|_| shell.editor.can().run_single) {
+        actions.extend(in_terminal(&task, &uri));
+    }
+    Ok(actions.into())
+}
+
+/// Approvals and stops, if the document is the transcript of a run of ours.
+fn pending(shell: &Shell, document: &Document, offered: &mut Vec<(String, Action)>) -> bool {
+    let mut found = false;
+    for active in shell.runs.active() {
+        if !runs::is_transcript(&active, &document.path) {
+            continue;
+        }
+        found = true;
+        for approval in active.approvals().into_iter().take(limits::APPROVALS) {
+            let answer = |decision| Action::Answer {
+                run_id: active.run_id.clone(),
+                approval_id: approval.approval_id.clone(),
+                decision,
+            };
+            let what = short(&approval.summary);
+            offered.push((format!("Lapce AI: approve {what}"), answer(Decision::Allow)));
+            offered.push((
+                format!("Lapce AI: approve {} for the rest of this run", approval.tool),
+                answer(Decision::AllowForRun),
+            ));
+            offered.push((format!("Lapce AI: deny {what}"), answer(Decision::Deny)));
+        }
+        offered.push((
+            "Lapce AI: stop this run".into(),
+            Action::Stop { run_id: active.run_id.clone() },
+        ));
+    }
+    found
+}
+
+/// The actions of a blank or comment line; returns the task to offer in the terminal too.
+fn on_line(
+    document: &Document,
+    uri: &str,
+    line: u32,
+    line_is: Line<'_>,
+    offered: &mut Vec<(String, Action)>,
+) -> Option<String> {
+    let block = match line_is {
+        Line::Comment(_) => text::comment_block(&document.text, line, &document.language),
+        Line::Blank | Line::Code => None,
+    };
+    let comment =
+        block.as_ref().map(|(text, ..)| text::cut(text::instruction(text), limits::QUESTION));
+    let uri = uri.to_owned();
+    let Some(comment) = comment.filter(|comment| !comment.is_empty()) else {
+        let question = "Explain the code around this line.".to_owned();
+        offered.push(("Lapce AI: explain this place".into(), Action::Ask { uri, line, question }));
+        return None;
+    };
+    let task = comment.to_owned();
+    let title = short(comment);
+    offered.push((
+        format!("Lapce AI: run the agent on “{title}”"),
+        Action::Run { uri: uri.clone(), line, task: task.clone() },
+    ));
+    offered.push((
+        format!("Lapce AI: ask about “{title}”"),
+        Action::Ask { uri, line, question: task.clone() },
+    ));
+    Some(task)
+}
+
+fn entry(title: &str, action: &Action, lapce: bool) -> Value {
+    let kind = if matches!(action, Action::Answer { .. } | Action::Stop { .. }) {
+        "quickfix"
+    } else {
+        "refactor"
+    };
+    if lapce {
+        json!({ "title": title, "kind": kind, "data": { DATA: action } })
+    } else {
+        let command = json!({ "title": title, "command": COMMAND, "arguments": [action] });
+        json!({ "title": title, "kind": kind, "command": command })
+    }
+}
+
+/// A bare command that Lapce runs in its terminal: `lapce-ai run -- TASK`.
+fn in_terminal(task: &str, uri: &str) -> Option<Value> {
+    let program = paths::find_program(CLI)?.canonicalize().ok()?;
+    let nowhere =
+        json!({ "start": { "line": 0, "character": 0 }, "end": { "line": 0, "character": 0 } });
+    Some(json!({
+        "title": format!("Lapce AI: run in the terminal “{}”", short(task)),
+        "command": TERMINAL_COMMAND,
+        "arguments": [{
+            "label": format!("lapce-ai run {}", short(task)),
+            "kind": program,
+            "location": { "targetUri": uri, "targetRange": nowhere, "targetSelectionRange": nowhere },
+            "args": { "cargoArgs": ["run", "--", task], "cargoExtraArgs": [], "executableArgs": [] },
+        }],
+    }))
+}
+
+fn short(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default().trim();
+    match line.char_indices().nth(TITLE) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line.to_owned(),
+    }
+}
+
+/// Lapce has chosen an action: start it, and open its transcript with the edit.
+pub(in super::super) async fn resolve(shell: Rc<Shell>, mut item: Value) -> Answer {
+    let data = item.get_mut("data").and_then(|data| data.get_mut(DATA)).map(Value::take);
+    let action = data.ok_or_else(|| Failure::declined("not an action of Lapce AI"))?;
+    item["edit"] = opening(&perform(&shell, action).await?);
+    Ok(item)
+}
+
+/// Another editor has chosen an action.
+pub(in super::super) async fn execute(shell: Rc<Shell>, params: ExecuteCommand) -> Answer {
+    if params.command != COMMAND {
+        return Err(Failure::declined(format!("unknown command {}", params.command)));
+    }
+    let action = params.arguments.into_iter().next().unwrap_or_default();
+    perform(&shell, action).await?;
+    Ok(Value::Null)
+}
+
+async fn perform(shell: &Rc<Shell>, action: Value) -> Result<PathBuf, Failure> {
+    let action: Action = serde_json::from_value(action)
+        .map_err(|error| Failure::new(INVALID_PARAMS, format!("action: {error}")))?;
+    match action {
+        Action::Ask { uri, line, question } => {
+            let (root, editor) = place(shell, &uri, line)?;
+            let ask = Ask { root, question, editor, model: String::new(), transcript: true };
+            runs::start_and_say(shell, Job::Ask(ask)).await
+        }
+        Action::Run { uri, line, task } => {
+            let (root, editor) = place(shell, &uri, line)?;
+            let run = Run { root, task, editor, model: String::new(), max_turns: 0 };
+            runs::start_and_say(shell, Job::Run(run)).await
+        }
+        Action::Answer { run_id, approval_id, decision } => {
+            said(shell, runs::answer(shell, &run_id, &approval_id, decision).await)
+        }
+        Action::Stop { run_id } => said(shell, runs::stop(shell, &run_id).await),
+    }
+}
+
+/// Errors of a chosen action are shown by no editor reliably.
+fn said(shell: &Shell, outcome: Result<PathBuf, Failure>) -> Result<PathBuf, Failure> {
+    if let Err(failure) = &outcome {
+        shell.editor.show(Level::Error, &format!("Lapce AI: {}", failure.message));
+    }
+    outcome
+}
+
+type Place = (String, Option<lapce_ai_ipc::wire::engine::EditorContext>);
+
+fn place(shell: &Shell, uri: &str, line: u32) -> Result<Place, Failure> {
+    shell.with_document(uri, |document| {
+        let root = shell.root_of(Some(&document.path))?.to_string_lossy().into_owned();
+        Ok((root, Some(shell::context(document, line))))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(text: &str) -> Document {
+        Document { path: "/w/a.rs".into(), language: "rust".into(), version: 1, text: text.into() }
+    }
+
+    fn titles(text: &str, line: u32) -> Vec<String> {
+        let document = document(text);
+        let mut offered = Vec::new();
+        if let Ok(line_is) = shell::ours(&document, line) {
+            on_line(&document, "file:///w/a.rs", line, line_is, &mut offered);
+        }
+        offered.into_iter().map(|(title, _)| title).collect()
+    }
+
+    #[test]
+    fn actions_are_offered_on_comments_and_blank_lines_alone() {
+        assert_eq!(
+            titles("// ai: make it faster\nfn f() {}", 0),
+            ["Lapce AI: run the agent on “make it faster”", "Lapce AI: ask about “make it faster”"]
+        );
+        assert_eq!(titles("\nfn f() {}", 0), ["Lapce AI: explain this place"]);
+        assert_eq!(titles("//\nfn f() {}", 0), ["Lapce AI: explain this place"]);
+        assert_eq!(titles("\nfn f() {}", 1), Vec::<String>::new());
+        assert_eq!(titles("", 5), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_action_is_data_in_lapce_and_a_command_elsewhere() {
+        let action = Action::Run { uri: "file:///a".into(), line: 2, task: "t".into() };
+        let lapce = entry("x", &action, true);
+        assert!(lapce.get("edit").is_none() && lapce.get("command").is_none());
+        assert_eq!(serde_json::from_value::<Action>(lapce["data"][DATA].clone()).unwrap(), action);
+        let other = entry("x", &action, false);
+        assert!(other.get("data").is_none());
+        assert_eq!(other["command"]["command"], COMMAND);
+        assert_eq!(
+            serde_json::from_value::<Action>(other["command"]["arguments"][0].clone()).unwrap(),
+            action
+        );
+    }
+
+    #[test]
+    fn titles_are_one_short_line() {
+        assert_eq!(short("a\nb"), "a");
+        assert_eq!(short(&"ä".repeat(60)), format!("{}…", "ä".repeat(TITLE)));
+    }
+}

@@ -1,0 +1,135 @@
+//! F2 as an input box: on a blank or comment line it asks a question.
+//!
+//! `prepareRename` offers the box, `rename` carries what was typed. The answer is written
+//! into a transcript by the engine; the edit that is returned has no edits for that file,
+//! which makes Lapce open it. On code both are declined, so that renaming stays with the
+//! language's server.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use lapce_ai_ipc::wire::engine::{Ask, Run};
+use serde_json::{Value, json};
+
+use super::super::limits;
+use super::super::rpc::{Answer, Failure};
+use super::super::runs::{self, Job};
+use super::super::shell::{self, Shell};
+use super::super::text;
+use super::super::types::{DocumentPosition, Rename};
+use super::super::uri;
+
+const PLACEHOLDER: &str = "ask ";
+
+pub(in super::super) async fn prepare(shell: Rc<Shell>, params: DocumentPosition) -> Answer {
+    let at = params.position;
+    shell.with_document(&params.text_document.uri, |document| {
+        shell::ours(document, at.line)?;
+        Ok(json!({ "range": { "start": at, "end": at }, "placeholder": PLACEHOLDER }))
+    })
+}
+
+pub(in super::super) async fn rename(shell: Rc<Shell>, params: Rename) -> Answer {
+    let line = params.position.line;
+    let job = shell.with_document(&params.text_document.uri, |document| {
+        shell::ours(document, line)?;
+        let root = shell.root_of(Some(&document.path))?.to_string_lossy().into_owned();
+        let editor = Some(shell::context(document, line));
+        let comment = || {
+            let block = text::comment_block(&document.text, line, &document.language)?;
+            Some(text::instruction(&block.0).to_owned())
+        };
+        let model = String::new();
+        Ok(match typed(&params.new_name) {
+            Typed::Run(task) => {
+                let task = checked(task, comment)?;
+                Job::Run(Run { root, task, editor, model, max_turns: 0 })
+            }
+            Typed::Ask(question) => {
+                let question = checked(question, comment)?;
+                Job::Ask(Ask { root, question, editor, model, transcript: true })
+            }
+        })
+    })?;
+    let transcript = runs::start_and_say(&shell, job).await?;
+    Ok(opening(&transcript))
+}
+
+/// An edit that changes nothing and makes Lapce show the file.
+pub(in super::super) fn opening(path: &Path) -> Value {
+    json!({ "changes": { (uri::from_path(path)): [] } })
+}
+
+#[derive(Debug, PartialEq)]
+enum Typed<'a> {
+    Ask(&'a str),
+    Run(&'a str),
+}
+
+/// `run: task` starts the agent; anything else is a question. The box begins with `ask `,
+/// which the user may have left there.
+fn typed(text: &str) -> Typed<'_> {
+    let text = text.trim();
+    let after = |word: &str| {
+        let head = text.get(..word.len()).filter(|head| head.eq_ignore_ascii_case(word))?;
+        Some(text[head.len()..].trim())
+    };
+    if let Some(task) = after("run:") {
+        return Typed::Run(task);
+    }
+    if text.eq_ignore_ascii_case(PLACEHOLDER.trim()) {
+        return Typed::Ask("");
+    }
+    Typed::Ask(after("ask:").or_else(|| after(PLACEHOLDER)).unwrap_or(text))
+}
+
+/// What was typed, or else the comment that the caret is on.
+fn checked(typed: &str, comment: impl FnOnce() -> Option<String>) -> Result<String, Failure> {
+    let text = match typed {
+        "" => comment().filter(|comment| !comment.is_empty()),
+        typed => Some(typed.to_owned()),
+    };
+    let text =
+        text.ok_or_else(|| Failure::declined("nothing was asked; type a question after `ask`"))?;
+    if text.len() > limits::QUESTION {
+        return Err(Failure::declined(format!(
+            "the text is longer than {} bytes",
+            limits::QUESTION
+        )));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_typed_is_a_question_unless_it_says_run() {
+        for (text, expected) in [
+            ("ask where is auth?", Typed::Ask("where is auth?")),
+            ("where is auth?", Typed::Ask("where is auth?")),
+            ("Ask: x", Typed::Ask("x")),
+            ("ask", Typed::Ask("")),
+            ("  ", Typed::Ask("")),
+            ("asking for a friend", Typed::Ask("asking for a friend")),
+            ("run: fix the tests", Typed::Run("fix the tests")),
+            ("RUN:x", Typed::Run("x")),
+            ("run time of this?", Typed::Ask("run time of this?")),
+            ("run:", Typed::Run("")),
+            ("ü", Typed::Ask("ü")),
+            ("rün: x", Typed::Ask("rün: x")),
+        ] {
+            assert_eq!(typed(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn nothing_typed_means_the_comment() {
+        assert_eq!(checked("", || Some("from comment".into())).unwrap(), "from comment");
+        assert_eq!(checked("typed", || None).unwrap(), "typed");
+        assert!(checked("", || None).is_err());
+        assert!(checked("", || Some(String::new())).is_err());
+        assert!(checked(&"x".repeat(limits::QUESTION + 1), || None).is_err());
+    }
+}
