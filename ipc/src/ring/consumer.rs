@@ -53,11 +53,6 @@ impl Consumer {
         self.head
     }
 
-    /// Bytes seen and not consumed.
-    pub fn waiting(&self) -> u64 {
-        self.tail - self.head
-    }
-
     /// The next record before `limit`, which is a tail that [`Consumer::look`] returned.
     pub fn next<T: Theirs>(
         &mut self,

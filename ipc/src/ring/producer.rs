@@ -55,8 +55,9 @@ impl Producer {
         let mut skip = 0;
         if at + size > self.capacity {
             skip = self.capacity - at;
-        } else if at >= self.rewind && at - size.min(at) < self.rewind {
-            // Just past the mark: start over if the peer has taken everything.
+        } else if at >= self.rewind && at < self.rewind + size && size <= at {
+            // Just past the mark: start over if the peer has taken everything. (What is
+            // skipped and the record must fit together, hence the last condition.)
             self.refresh(theirs)?;
             if self.head == self.tail {
                 skip = self.capacity - at;
