@@ -6,6 +6,7 @@
 //! and fetched by `provider::keys` when a request needs it.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -51,9 +52,9 @@ impl Default for Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// OpenAI chat: OpenAI, Groq, DeepSeek, OpenRouter, Azure, LM Studio, vLLM, …
+    /// `OpenAI` chat: `OpenAI`, Groq, `DeepSeek`, `OpenRouter`, Azure, LM Studio, vLLM, …
     OpenAi,
-    /// OpenAI Responses: OpenAI, xAI.
+    /// `OpenAI` Responses: `OpenAI`, xAI.
     Responses,
     Anthropic,
     Gemini,
@@ -237,7 +238,7 @@ pub fn reference_markdown() -> String {
          | key | default | meaning |\n|---|---|---|\n",
     );
     for (key, default, meaning) in REFERENCE {
-        out.push_str(&format!("| `{key}` | {default} | {meaning} |\n"));
+        let _ = writeln!(out, "| `{key}` | {default} | {meaning} |");
     }
     out
 }

@@ -44,7 +44,7 @@ impl Transcript {
         let mut path = root.to_path_buf();
         for folder in FOLDERS {
             path.push(folder);
-            dir = enter(&dir, folder).map_err(|e| io::Error::new(e.kind(), format!("{}: {}", path.display(), reason(e))))?;
+            dir = enter(&dir, folder).map_err(|e| io::Error::new(e.kind(), format!("{}: {}", path.display(), reason(&e))))?;
             if folder == "ai" {
                 keep_out_of_git(&dir);
             }
@@ -140,7 +140,7 @@ fn keep_out_of_git(dir: &impl AsFd) {
     }
 }
 
-fn reason(error: io::Error) -> String {
+fn reason(error: &io::Error) -> String {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::LOOP | Errno::NOTDIR) => "it is not a plain folder (a symlink or file stands there)".to_owned(),
         _ => error.to_string(),

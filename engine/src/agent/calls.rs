@@ -229,15 +229,12 @@ pub fn signature(call: &ToolCall) -> String {
 
 /// What exactly will run, for the user to read.
 fn detail(call: &ToolCall) -> String {
-    let mut text = String::new();
-    for (name, value) in &call.params {
-        match value {
-            serde_json::Value::String(value) if value.contains('\n') => text.push_str(&format!("{name}:\n{value}\n")),
-            serde_json::Value::String(value) => text.push_str(&format!("{name}: {value}\n")),
-            other => text.push_str(&format!("{name}: {other}\n")),
-        }
-    }
-    text
+    let line = |(name, value): (&String, &serde_json::Value)| match value {
+        serde_json::Value::String(value) if value.contains('\n') => format!("{name}:\n{value}\n"),
+        serde_json::Value::String(value) => format!("{name}: {value}\n"),
+        other => format!("{name}: {other}\n"),
+    };
+    call.params.iter().map(line).collect::<Vec<_>>().concat()
 }
 
 #[cfg(test)]

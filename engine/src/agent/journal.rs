@@ -3,6 +3,7 @@
 //! `<state>/runs/<id>.jsonl`, for the user alone. It says what was asked, called, allowed
 //! and answered, so that a run can be understood afterwards. Keys do not enter it.
 
+use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -67,7 +68,7 @@ fn shorten(value: &mut Value) {
         Value::String(text) if text.len() > limits::JOURNAL_TEXT_BYTES => {
             let cut = text.len() - limits::JOURNAL_TEXT_BYTES;
             text.truncate(text.floor_char_boundary(limits::JOURNAL_TEXT_BYTES));
-            text.push_str(&format!("… ({cut} bytes cut)"));
+            let _ = write!(text, "… ({cut} bytes cut)");
         }
         Value::Array(items) => items.iter_mut().for_each(shorten),
         Value::Object(map) => map.values_mut().for_each(shorten),

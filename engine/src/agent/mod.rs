@@ -259,7 +259,7 @@ impl Loop<'_, '_> {
             return Ok(None);
         }
         if wanted.is_empty() {
-            return self.without_call(&answer);
+            return Ok(self.without_call(&answer));
         }
         self.reminded = false;
         let mut results = Vec::new();
@@ -333,15 +333,15 @@ impl Loop<'_, '_> {
 
     /// An answer that calls nothing: the end for models with function calls; the others
     /// are reminded once, they forget the form.
-    fn without_call(&mut self, answer: &Answer) -> Result<Option<(RunOutcome, String)>, Stopped> {
+    fn without_call(&mut self, answer: &Answer) -> Option<(RunOutcome, String)> {
         let words = answer.words.trim();
         if !words.is_empty() && (self.form == ToolForm::Native || self.reminded) {
-            return Ok(Some((RunOutcome::Completed, words.to_owned())));
+            return Some((RunOutcome::Completed, words.to_owned()));
         }
         self.mistakes += u32::from(words.is_empty());
         self.reminded = true;
         self.history.push(Message::user(envelope::no_tool_used(self.form == ToolForm::Xml)));
-        Ok(None)
+        None
     }
 
     /// The calls of an answer, in order.

@@ -16,7 +16,7 @@ use crate::agent::{limits as agent_limits, prompt, tokens};
 use crate::provider::keys::redact;
 use crate::provider::{ChatRequest, Fault, Message, Model, NO_MODEL_HINT, Stop};
 use crate::state::Engine;
-use crate::transcript::Transcript;
+use crate::transcript::{Transcript, fenced};
 use crate::workspace::Root;
 use crate::{ids, limits};
 
@@ -153,9 +153,8 @@ pub async fn handle(engine: &Arc<Engine>, request: Ask, cx: &Cx<EngineProtocol>)
 
 /// The passages themselves, as Markdown.
 fn listed(hits: &[Hit]) -> String {
-    hits.iter()
-        .map(|hit| format!("{}:{}\n\n{}\n", hit.path, hit.start_line, crate::transcript::fenced("", &hit.code)))
-        .collect()
+    let passage = |hit: &Hit| format!("{}:{}\n\n{}\n", hit.path, hit.start_line, fenced("", &hit.code));
+    hits.iter().map(passage).collect::<Vec<_>>().concat()
 }
 
 /// Where the passages are, as Markdown.
@@ -163,6 +162,7 @@ fn listed_short(hits: &[Hit]) -> String {
     if hits.is_empty() {
         return String::new();
     }
-    let lines: String = hits.iter().map(|h| format!("- {}:{}-{} {}\n", h.path, h.start_line, h.end_line, h.symbol)).collect();
-    format!("Passages the model was given:\n\n{lines}")
+    let place = |h: &Hit| format!("- {}:{}-{} {}\n", h.path, h.start_line, h.end_line, h.symbol);
+    let places = hits.iter().map(place).collect::<Vec<_>>().concat();
+    format!("Passages the model was given:\n\n{places}")
 }

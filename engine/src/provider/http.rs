@@ -182,7 +182,7 @@ fn transport(
         ProviderError::new(Fault::Network, provider, format!("{host} cannot be reached: {why}"));
     if why.contains("certificate") {
         out.should_retry = Some(false);
-        out.hint = "if a proxy of your organisation signs connections, name its certificate in `ca_file` of [network] in config.toml".to_owned();
+        return out.hint("if a proxy of your organisation signs connections, name its certificate in `ca_file` of [network] in config.toml");
     } else if config::is_loopback(url) {
         // It will not come up within our pauses.
         out.should_retry = Some(false);

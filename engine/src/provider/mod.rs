@@ -20,7 +20,7 @@ pub mod retry;
 pub mod types;
 pub mod wire;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
@@ -102,8 +102,7 @@ impl Providers {
         if !config.chat.is_empty() {
             return (config.chat.clone(), String::new());
         }
-        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*found {
+        match &*self.found() {
             Some((_, Some(model))) => (model.id(), String::new()),
             _ => (String::new(), NO_MODEL_HINT.to_owned()),
         }
@@ -114,21 +113,20 @@ impl Providers {
             return None;
         }
         let _looking = self.looking.lock().await;
-        if let Some(known) = self.fresh() {
-            return known;
+        if let Some((at, model)) = &*self.found() {
+            let keep =
+                if model.is_some() { limits::DETECT_FOUND_FOR } else { limits::DETECT_NOTHING_FOR };
+            if at.elapsed() < keep {
+                return model.clone();
+            }
         }
         let model = detect::find(&self.http, &config.network, self.ports).await;
-        *self.found.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((Instant::now(), model.clone()));
+        *self.found() = Some((Instant::now(), model.clone()));
         model
     }
 
-    fn fresh(&self) -> Option<Option<Model>> {
-        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, model) = found.as_ref()?;
-        let keep =
-            if model.is_some() { limits::DETECT_FOUND_FOR } else { limits::DETECT_NOTHING_FOR };
-        (at.elapsed() < keep).then(|| model.clone())
+    fn found(&self) -> MutexGuard<'_, Option<(Instant, Option<Model>)>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keys to be taken out of what goes into prompts, events and journals.

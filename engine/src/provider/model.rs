@@ -97,27 +97,29 @@ impl Model {
     }
 }
 
-/// Context windows of well-known families, on the safe side.
+/// Beginnings of model names, with context windows on the safe side.
+const FAMILIES: [(&str, u32); 12] = [
+    ("gpt-5", 200_000),
+    ("gpt-4", 128_000),
+    ("o3", 200_000),
+    ("o4", 200_000),
+    ("claude", 200_000),
+    ("gemini", 1_000_000),
+    ("grok", 128_000),
+    ("deepseek", 64_000),
+    ("mistral", 128_000),
+    ("devstral", 128_000),
+    ("codestral", 32_000),
+    ("qwen", 32_000),
+];
+
+/// The context window of a model nobody configured.
 fn context_by_name(name: &str, local: bool) -> u32 {
     // What a local server was started with decides, not what the model could do.
     if local {
         return limits::CONTEXT_LOCAL;
     }
     let name = name.rsplit('/').next().unwrap_or(name);
-    const FAMILIES: [(&str, u32); 12] = [
-        ("gpt-5", 200_000),
-        ("gpt-4", 128_000),
-        ("o3", 200_000),
-        ("o4", 200_000),
-        ("claude", 200_000),
-        ("gemini", 1_000_000),
-        ("grok", 128_000),
-        ("deepseek", 64_000),
-        ("mistral", 128_000),
-        ("devstral", 128_000),
-        ("codestral", 32_000),
-        ("qwen", 32_000),
-    ];
     FAMILIES
         .iter()
         .find(|(family, _)| name.starts_with(family))

@@ -1,4 +1,4 @@
-//! The OpenAI chat format: what OpenAI, Mistral, Groq, DeepSeek, OpenRouter, Azure,
+//! The `OpenAI` chat format: what `OpenAI`, Mistral, Groq, `DeepSeek`, `OpenRouter`, Azure,
 //! LM Studio, vLLM and llama.cpp speak. Pure: values in, values out.
 
 use lapce_ai_ipc::wire::engine::Usage;
@@ -158,7 +158,7 @@ impl Decoder {
         match &function["arguments"] {
             Value::String(text) => slot.arguments.push_str(text),
             Value::Object(map) if !map.is_empty() => {
-                slot.arguments = Value::Object(map.clone()).to_string()
+                slot.arguments = Value::Object(map.clone()).to_string();
             }
             _ => {}
         }

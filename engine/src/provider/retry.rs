@@ -51,7 +51,7 @@ pub fn pause(error: &ProviderError, tries: u32, jitter: f64) -> Option<Duration>
     if tries >= limits::TRIES || error.fault == Fault::Quota {
         return None;
     }
-    let again = error.should_retry.unwrap_or_else(|| match (error.status, error.fault) {
+    let again = error.should_retry.unwrap_or(match (error.status, error.fault) {
         (Some(status), _) => matches!(status, 408 | 409 | 429) || status >= 500,
         // No connection, or an error in a stream that had not begun to answer.
         (None, fault) => matches!(fault, Fault::Network | Fault::RateLimited | Fault::Server),

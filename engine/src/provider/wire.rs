@@ -112,7 +112,7 @@ fn codes(value: &Value) -> String {
         .join(" ")
 }
 
-/// FastAPI's `detail`: a text, or a list of `{loc, msg}`.
+/// `FastAPI`'s `detail`: a text, or a list of `{loc, msg}`.
 fn detail(value: &Value) -> String {
     match value {
         Value::Array(items) => items
