@@ -27,11 +27,10 @@ impl Handler<EngineProtocol> for Dispatcher {
         let call = self.engine.stats.next_call();
         let name = name(&request);
         let span = tracing::info_span!(
-            "call", call, name, session = %cx.peer().session, client = %cx.peer().name
+            "call", call, request = name, session = %cx.peer().session, client = %cx.peer().name
         );
-        let work = AssertUnwindSafe(route(&self.engine, request, &cx)).catch_unwind();
         async {
-            let result = work.await.unwrap_or_else(|panic| Err(bug(name, &*panic)));
+            let result = guard(name, route(&self.engine, request, &cx)).await;
             match &result {
                 Ok(_) => tracing::debug!("done"),
                 Err(error) => tracing::info!(kind = ?error.kind, error = %error.message, "failed"),
@@ -41,6 +40,14 @@ impl Handler<EngineProtocol> for Dispatcher {
         .instrument(span)
         .await
     }
+}
+
+/// Turns a panic of `work` into an error of this call alone.
+async fn guard<T>(
+    name: &str,
+    work: impl Future<Output = Result<T, WireError>>,
+) -> Result<T, WireError> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| Err(bug(name, &*panic)))
 }
 
 async fn route(
@@ -103,4 +110,19 @@ fn bug(name: &str, panic: &(dyn Any + Send)) -> WireError {
     tracing::error!(panic = message, "a handler panicked");
     WireError::new(ErrorKind::Internal, format!("a bug in the engine ended this {name}"))
         .hint("the log has the details: `lapce-ai status` names it")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_ends_one_call_and_keeps_its_words_out_of_the_reply() {
+        let broken: Result<(), _> = guard("search", async { panic!("key sk-123") }).await;
+        let error = broken.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Internal);
+        assert_eq!(error.message, "a bug in the engine ended this search");
+        assert!(!format!("{error:?}").contains("sk-123"));
+        assert_eq!(guard("ping", async { Ok(7) }).await, Ok(7));
+    }
 }

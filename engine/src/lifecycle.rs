@@ -92,6 +92,8 @@ fn start(ready: &mut ReadyPipe) -> Result<(), Failure> {
     };
     ready.0 = ready_fd;
     let paths = Paths::from_env();
+    // A signal that comes before there is a runtime to hear it waits until then.
+    mask_signals(libc::SIG_BLOCK);
     let place = Place::take(&paths)?;
     ready.tell("ready");
 
@@ -332,18 +334,37 @@ async fn idle(engine: &Engine, tracker: &TaskTracker, limit: Duration) {
     }
 }
 
+/// The signals that end the engine in order.
+const ENDING: [i32; 3] = [libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+
+/// Holds the ending signals back (`SIG_BLOCK`) or lets them through (`SIG_UNBLOCK`).
+fn mask_signals(how: i32) {
+    // SAFETY: the set is initialised by sigemptyset before it is used, and each call takes
+    // pointers to it only for its own duration. Children get an empty mask from `Command`.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in ENDING {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        libc::pthread_sigmask(how, &raw const set, std::ptr::null_mut());
+    }
+}
+
 /// SIGTERM, SIGINT and SIGHUP end the engine in order.
 fn watch_signals(shutdown: &CancellationToken) -> Result<(), Failure> {
-    for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
+    for number in ENDING {
+        let kind = SignalKind::from_raw(number);
         let mut stream = signal(kind).map_err(io_failure("watch for signals"))?;
         let shutdown = shutdown.clone();
         tokio::spawn(async move {
             if stream.recv().await.is_some() {
-                tracing::info!(signal = kind.as_raw_value(), "signal");
+                tracing::info!(signal = number, "signal");
                 shutdown.cancel();
             }
         });
     }
+    mask_signals(libc::SIG_UNBLOCK);
     Ok(())
 }
 
