@@ -72,11 +72,14 @@ pub async fn connect(paths: &Paths, ident: Ident) -> Result<Client<EngineProtoco
     let socket = paths.engine_socket();
     let stream = match UnixStream::connect(&socket).await {
         Ok(stream) => stream,
-        // No socket, or one that a killed engine left behind.
+        // No socket, one that a killed engine left behind, or no folder for it: then the
+        // engine says what is wrong with the folder.
         Err(error)
             if matches!(
                 error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::NotADirectory
+                    | io::ErrorKind::ConnectionRefused
             ) =>
         {
             return Err(LaunchError::NotRunning);

@@ -32,10 +32,11 @@ Exit status:
   130  interrupted or cancelled
 
 Environment:
-  LAPCE_AI_HOME       one folder for everything, instead of the XDG folders
-  LAPCE_AI_BIN_DIR    where our programs are, before the folder of this one and PATH
-  LAPCE_AI_LOG        log filter, for example lapce_ai_engine=debug
-  NO_COLOR            no colours
+  LAPCE_AI_HOME         one folder for everything, instead of the XDG folders
+  LAPCE_AI_BIN_DIR      where our programs are, before the folder of this one and PATH
+  LAPCE_AI_LOG          log filter, for example lapce_ai_engine=debug
+  LAPCE_AI_IDLE_EXIT_S  seconds without work after which the engine ends (600)
+  NO_COLOR              no colours
 
 Files:
   $XDG_CONFIG_HOME/lapce-ai/config.toml    providers and models
@@ -68,6 +69,12 @@ Show the engine: version, uptime, connections, indexes, active runs, and the mem
 our processes (resident, proportional share, private dirty). Starts nothing: when no engine is \
 running it says so and exits with 0.")]
     Status(Json),
+
+    /// Start the engine, if it is not running
+    #[command(long_about = "\
+Start the engine, if it is not running, and print its process id. Other commands do that by \
+themselves.")]
+    Start(Json),
 
     /// End the engine and everything it started
     #[command(long_about = "\

@@ -13,6 +13,7 @@ mod question;
 mod run;
 mod search;
 mod session;
+mod start;
 mod status;
 mod stop;
 mod stream;
@@ -54,6 +55,7 @@ pub fn main() -> ExitCode {
 async fn dispatch(command: Command, out: Output) -> Outcome {
     match command {
         Command::Status(json) => status::run(json, out).await,
+        Command::Start(json) => start::run(json, out).await,
         Command::Stop(json) => stop::run(json, out).await,
         Command::Doctor(args) => doctor::run(args, out).await,
         Command::Index(args) => index::run(args, out).await,
@@ -68,7 +70,10 @@ async fn dispatch(command: Command, out: Output) -> Outcome {
 
 fn wants_json(command: &Command) -> bool {
     match command {
-        Command::Status(json) | Command::Stop(json) | Command::Tool(Tool::List(json)) => json.json,
+        Command::Status(json)
+        | Command::Start(json)
+        | Command::Stop(json)
+        | Command::Tool(Tool::List(json)) => json.json,
         Command::Doctor(args) => args.json.json,
         Command::Index(args) => args.json,
         Command::Search(args) => args.json.json,

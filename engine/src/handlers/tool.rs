@@ -37,9 +37,7 @@ pub async fn handle(
     let workspace = workspace::Workspace::new(root.path()).map_err(|error| {
         WireError::new(ErrorKind::Denied, format!("{root} cannot be a workspace: {error}"))
     })?;
-    if let Some(refusal) = gate(engine, spec, &call, &workspace, request.approved, cx).await? {
-        return Ok(refused(refusal));
-    }
+    gate(engine, spec, &call, &workspace, request.approved, cx).await?;
     match spec.runs {
         Runs::Helper | Runs::Host => run(engine, call, workspace, cx).await.map(reply),
         Runs::Index => codebase_search(engine, &root, &call).await,
@@ -51,7 +49,7 @@ pub async fn handle(
     }
 }
 
-/// Asks the policy, and the user where the policy says so. `Some` is why it must not run.
+/// Asks the policy, and the user where the policy says so. An error is why it must not run.
 async fn gate(
     engine: &Engine,
     spec: &ToolSpec,
@@ -59,11 +57,14 @@ async fn gate(
     workspace: &workspace::Workspace,
     approved: bool,
     cx: &Cx<EngineProtocol>,
-) -> Result<Option<String>, WireError> {
+) -> Result<(), WireError> {
+    let denied = |why: String| {
+        WireError::new(ErrorKind::Denied, format!("{} did not run: {why}", call.summary()))
+    };
     let why = match engine.policy()?.decide(spec, call, workspace) {
-        Policy::Allow { .. } => return Ok(None),
-        Policy::Deny { rule } => return Ok(Some(envelope::denied_by_rule(call, &rule))),
-        Policy::Ask { .. } if approved => return Ok(None),
+        Policy::Allow { .. } => return Ok(()),
+        Policy::Deny { rule } => return Err(denied(format!("the rule {rule:?} denies it"))),
+        Policy::Ask { .. } if approved => return Ok(()),
         Policy::Ask { why } => why,
     };
     let question = Question {
@@ -74,14 +75,16 @@ async fn gate(
         cwd: workspace.root().display().to_string(),
         limits: spec.limits.to_string(),
     };
-    Ok(match engine.approvals.ask(question, cx).await? {
-        Verdict::Allowed | Verdict::AllowedForRun => None,
-        Verdict::Denied { feedback } => Some(envelope::denied(call, &feedback)),
-        Verdict::TimedOut { after } => {
-            let seconds = u32::try_from(after.as_secs()).unwrap_or(u32::MAX);
-            Some(envelope::approval_timeout(call, seconds))
+    match engine.approvals.ask(question, cx).await? {
+        Verdict::Allowed | Verdict::AllowedForRun => Ok(()),
+        Verdict::Denied { feedback } if feedback.is_empty() => {
+            Err(denied("the answer was no".to_owned()))
         }
-    })
+        Verdict::Denied { feedback } => Err(denied(format!("the answer was no: {feedback}"))),
+        Verdict::TimedOut { after } => {
+            Err(denied(format!("nobody answered within {} s", after.as_secs())))
+        }
+    }
 }
 
 /// Runs the call in its helper, passing live output on.
@@ -183,10 +186,6 @@ fn reply(outcome: Outcome) -> ToolReply {
         layers: outcome.layers,
         limit_hit: outcome.limit_hit,
     }
-}
-
-fn refused(text: String) -> ToolReply {
-    ToolReply { text, ok: false, wall_ms: 0, layers: vec![], limit_hit: String::new() }
 }
 
 fn millis(time: Duration) -> u64 {

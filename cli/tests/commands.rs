@@ -1,0 +1,458 @@
+//! The command line over the real programs: what people and scripts see, and how it ends.
+//! Needs `lapce-ai-engine` and `lapce-ai-tool` beside it (`cargo xtask test` builds them).
+
+use std::io::{Read as _, Write as _};
+use std::os::fd::FromRawFd as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
+use std::process::Stdio;
+
+use lapce_ai_tests::{Ran, TestHome, alive, kill, run, wait, wait_for};
+
+fn home() -> TestHome {
+    let bin = Path::new(env!("CARGO_BIN_EXE_lapce-ai")).parent().unwrap();
+    for program in ["lapce-ai-engine", "lapce-ai-tool"] {
+        let file = bin.join(program);
+        assert!(file.is_file(), "{} is not built; see `cargo xtask test`", file.display());
+    }
+    TestHome::with_programs(bin)
+}
+
+/// Compares with a file in `golden/`; `UPDATE_GOLDEN=1` writes it instead.
+#[track_caller]
+fn golden(name: &str, home: &TestHome, text: &str) {
+    let text = text
+        .replace(home.path().to_str().unwrap(), "HOME")
+        .replace(home.bin_dir().to_str().unwrap(), "BIN")
+        .replace(env!("CARGO_PKG_VERSION"), "VERSION");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&file, &text).unwrap();
+        return;
+    }
+    let expected = std::fs::read_to_string(&file)
+        .unwrap_or_else(|error| panic!("{}: {error}; UPDATE_GOLDEN=1 writes it", file.display()));
+    assert_eq!(text, expected, "{} differs; UPDATE_GOLDEN=1 writes it anew", file.display());
+}
+
+fn shown(ran: &Ran) -> String {
+    format!("exit {}\n--- stdout\n{}--- stderr\n{}", ran.code.unwrap(), ran.stdout, ran.stderr)
+}
+
+#[test]
+fn help() {
+    let home = home();
+    for (name, args) in [
+        ("help.txt", &["--help"][..]),
+        ("help-short.txt", &["-h"]),
+        ("help-index.txt", &["index", "--help"]),
+        ("help-search.txt", &["search", "--help"]),
+        ("help-ask.txt", &["ask", "--help"]),
+        ("help-run.txt", &["run", "--help"]),
+        ("help-tool-run.txt", &["tool", "run", "--help"]),
+        ("help-doctor.txt", &["doctor", "--help"]),
+    ] {
+        golden(name, &home, &home.cli(args).ok().stdout);
+    }
+    assert_eq!(home.processes(), [], "help starts nothing");
+}
+
+#[test]
+fn errors() {
+    let home = home();
+    let root = home.workspace("w", &[("a.rs", "fn a() {}\n")]);
+    let root = root.to_str().unwrap();
+    let cases: &[(&str, &[&str])] = &[
+        ("no command", &[]),
+        ("a typo", &["serach", "x"]),
+        ("a number out of range", &["search", "x", "-k", "0"]),
+        ("no words", &["search"]),
+        ("empty words", &["search", " ", "--root", root]),
+        ("a path that does not exist", &["index", "/no/such/folder"]),
+        ("a file where a folder belongs", &["search", "x", "--root", "/etc/passwd"]),
+        ("no index", &["search", "x", "--root", root]),
+        ("no index, as JSON", &["search", "x", "--root", root, "--json"]),
+        ("an unknown tool", &["tool", "run", "frobnicate"]),
+        (
+            "parameters that are no JSON",
+            &["tool", "run", "list_files", "--json", "{", "--root", root],
+        ),
+        ("a parameter is missing", &["tool", "run", "list_files", "--root", root]),
+        (
+            "a tool that needs a run",
+            &["tool", "run", "attempt_completion", "--json", "{\"result\":\"x\"}", "--root", root],
+        ),
+    ];
+    let mut text = String::new();
+    for (what, args) in cases {
+        text += &format!("# {what}\n{}\n", shown(&home.cli(*args)));
+    }
+    golden("errors.txt", &home, &text);
+    home.assert_nothing_left();
+}
+
+#[test]
+fn status_and_stop_start_nothing() {
+    let home = home();
+    let status = home.cli(["status"]).ok();
+    assert!(status.stdout.contains("no engine is running"), "{status}");
+    assert_eq!(home.cli(["status", "--json"]).ok().json()["running"], false);
+    assert_eq!(home.cli(["stop", "--json"]).ok().json()["stopped"], false);
+    assert_eq!(home.processes(), []);
+}
+
+#[test]
+fn start_and_stop_are_a_pair() {
+    let home = home();
+    let started = home.cli(["start", "--json"]).ok().json();
+    assert_eq!(started["pid"], home.engine_pid().unwrap());
+    assert_eq!(started["started"], true);
+    let again = home.cli(["start", "--json"]).ok().json();
+    assert_eq!((&again["pid"], &again["started"]), (&started["pid"], &false.into()));
+    assert_eq!(home.cli(["stop", "--json"]).ok().json()["stopped"], true);
+    home.assert_nothing_left();
+}
+
+#[test]
+fn the_first_command_starts_the_engine_and_status_shows_it() {
+    let home = home();
+    let root = home.workspace("w", &[("a.rs", "fn a() {}\n")]);
+    home.cli_in(&root, ["search", "x"]).exited(3);
+    let status = home.cli(["status", "--json"]).ok().json();
+    assert_eq!(status["running"], true);
+    assert_eq!(status["pid"], home.engine_pid().unwrap());
+    let text = home.cli(["status"]).ok();
+    for words in ["engine 0.", "up ", "engine.log", "resident", "lapce-ai-engine"] {
+        assert!(text.stdout.contains(words), "{words} is not in {text}");
+    }
+    assert_eq!(home.cli(["stop"]).ok().stdout, "stopped\n");
+    home.assert_nothing_left();
+}
+
+#[test]
+fn commands_that_start_at_once_share_one_engine() {
+    let home = home();
+    let root = home.workspace("w", &[("a.txt", "hello\n")]);
+    let json = "{\"path\":\".\"}";
+    std::thread::scope(|scope| {
+        let ran: Vec<_> = (0..6)
+            .map(|_| {
+                scope.spawn(|| home.cli_in(&root, ["tool", "run", "list_files", "--json", json]))
+            })
+            .collect();
+        for ran in ran {
+            let ran = ran.join().unwrap().ok();
+            assert!(ran.stdout.contains("a.txt"), "{ran}");
+        }
+    });
+    let engines = home.processes().into_iter().filter(|p| p.name == "lapce-ai-engine").count();
+    assert_eq!(engines, 1);
+    home.assert_nothing_left();
+}
+
+#[test]
+fn without_the_engine_the_error_names_it() {
+    let bin = tempfile::tempdir().unwrap();
+    // A copy: beside a link the real engine would be found.
+    std::fs::copy(env!("CARGO_BIN_EXE_lapce-ai"), bin.path().join("lapce-ai")).unwrap();
+    let home = TestHome::with_programs(bin.path());
+    let ran = home.cli(["search", "x"]).exited(5);
+    assert!(ran.stderr.contains("the program lapce-ai-engine was not found"), "{ran}");
+    let doctor = home.cli(["doctor"]).exited(1);
+    assert!(doctor.stdout.contains("FAIL lapce-ai-engine"), "{doctor}");
+    assert!(doctor.stdout.contains("install it beside lapce-ai"), "{doctor}");
+}
+
+#[test]
+fn an_engine_that_cannot_start_says_why() {
+    let home = home();
+    std::fs::write(home.paths().runtime, "in the way").unwrap();
+    let ran = home.cli(["search", "x"]).exited(5);
+    assert!(ran.stderr.contains("cannot use the folder"), "{ran}");
+    assert!(ran.stderr.contains("next:"), "{ran}");
+}
+
+#[test]
+fn doctor_reports_every_part() {
+    let home = home();
+    let ran = home.cli(["doctor", "--json"]);
+    let checks = ran.json();
+    let checks = checks.as_array().unwrap();
+    let find = |name: &str| {
+        checks.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("{name}: {ran}"))
+    };
+    for name in [
+        "lapce-ai-engine",
+        "lapce-ai-tool",
+        "lapce-ai-lsp",
+        "runtime folder",
+        "data folder",
+        "engine",
+    ] {
+        assert_eq!(find(name)["state"], "ok", "{ran}");
+    }
+    // Nothing is configured or indexed here, and each says what to do about it.
+    for name in ["model", "index"] {
+        assert_eq!(find(name)["state"], "warn", "{ran}");
+        assert_ne!(find(name)["next"], "", "{ran}");
+    }
+    assert!(checks.iter().any(|c| c["name"].as_str().unwrap().starts_with("sandbox ")), "{ran}");
+    let sandbox = home.cli(["doctor", "sandbox", "--json"]).ok().json();
+    assert!(sandbox.as_array().unwrap().iter().any(|check| check["name"] == "sandbox seccomp"));
+    home.assert_nothing_left();
+}
+
+#[test]
+fn a_tool_runs_in_the_sandbox() {
+    let home = home();
+    let root =
+        home.workspace("w", &[("src/a.rs", "fn answer() -> u32 { 42 }\n"), (".git/HEAD", "")]);
+    let inner = root.join("src");
+    let tool = |name: &str, json: &str| {
+        home.cli_in(&inner, ["tool", "run", name, "--report", "--json", json])
+    };
+    // The workspace is the folder with the repository, wherever one stands in it.
+    let report = tool("read_file", "{\"args\":[{\"path\":\"src/a.rs\"}]}").ok().json();
+    assert!(report["text"].as_str().unwrap().contains("fn answer() -> u32 { 42 }"), "{report}");
+    let report = tool("execute_command", "{\"command\":\"echo $((6*7)); pwd\"}").ok().json();
+    assert!(report["text"].as_str().unwrap().contains("42"), "{report}");
+    let layers = report["layers"].as_array().unwrap();
+    assert!(layers.iter().any(|layer| layer == "seccomp"), "{report}");
+    let report = tool("read_file", "{\"args\":[{\"path\":\"../../../../etc/shadow\"}]}");
+    assert!(!report.stdout.contains("root:"), "{report}");
+    let report = tool("execute_command", "{\"command\":\"exit 3\"}");
+    assert!(report.json()["text"].as_str().unwrap().contains('3'), "{report}");
+    home.assert_nothing_left();
+}
+
+#[test]
+fn tools_are_listed_with_their_schemas() {
+    let home = home();
+    let list = home.cli(["tool", "list"]).ok();
+    assert!(list.stdout.contains("execute_command"), "{list}");
+    let all = home.cli(["tool", "list", "--json"]).ok().json();
+    let schema = home.cli(["tool", "schema", "read_file"]).ok().json();
+    assert!(all.as_array().unwrap().contains(&schema));
+    assert_eq!(home.processes(), [], "nothing is started for that");
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let home = home();
+    for args in [&["tool", "list"][..], &["generate", "cli"], &["--help"], &["doctor"]] {
+        let mut command = home.command("lapce-ai");
+        let mut child = command
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let mut stderr = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        let status = child.wait().unwrap();
+        assert!(!stderr.contains("panicked"), "{args:?}: {stderr}");
+        assert_eq!((status.signal(), status.code(), &*stderr), (None, Some(0), ""), "{args:?}");
+    }
+}
+
+/// A command that runs until something ends it, and the process that does the running.
+fn sleeper(home: &TestHome) -> (std::process::Child, u32) {
+    let root = home.workspace("w", &[("a", "")]);
+    let mut command = home.command("lapce-ai");
+    let child = command
+        .args(["tool", "run", "execute_command", "--json", "{\"command\":\"sleep 987654\"}"])
+        .current_dir(&root)
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut pid = 0;
+    wait_for("the sleeper", || {
+        let found = home.processes().into_iter().find(|p| p.command == "sleep 987654");
+        found.inspect(|process| pid = process.pid).is_some()
+    });
+    (child, pid)
+}
+
+#[test]
+fn an_interrupt_cancels_the_call_and_then_ends_the_command() {
+    let home = home();
+    let (mut child, sleep) = sleeper(&home);
+    let engine = home.engine_pid().unwrap();
+    kill(child.id(), libc::SIGINT);
+    assert_eq!(wait(&mut child), Some(130));
+    wait_for("the sleeper's end", || !alive(sleep));
+    assert_eq!(home.engine_pid(), Some(engine), "the engine goes on");
+    home.assert_nothing_left();
+}
+
+#[test]
+fn the_engine_outlives_its_first_client_and_the_call_does_not() {
+    let home = home();
+    let (mut child, sleep) = sleeper(&home);
+    let engine = home.engine_pid().unwrap();
+    // What Lapce does to a language server: the whole process group, with SIGKILL.
+    let group = i32::try_from(child.id()).unwrap();
+    // SAFETY: kill touches no memory; the group is the one made for this child.
+    assert_eq!(unsafe { libc::kill(-group, libc::SIGKILL) }, 0);
+    wait(&mut child);
+    wait_for("the sleeper's end", || !alive(sleep));
+    assert_eq!(home.cli(["status", "--json"]).ok().json()["pid"], engine);
+    home.assert_nothing_left();
+}
+
+#[test]
+fn the_engines_death_is_told_and_the_next_command_has_a_new_one() {
+    let home = home();
+    let (mut child, sleep) = sleeper(&home);
+    let engine = home.engine_pid().unwrap();
+    kill(engine, libc::SIGKILL);
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!(wait(&mut child), Some(5), "{stderr}");
+    assert!(stderr.contains("the engine is gone"), "{stderr}");
+    assert!(stderr.contains("next: run the command again"), "{stderr}");
+    wait_for("the sleeper's end", || !alive(sleep));
+    home.cli(["search", "x"]).exited(3);
+    assert!(home.engine_pid().is_some_and(|pid| pid != engine));
+    home.assert_nothing_left();
+}
+
+#[test]
+fn a_killed_tool_is_told_and_nothing_is_left_of_it() {
+    let home = home();
+    let (mut child, sleep) = sleeper(&home);
+    let helper = home.processes().into_iter().find(|p| p.name == "lapce-ai-tool").unwrap();
+    kill(helper.pid, libc::SIGKILL);
+    assert_eq!(wait(&mut child), Some(1));
+    wait_for("the sleeper's end", || !alive(sleep));
+    home.assert_nothing_left();
+}
+
+#[test]
+fn a_hanging_engine_is_stopped_all_the_same() {
+    let home = home();
+    home.cli(["search", "x"]).exited(3);
+    kill(home.engine_pid().unwrap(), libc::SIGSTOP);
+    let ran = home.cli(["stop"]).ok();
+    assert_eq!(ran.stdout, "stopped by SIGKILL\n");
+    // Its files are stale, and the next engine takes their place.
+    home.cli(["search", "x"]).exited(3);
+    home.assert_nothing_left();
+}
+
+/// The terminal of a user: answers what is asked with `reply`, returns what was shown.
+fn on_a_terminal(home: &TestHome, args: &[&str], reply: &str) -> (Option<i32>, String) {
+    let (mut main, mut side) = (0, 0);
+    // SAFETY: openpty fills in two descriptors and takes null for what we do not set.
+    let opened = unsafe {
+        libc::openpty(
+            &raw mut main,
+            &raw mut side,
+            std::ptr::null_mut(),
+            std::ptr::null(),
+            std::ptr::null(),
+        )
+    };
+    assert_eq!(opened, 0);
+    // SAFETY: both are open and ours alone.
+    let (mut main, side) =
+        unsafe { (std::fs::File::from_raw_fd(main), std::os::fd::OwnedFd::from_raw_fd(side)) };
+    let mut command = home.command("lapce-ai");
+    command.args(args).env("NO_COLOR", "1");
+    command.stdin(side.try_clone().unwrap());
+    command.stdout(side.try_clone().unwrap());
+    command.stderr(side);
+    // SAFETY: both calls are async-signal-safe and touch no memory.
+    unsafe {
+        command.pre_exec(|| {
+            if libc::setsid() < 0 || libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            Ok(())
+        });
+    }
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut shown = String::new();
+    let mut buffer = [0; 4096];
+    let mut answered = false;
+    // The terminal reports an error, not an end, once nobody has its other side.
+    while let Ok(n @ 1..) = main.read(&mut buffer) {
+        shown += &String::from_utf8_lossy(&buffer[..n]);
+        if !answered && shown.contains("say what to do instead") {
+            main.write_all(reply.as_bytes()).unwrap();
+            answered = true;
+        }
+    }
+    (wait(&mut child), shown)
+}
+
+#[test]
+fn approvals_are_asked_on_the_terminal() {
+    let home = home();
+    let root = home.workspace("w", &[("a", "")]);
+    let args = |json| {
+        let root = root.to_str().unwrap();
+        ["tool", "run", "execute_command", "--ask", "--root", root, "--json", json]
+    };
+    let (code, shown) = on_a_terminal(&home, &args("{\"command\":\"touch yes\"}"), "y\n");
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains("allow? execute_command for 'touch yes'"), "{shown}");
+    assert!(shown.contains("limits: "), "{shown}");
+    assert!(root.join("yes").exists());
+
+    let (code, shown) =
+        on_a_terminal(&home, &args("{\"command\":\"touch no\"}"), "use cargo instead\n");
+    assert_eq!(code, Some(4), "{shown}");
+    assert!(shown.contains("the answer was no: use cargo instead"), "{shown}");
+    assert!(!root.join("no").exists());
+    home.assert_nothing_left();
+}
+
+#[test]
+fn without_a_terminal_the_answer_is_no() {
+    let home = home();
+    let root = home.workspace("w", &[("a", "")]);
+    let mut command = home.command("lapce-ai");
+    command.args([
+        "tool",
+        "run",
+        "execute_command",
+        "--ask",
+        "--json",
+        "{\"command\":\"touch no\"}",
+    ]);
+    command.current_dir(&root);
+    // SAFETY: setsid is async-signal-safe and touches no memory.
+    unsafe {
+        command.pre_exec(|| {
+            libc::setsid();
+            Ok(())
+        });
+    }
+    let ran = run(command, b"y\n").exited(4);
+    assert!(ran.stderr.contains("there is no terminal to ask on"), "{ran}");
+    assert!(!root.join("no").exists());
+    home.assert_nothing_left();
+}
+
+#[test]
+fn completions_and_references_are_written() {
+    let home = home();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = home.cli(["completions", shell]).ok();
+        assert!(script.stdout.contains("lapce-ai"), "{script}");
+    }
+    let cli = home.cli(["generate", "cli"]).ok();
+    assert!(cli.stdout.contains("## lapce-ai tool run"), "{cli}");
+    let tools = home.cli(["generate", "tools"]).ok();
+    assert!(tools.stdout.contains("## execute_command"), "{tools}");
+    let config = home.cli(["generate", "config"]).ok();
+    assert!(config.stdout.contains("[providers"), "{config}");
+    assert_eq!(home.processes(), []);
+}
