@@ -133,11 +133,13 @@ impl<P: Protocol> Client<P> {
     }
 
     /// Sends the request now. Dropping the call cancels it.
+    #[expect(clippy::needless_pass_by_value, reason = "a request is given away, however it is sent")]
     pub fn start(&self, request: P::Request) -> Call<P> {
         self.open(&request, None)
     }
 
     /// As [`Client::start`], with a deadline that the server knows too.
+    #[expect(clippy::needless_pass_by_value, reason = "a request is given away, however it is sent")]
     pub fn start_within(&self, limit: Duration, request: P::Request) -> Call<P> {
         self.open(&request, Some(limit))
     }
@@ -305,7 +307,7 @@ impl<P: Protocol> Drop for Call<P> {
 
 impl<P: Protocol> std::fmt::Debug for Call<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Call").field("protocol", &P::NAME).field("id", &self.id).finish()
+        f.debug_struct("Call").field("protocol", &P::NAME).field("id", &self.id).finish_non_exhaustive()
     }
 }
 

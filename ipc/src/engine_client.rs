@@ -27,7 +27,7 @@ impl From<Client<EngineProtocol>> for EngineClient {
 /// [`EngineCall::finish`]. Dropping it cancels it.
 pub struct EngineCall<R> {
     call: Call<EngineProtocol>,
-    pick: fn(Reply) -> Result<R, Reply>,
+    pick: fn(Reply) -> Result<R, CallError>,
 }
 
 impl<R> EngineCall<R> {
@@ -38,7 +38,7 @@ impl<R> EngineCall<R> {
 
     /// Drops the remaining events and waits for the reply.
     pub async fn finish(self) -> Result<R, CallError> {
-        picked(self.call.finish().await?, self.pick)
+        (self.pick)(self.call.finish().await?)
     }
 }
 
@@ -50,25 +50,23 @@ impl<R> Stream for EngineCall<R> {
     }
 }
 
-fn picked<R>(reply: Reply, pick: fn(Reply) -> Result<R, Reply>) -> Result<R, CallError> {
-    pick(reply).map_err(|other| {
-        let name = format!("{other:?}");
-        let end = name.find(|c: char| !c.is_alphanumeric()).unwrap_or(name.len());
-        CallError::Unexpected(name[..end].to_owned())
-    })
+fn unexpected(reply: &Reply) -> CallError {
+    let name = format!("{reply:?}");
+    let end = name.find(|c: char| !c.is_alphanumeric()).unwrap_or(name.len());
+    CallError::Unexpected(name[..end].to_owned())
 }
 
 macro_rules! pick {
     ($variant:ident) => {
         |reply| match reply {
             Reply::$variant(value) => Ok(value),
-            other => Err(other),
+            other => Err(unexpected(&other)),
         }
     };
 }
 
 impl EngineClient {
-    fn typed<R>(&self, request: Request, pick: fn(Reply) -> Result<R, Reply>) -> EngineCall<R> {
+    fn typed<R>(&self, request: Request, pick: fn(Reply) -> Result<R, CallError>) -> EngineCall<R> {
         EngineCall { call: self.0.start(request), pick }
     }
 
@@ -117,9 +115,10 @@ impl EngineClient {
     }
 }
 
-fn unit(reply: Reply) -> Result<(), Reply> {
+#[expect(clippy::needless_pass_by_value, reason = "one shape for every pick")]
+fn unit(reply: Reply) -> Result<(), CallError> {
     match reply {
         Reply::Done | Reply::Pong => Ok(()),
-        other => Err(other),
+        other => Err(unexpected(&other)),
     }
 }

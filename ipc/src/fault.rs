@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::OnceLock;
 
-/// `NAME:COUNT` in this variable: die at the COUNTth passage of point NAME.
+/// `NAME:COUNT` in this variable: die at passage number COUNT of point NAME.
 pub const VARIABLE: &str = "LAPCE_AI_TEST_FAULT";
 
 /// Every point, in the order in which a publish passes them.

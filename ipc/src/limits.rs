@@ -28,6 +28,8 @@ pub const REQUEST_BYTES_MAX: usize = 96 << 20;
 pub const QUEUE_BYTES: usize = 1 << 20;
 /// Encoded bytes that a client may have queued; more is an error, not a wait.
 pub const CLIENT_QUEUE_MAX: usize = 96 << 20;
+/// A peer for which more than this waits does not read at all: the connection ends.
+pub const QUEUE_HARD: usize = 160 << 20;
 /// Events a stream may have sent that its reader has not taken yet.
 pub const STREAM_EVENTS: u32 = 64;
 /// Bytes of such events.

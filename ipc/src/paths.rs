@@ -72,6 +72,11 @@ impl Paths {
         self.config.join("config.toml")
     }
 
+    /// What tools may do: allow, ask, deny.
+    pub fn rules_file(&self) -> PathBuf {
+        self.config.join("rules.toml")
+    }
+
     /// Folder that holds one index per workspace.
     pub fn index_root(&self) -> PathBuf {
         self.data.join("index")

@@ -171,6 +171,12 @@ impl Core {
             return bulk;
         }
         let mut tx = lock(&self.tx);
+        if tx.queued_bytes() > limits::QUEUE_HARD {
+            drop(tx);
+            let what = format!("does not read: {} bytes are waiting", limits::QUEUE_HARD);
+            self.finish(End::Broken(Violation(what)));
+            return bulk;
+        }
         let lane = if bulk || !tx.fits_control(&buf) { Lane::Bulk } else { Lane::Control };
         self.counters.sent(buf.len());
         let outcome = tx.send(self, kind, stream, extra, buf, lane);

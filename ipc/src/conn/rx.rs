@@ -25,6 +25,14 @@ pub(super) struct Rx {
     cpu: u64,
 }
 
+/// What came out of the bulk ring.
+enum Part {
+    None,
+    Fragment,
+    /// The last fragment of this one.
+    Message(Message),
+}
+
 /// A message of which some fragments have come.
 struct Joining {
     kind: Kind,
@@ -106,11 +114,12 @@ impl Rx {
         }
         if self.control.head() >= control_until {
             while handled < PUMP_BATCH {
-                let Some(message) = self.bulk_message(core, bulk_until)? else { break };
-                handled += 1;
-                if let Some(message) = message {
-                    core.deliver(role, message)?;
+                match self.bulk_message(core, bulk_until)? {
+                    Part::None => break,
+                    Part::Fragment => {}
+                    Part::Message(message) => core.deliver(role, message)?,
                 }
+                handled += 1;
             }
             if self.bulk.head() >= bulk_until {
                 self.gate = None;
@@ -122,13 +131,13 @@ impl Rx {
         Ok(handled > 0)
     }
 
-    /// One fragment; the message, if that was its last.
+    /// Takes one fragment.
     fn bulk_message(
         &mut self,
         core: &Core,
         until: u64,
-    ) -> Result<Option<Option<Message>>, Violation> {
-        let Some(record) = self.bulk.next(&core.peers, until)? else { return Ok(None) };
+    ) -> Result<Part, Violation> {
+        let Some(record) = self.bulk.next(&core.peers, until)? else { return Ok(Part::None) };
         let (stream, total, extra) = split_prefix(self.bulk.prefix(&core.peers, &record)?);
         let total = total as usize;
         let kind = Kind::from_wire(record.kind)?;
@@ -158,7 +167,7 @@ impl Rx {
         let more = record.flags & MORE != 0;
         // A fragment before the last one fills 16-byte units, so that the next one's copy
         // lands aligned, and no sender gains by sending crumbs.
-        if so_far > total || more == (so_far == total) || (more && (part == 0 || part % 16 != 0)) {
+        if so_far > total || more == (so_far == total) || (more && (part == 0 || !part.is_multiple_of(16))) {
             return broken("does not add up");
         }
         self.bulk.body(&core.peers, &record, PREFIX, &mut joining.body);
@@ -168,10 +177,10 @@ impl Rx {
         }
         if more {
             self.joining = Some(joining);
-            return Ok(Some(None));
+            return Ok(Part::Fragment);
         }
         let Joining { kind, stream, extra, body, .. } = joining;
-        Ok(Some(Some(Message { kind, lane: Lane::Bulk, stream, extra, body })))
+        Ok(Part::Message(Message { kind, lane: Lane::Bulk, stream, extra, body }))
     }
 
     /// Tells the peer what it may overwrite, and wakes it if it waits for that.

@@ -33,6 +33,11 @@ struct Out {
     after: u64,
 }
 
+/// What a queued message costs in memory.
+fn cost(out: &Out) -> usize {
+    out.buf.capacity() + size_of::<Out>()
+}
+
 /// Everything of `out` is in the ring.
 fn done(core: &Core, out: Out) {
     core.recycle(out.buf);
@@ -101,7 +106,7 @@ impl Tx {
 
     fn enqueue(&mut self, core: &Core, lane: Lane, out: Out, front: bool) {
         core.counters.stall();
-        self.queued += out.buf.len();
+        self.queued += cost(&out);
         let queue = match lane {
             Lane::Control => &mut self.control,
             Lane::Bulk => &mut self.bulk,
@@ -124,7 +129,7 @@ impl Tx {
             }
             moved = true;
             self.published += u64::from(out.kind != Kind::Cancel);
-            self.queued -= out.buf.len();
+            self.queued -= cost(&out);
             done(core, out);
         }
         while self.bulk.front().is_some_and(|out| self.published >= out.after) {
@@ -136,7 +141,7 @@ impl Tx {
                 self.bulk.push_front(out);
                 break;
             }
-            self.queued -= out.buf.len();
+            self.queued -= cost(&out);
             done(core, out);
         }
         Ok((self.control.is_empty() && self.bulk.is_empty(), moved))
@@ -174,7 +179,7 @@ impl Tx {
         if let Some(at) = self.control.iter().position(|o| o.stream == stream && o.kind == Kind::Request)
             && let Some(out) = self.control.remove(at)
         {
-            self.queued -= out.buf.len();
+            self.queued -= cost(&out);
             // Counts as published: what waits behind it may go.
             self.published += 1;
             return true;
@@ -182,7 +187,7 @@ impl Tx {
         if let Some(at) = self.bulk.iter().position(|o| o.stream == stream && o.sent == 0)
             && let Some(out) = self.bulk.remove(at)
         {
-            self.queued -= out.buf.len();
+            self.queued -= cost(&out);
             return true;
         }
         false

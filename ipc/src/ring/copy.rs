@@ -9,6 +9,7 @@
 /// `src` and `dst` must be valid for reads and writes of `len` rounded up to 16, `src`
 /// aligned to 16; they must not overlap. Another process may write to `src` meanwhile.
 #[inline]
+#[expect(clippy::cast_ptr_alignment, reason = "the caller's promise")]
 pub(super) unsafe fn copy_out(src: *const u8, dst: *mut u8, len: usize) {
     let len = (len + 15) & !15;
     #[cfg(all(target_arch = "x86_64", not(miri)))]

@@ -13,6 +13,8 @@ pub mod park;
 pub mod producer;
 pub mod region;
 
+#[cfg(all(test, not(miri)))]
+mod model;
 #[cfg(test)]
 mod tests;
 

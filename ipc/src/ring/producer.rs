@@ -114,7 +114,9 @@ impl Producer {
 /// A place where tests kill the process (see `crate::fault`).
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "must vanish without the feature")]
-fn fault(_point: &str) {
+fn fault(point: &str) {
     #[cfg(feature = "fault-points")]
-    crate::fault::hit(_point);
+    crate::fault::hit(point);
+    #[cfg(not(feature = "fault-points"))]
+    let _ = point;
 }

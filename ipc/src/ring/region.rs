@@ -46,6 +46,35 @@ impl Region {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+impl Region {
+    /// Two views of one piece of ordinary memory, for tests in one process.
+    pub(crate) fn twins(len: usize) -> (Self, Self) {
+        use std::sync::Arc;
+        #[derive(Clone, Copy)]
+        #[repr(C, align(4096))]
+        struct Page(#[expect(dead_code, reason = "only its memory is used")] [u8; 4096]);
+        struct Pages(*mut [Page]);
+        // SAFETY: owns plain memory, freed by whichever thread drops it last.
+        unsafe impl Send for Pages {}
+        // SAFETY: has no methods but drop.
+        unsafe impl Sync for Pages {}
+        impl Drop for Pages {
+            fn drop(&mut self) {
+                // SAFETY: came from `Box::into_raw`, dropped once.
+                drop(unsafe { Box::from_raw(self.0) });
+            }
+        }
+        assert!(len.is_multiple_of(4096));
+        let pages = Box::into_raw(vec![Page([0; 4096]); len / 4096].into_boxed_slice());
+        let keep = Arc::new(Pages(pages));
+        let base = NonNull::new(pages.cast::<u8>()).expect("a box is not null");
+        // SAFETY: alive while either clone of `keep` is, page-aligned.
+        let twin = |keep| unsafe { Self::new(base, len, Box::new(keep)) };
+        (twin(Arc::clone(&keep)), twin(keep))
+    }
+}
+
 /// The region this side owns: nobody else can write to it.
 pub struct Mine {
     region: Region,
@@ -144,6 +173,7 @@ impl Theirs for Peers {
     }
 
     #[inline]
+    #[expect(clippy::cast_ptr_alignment, reason = "`at` is checked, regions are page-aligned")]
     fn head16(&self, lane: Lane, at: usize) -> [u64; 2] {
         let from = self.at(lane, at, 16).cast::<u64>();
         // SAFETY: 16 readable bytes at a multiple of 16; volatile because the peer may
