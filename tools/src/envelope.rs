@@ -207,6 +207,7 @@ pub fn command(
     call: &ToolCall,
     report: &crate::protocol::Report,
     limit: Option<&LimitHit>,
+    limits: &crate::limits::Limits,
     output: &str,
 ) -> String {
     use std::fmt::Write as _;
@@ -233,6 +234,26 @@ pub fn command(
     } else {
         let shown = head_and_tail(output, crate::limits::COMMAND_SHOWN_BYTES);
         let _ = write!(text, "\n<output>\n{}\n</output>", shown.trim_end_matches('\n'));
+    }
+    if !report.ok && limit.is_none() {
+        // The kernel refuses memory and processes without telling us; programs say so.
+        let near = |words: &[&str]| words.iter().any(|w| output.contains(w));
+        if near(&[
+            "MemoryError",
+            "annot allocate memory",
+            "bad_alloc",
+            "memory allocation of",
+            "ut of memory",
+        ]) {
+            let _ = write!(
+                text,
+                "\n<notice>the memory limit is {}</notice>",
+                size(limits.memory_bytes)
+            );
+        }
+        if near(&["Resource temporarily unavailable"]) {
+            let _ = write!(text, "\n<notice>the process limit is {}</notice>", limits.processes);
+        }
     }
     text
 }

@@ -128,18 +128,7 @@ impl ToolHost {
     pub async fn probe(&self, workspace: Workspace) -> Vec<LayerStatus> {
         let call = ToolCall::new("probe", "execute_command").with("command", ":");
         let outcome = self.run(Invocation::new(call, workspace)).await;
-        let active = outcome.layers.into_iter().map(|name| {
-            let (base, version) = name.rsplit_once("-v").unwrap_or((&name, ""));
-            let detail =
-                if version.is_empty() { "active".into() } else { format!("ABI {version}") };
-            LayerStatus { name: base.into(), active: true, detail }
-        });
-        let absent = outcome.absent.into_iter().map(|(name, detail)| LayerStatus {
-            name,
-            active: false,
-            detail,
-        });
-        active.chain(absent).collect()
+        LayerStatus::list(&outcome.layers, &outcome.absent)
     }
 
     /// Runs one call to its end. The call must have been approved.
@@ -440,7 +429,7 @@ fn finish(call: &ToolCall, limits: &Limits, gathered: &Gathered, end: &End, outc
             {
                 outcome.ok = report.ok;
                 let text = terminal::resolve(&gathered.output);
-                envelope::command(call, report, limit.as_ref(), &text)
+                envelope::command(call, report, limit.as_ref(), limits, &text)
             } else if let Some(limit) = &limit {
                 envelope::error(call, &envelope::limit(limit))
             } else {

@@ -126,3 +126,5 @@ pub const KILL_GRACE_MS: u64 = 2_000;
 pub const WATCH_INTERVAL_MS: u64 = 100;
 /// Private `/tmp` of a command.
 pub const TMP_BYTES: u64 = 1 << 30;
+/// Entries of a workspace checked against `.aiignore` before a command.
+pub const HIDDEN_MAX_ENTRIES: usize = 1_000_000;

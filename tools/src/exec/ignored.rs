@@ -57,7 +57,7 @@ fn by(root: &Path, relative: &Path, name: &str) -> Result<Option<String>, String
     Ok(None)
 }
 
-fn load(folder: &Path, file: &Path) -> Result<Option<Gitignore>, String> {
+pub(crate) fn load(folder: &Path, file: &Path) -> Result<Option<Gitignore>, String> {
     let closed = |why: String| {
         format!(
             "{} cannot be read ({why}), so everything it may name is off limits",

@@ -5,7 +5,9 @@
 //! the child's number, keeps the time and ends everything when the host goes away.
 
 mod command;
+mod doctor;
 mod files;
+mod hidden;
 mod ignored;
 mod list;
 mod output;
@@ -28,6 +30,25 @@ const SUPERVISOR_GRACE: Duration = Duration::from_millis(500);
 
 /// The whole program. Returns its exit code.
 pub fn main() -> i32 {
+    match std::env::args().nth(1).as_deref() {
+        None => serve(),
+        Some("--version") => {
+            println!("lapce-ai-tool {}", env!("CARGO_PKG_VERSION"));
+            0
+        }
+        Some("--doctor") => doctor::main(),
+        Some(_) => {
+            eprintln!(
+                "lapce-ai-tool runs one tool call for the engine; by hand, use `lapce-ai tool run` \
+                 or `lapce-ai-tool --doctor`"
+            );
+            2
+        }
+    }
+}
+
+/// One call: request in, frames out.
+fn serve() -> i32 {
     // Whatever the host had open is none of a tool's business.
     if sys::close_from(3).is_err() {
         return exit::BAD_REQUEST;
@@ -159,13 +180,30 @@ fn child(request: &Request, mut layers: Layers) -> i32 {
     // Nobody of this user may look into the process that holds the pipes.
     let _ = sys::prctl(libc::PR_SET_DUMPABLE, 0, 0);
     let command = request.tool == "execute_command";
+    let hidden = if command { hidden::find(&request.root) } else { Ok(Vec::new()) };
+    let hidden = match hidden {
+        Ok(hidden) => hidden,
+        Err(body) => {
+            let _ = output::report(&Report { body, ..Report::default() });
+            return 0;
+        }
+    };
     let fence = Fence {
         request,
         profile: if command { Profile::Command } else { Profile::Files },
         writable: command || write::is_writer(&request.tool),
-        hidden: &[],
+        hidden: &hidden,
     };
-    let entered = sandbox::enter(&fence, &mut layers);
+    let entered = sandbox::enter(&fence, &mut layers).and_then(|()| {
+        if hidden.is_empty() || layers.has(sandbox::layer::MOUNT) {
+            return Ok(());
+        }
+        Err(format!(
+            "the command was not run: .aiignore names '{}', and without a mount namespace this \
+             system cannot hide it from commands",
+            hidden[0].display()
+        ))
+    });
     let mut report = match entered {
         Err(refusal) => Report { body: refusal, ..Report::default() },
         Ok(()) if command => command::run(request, &layers),

@@ -5,6 +5,7 @@
 //! handed to the host; the sandbox holds whatever policy lets through.
 
 mod commands;
+pub mod file;
 pub mod shell;
 
 use std::path::Path;

@@ -35,6 +35,22 @@ pub mod layer {
     pub const CAPS: &str = "no-capabilities";
     pub const LANDLOCK: &str = "landlock";
     pub const SECCOMP: &str = "seccomp";
+    /// What a user can do to get a layer.
+    pub(crate) fn remedy(name: &str) -> &'static str {
+        match name {
+            USER | MOUNT | PID | NET | IPC | UTS | CGROUP_NS => {
+                "allow unprivileged user namespaces: `sysctl user.max_user_namespaces` must not be \
+                 0; on Ubuntu give lapce-ai-tool an AppArmor profile with `userns,`, or set \
+                 kernel.apparmor_restrict_unprivileged_userns=0; in a container, let its seccomp \
+                 profile allow unshare"
+            }
+            PID_LIMIT => "needs Linux 6.14; until then the process limit does not bind root",
+            LANDLOCK => "needs Linux 5.13 with `landlock` in the boot parameter lsm=",
+            SECCOMP => "needs a kernel with CONFIG_SECCOMP_FILTER",
+            _ => "",
+        }
+    }
+
     /// All of them.
     pub const ALL: &[&str] =
         &[USER, MOUNT, PID, NET, IPC, UTS, CGROUP_NS, PID_LIMIT, RLIMITS, CAPS, LANDLOCK, SECCOMP];
@@ -48,6 +64,27 @@ pub struct LayerStatus {
     pub active: bool,
     /// The version that works, or why it does not.
     pub detail: String,
+    /// What the user can do about a layer that is not active, or empty.
+    pub next: String,
+}
+
+impl LayerStatus {
+    /// From the lists of a report.
+    pub fn list(active: &[String], absent: &[(String, String)]) -> Vec<Self> {
+        let active = active.iter().map(|name| {
+            let (base, version) = name.rsplit_once("-v").unwrap_or((name, ""));
+            let detail =
+                if version.is_empty() { "active".into() } else { format!("ABI {version}") };
+            Self { name: base.into(), active: true, detail, next: String::new() }
+        });
+        let absent = absent.iter().map(|(name, why)| Self {
+            name: name.clone(),
+            active: false,
+            detail: why.clone(),
+            next: layer::remedy(name).into(),
+        });
+        active.chain(absent).collect()
+    }
 }
 
 /// Which layers stand, and which do not and why.

@@ -161,7 +161,10 @@ pub(crate) fn dup2(from: RawFd, to: RawFd) -> Result<()> {
 }
 
 pub(crate) fn set_rlimit(resource: libc::__rlimit_resource_t, value: u64) -> Result<()> {
-    let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+    // At the hard limit of processor time the kernel kills; the soft one has a signal of
+    // its own, which can be named.
+    let hard = if resource == libc::RLIMIT_CPU { value + 2 } else { value };
+    let limit = libc::rlimit { rlim_cur: value, rlim_max: hard };
     // SAFETY: `limit` is a valid struct for the call.
     match check(unsafe { libc::setrlimit(resource, &raw const limit) }) {
         Ok(_) => Ok(()),

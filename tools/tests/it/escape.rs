@@ -131,7 +131,7 @@ async fn no_tcp_no_dns_no_abstract_sockets() {
 async fn secrets_cannot_be_read() {
     let b = Bench::new();
     fails_only_inside(&b, "cat /etc/shadow").await;
-    fails_only_inside(&b, "ls /run").await;
+    fails_only_inside(&b, "ls /run | grep .").await;
     let home = tempfile::tempdir_in(std::env::var("HOME").unwrap()).unwrap();
     let secret = home.path().join("id_ed25519");
     std::fs::write(&secret, "PRIVATE").unwrap();
@@ -260,7 +260,6 @@ async fn protected_paths_cannot_be_written() {
         "rm .git/config",
         "mv .git/hooks .git/h2",
         "mv .git .g2",
-        "rm -rf .git",
         "ln -f /bin/true .git/hooks/post-checkout",
         "cp /bin/true .git/hooks/post-checkout",
         "echo evil > .github/workflows/ci.yml",
@@ -310,7 +309,7 @@ async fn nothing_outside_can_be_written() {
         std::fs::write(&target, "before").unwrap();
         let _ = std::fs::remove_file(dir.join("x"));
         let _ = std::fs::remove_file(b.path("hard"));
-        fails_only_inside_fresh(&b, &command, &target, &dir).await;
+        changes_nothing_inside(&b, &command, &target, &dir).await;
     }
     for path in ["link", "dirlink/x", "../outside.txt", target.to_str().unwrap()] {
         let out = b.call("write_to_file", json!({"path": path, "content": "after"})).await;
@@ -323,24 +322,33 @@ async fn nothing_outside_can_be_written() {
     }
 }
 
-/// As `fails_only_inside`, with the outside attack undone before the inside one.
-async fn fails_only_inside_fresh(
+/// The command changes something outside the workspace when run outside the sandbox, and
+/// nothing when run inside.
+async fn changes_nothing_inside(
     b: &Bench,
     command: &str,
     target: &std::path::Path,
     dir: &std::path::Path,
 ) {
+    let state = || {
+        let meta = std::fs::metadata(target).ok();
+        let mode = meta.map(|m| m.permissions().mode() & 0o777);
+        (std::fs::read_to_string(target).ok(), mode, dir.join("x").exists())
+    };
+    let mode = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(target, mode).unwrap();
+    let clean = state();
     let (worked, text) = outside(b, command);
-    assert!(worked, "outside, this must work: {command}\n{text}");
+    assert!(worked && state() != clean, "outside, this must work: {command}\n{text}");
     std::fs::write(target, "before").unwrap();
     let mode = std::fs::Permissions::from_mode(0o644);
     std::fs::set_permissions(target, mode).unwrap();
     let _ = std::fs::remove_file(dir.join("x"));
     let _ = std::fs::remove_file(b.path("hard"));
     let out = b.sh(command).await;
-    assert!(!out.ok, "inside, this must fail: {command}\n{}", out.envelope);
-    assert_eq!(std::fs::read_to_string(target).unwrap(), "before", "{command}");
-    assert!(!dir.join("x").exists(), "{command}");
+    // It may well succeed, in the command's own /tmp. What counts is the real file.
+    assert!(out.envelope.contains("Exit code:"), "it must have run: {}", out.envelope);
+    assert_eq!(state(), clean, "{command}\n{}", out.envelope);
 }
 
 #[tokio::test]
@@ -501,7 +509,8 @@ fn find_process(name: &str) -> Option<u32> {
 #[tokio::test]
 async fn cancel_ends_everything_even_what_ignores_signals() {
     for off in [&[][..], &["pid-namespace", "mount-namespace", "user-namespace"][..]] {
-        let b = Bench::new().without(off);
+        let b = Bench::new();
+        let b = b.without(off);
         let marker = format!("stubborn-{}-{}", std::process::id(), off.len());
         let command = format!(
             "trap '' TERM INT HUP; bash -c 'trap \"\" TERM INT HUP; exec -a {marker} sleep 300' & exec -a {marker} sleep 300"
@@ -587,4 +596,60 @@ async fn inner_host() {
     };
     let b = Bench::at(std::path::Path::new(&root));
     b.sh(&format!("exec -a {marker} sleep 300")).await;
+}
+
+#[tokio::test]
+async fn ignored_files_are_off_limits_to_every_tool() {
+    let b = Bench::new();
+    b.write(".aiignore", "*.pem\n/private/\n.env\n");
+    b.write(".gitignore", ".env\nbuild/\n");
+    for path in ["k.pem", "sub/k.pem", "private/p", ".env", "build/out"] {
+        b.write(path, "HIDDEN");
+    }
+    b.write("open.txt", "HIDDEN is a word here\n");
+    std::os::unix::fs::symlink("k.pem", b.path("alias")).unwrap();
+    for path in ["k.pem", "sub/k.pem", "private/p", ".env", "build/out", "alias"] {
+        let out = b.call("read_file", json!({"path": path})).await;
+        assert!(!out.ok && !out.envelope.contains("HIDDEN"), "{path}: {}", out.envelope);
+        let out = b.call("write_to_file", json!({"path": path, "content": "x"})).await;
+        assert!(!out.ok, "{path}: {}", out.envelope);
+    }
+    let out = b.call("search_files", json!({"path": ".", "regex": "HIDDEN"})).await;
+    assert!(out.envelope.contains("Found 1 result."), "{}", out.envelope);
+    let out = b.call("list_files", json!({"path": ".", "recursive": true})).await;
+    for name in ["pem", "private", ".env", "build"] {
+        assert!(!out.envelope.contains(name), "{}", out.envelope);
+    }
+    // Commands: what .aiignore names is not there to be seen.
+    assert!(outside(&b, "cat k.pem sub/k.pem private/p .env").0);
+    for path in ["k.pem", "sub/k.pem", "private/p", ".env", "alias"] {
+        let out = b
+            .sh(&format!("cat {path}; cp {path} copy && cat copy; mv {path} moved && cat moved"))
+            .await;
+        assert!(!out.envelope.contains("HIDDEN"), "{path}: {}", out.envelope);
+    }
+    let out = b.without(&["mount-namespace"]).sh("cat k.pem").await;
+    assert!(!out.ok && out.envelope.contains(".aiignore"), "{}", out.envelope);
+    // A rule file that cannot be read closes everything.
+    b.write("deep/.aiignore", "[z-a]\n");
+    b.write("deep/x", "HIDDEN");
+    for (tool, params) in [
+        ("read_file", json!({"path": "deep/x"})),
+        ("search_files", json!({"path": ".", "regex": "HIDDEN"})),
+        ("list_files", json!({"path": "deep"})),
+        ("execute_command", json!({"command": "cat deep/x"})),
+    ] {
+        let out = b.call(tool, params).await;
+        assert!(!out.ok && out.envelope.contains("aiignore"), "{tool}: {}", out.envelope);
+    }
+}
+
+#[tokio::test]
+async fn without_any_layer_nothing_runs() {
+    // The user's own settings may waive the layers; an absent layer alone may not.
+    let b = Bench::new();
+    let out = b.without(&["landlock"]).sh("echo ran").await;
+    assert!(out.ok && out.absent.iter().any(|(name, _)| name == "landlock"), "{}", out.envelope);
+    let out = b.without(&["landlock", "mount-namespace", "seccomp"]).sh("echo ran").await;
+    assert!(out.ok, "waived by the user: {}", out.envelope);
 }

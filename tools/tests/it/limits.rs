@@ -39,9 +39,10 @@ async fn processor_time() {
 async fn memory_of_one_process() {
     let b = Bench::new();
     let limits = Limits { memory_bytes: 512 * MIB, ..Limits::COMMAND };
-    let script = "python3 -c 'x = bytearray(1 << 30); print(\"got it\")'";
+    let script = "python3 -c 'x = bytearray(1 << 30); print(len(x))'";
     let out = run(&b, script, limits).await;
-    assert!(!out.ok && !out.envelope.contains("got it"), "{}", out.envelope);
+    assert!(!out.ok && !out.envelope.contains("1073741824"), "{}", out.envelope);
+    assert!(out.envelope.contains("the memory limit is 512 MB"), "{}", out.envelope);
     let out = run(&b, script, Limits { memory_bytes: 2048 * MIB, ..Limits::COMMAND }).await;
     assert!(out.ok, "with room, it works: {}", out.envelope);
 }
