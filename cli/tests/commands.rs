@@ -85,7 +85,7 @@ fn errors() {
     ];
     let mut text = String::new();
     for (what, args) in cases {
-        text += &format!("# {what}\n{}\n", shown(&home.cli(*args)));
+        text.push_str(&["# ", what, "\n", &shown(&home.cli(*args)), "\n"].concat());
     }
     golden("errors.txt", &home, &text);
     home.assert_nothing_left();
@@ -438,6 +438,51 @@ fn without_a_terminal_the_answer_is_no() {
     let ran = run(command, b"y\n").exited(4);
     assert!(ran.stderr.contains("there is no terminal to ask on"), "{ran}");
     assert!(!root.join("no").exists());
+    home.assert_nothing_left();
+}
+
+#[test]
+fn rules_decide_about_tools() {
+    let home = home();
+    let root = home.workspace("w", &[("a", "")]);
+    let root = root.to_str().unwrap();
+    let command = |line: &str, ask: bool| {
+        let json = serde_json::json!({"command": line}).to_string();
+        let mut args = vec!["tool", "run", "execute_command", "--root", root, "--json", &json];
+        if ask {
+            args.push("--ask");
+        }
+        let mut command = home.command("lapce-ai");
+        command.args(args);
+        // SAFETY: setsid is async-signal-safe and touches no memory.
+        unsafe {
+            command.pre_exec(|| {
+                libc::setsid();
+                Ok(())
+            });
+        }
+        run(command, b"")
+    };
+    command("echo hello", true).exited(4);
+    let added = home.cli(["rules", "allow", "execute_command", "echo"]).ok();
+    assert_eq!(added.stdout, "rule 1: allow execute_command 'echo'\n");
+    command("echo hello", true).ok();
+    command("touch x", true).exited(4);
+    home.cli(["rules", "deny", "execute_command", "echo secret"]).ok();
+    // A rule that denies holds for the user's own commands too.
+    let denied = command("echo secret", false).exited(4);
+    assert!(denied.stderr.contains("deny execute_command 'echo secret'"), "{denied}");
+    let list = home.cli(["rules", "list", "--json"]).ok().json();
+    assert_eq!(list.as_array().unwrap().len(), 2);
+    home.cli(["rules", "remove", "2"]).ok();
+    command("echo secret", true).ok();
+    home.cli(["rules", "remove", "2"]).exited(3);
+    home.cli(["rules", "deny", "frobnicate"]).exited(3);
+    // A file that cannot be understood allows nothing.
+    std::fs::write(home.paths().rules_file(), "[[rule]]\neffect = \"deny\"\n").unwrap();
+    let broken = command("echo hello", false).exited(2);
+    assert!(broken.stderr.contains("rules.toml: line 1: unknown field `rule`"), "{broken}");
+    home.cli(["rules", "list"]).exited(2);
     home.assert_nothing_left();
 }
 

@@ -57,18 +57,21 @@ async fn route(
 ) -> Result<Reply, WireError> {
     match request {
         Request::Ping => Ok(Reply::Pong),
-        Request::Status => handlers::status::handle(engine).await.map(Reply::Status),
+        Request::Status => Ok(Reply::Status(handlers::status::handle(engine))),
         Request::Stop => {
             tracing::info!("stop asked for");
             engine.shutdown.cancel();
             Ok(Reply::Done)
         }
+        // The long ones are boxed: a ping must not carry their state along.
         Request::IndexBuild(r) => {
-            handlers::index::handle(engine, r, cx).await.map(Reply::IndexReport)
+            Box::pin(handlers::index::handle(engine, r, cx)).await.map(Reply::IndexReport)
         }
-        Request::Search(r) => handlers::search::handle(engine, r).await.map(Reply::Search),
-        Request::Ask(r) => handlers::ask::handle(engine, r, cx).await.map(Reply::Ask),
-        Request::Run(r) => handlers::run::handle(engine, r, cx).await.map(Reply::Run),
+        Request::Search(r) => {
+            Box::pin(handlers::search::handle(engine, r)).await.map(Reply::Search)
+        }
+        Request::Ask(r) => Box::pin(handlers::ask::handle(engine, r, cx)).await.map(Reply::Ask),
+        Request::Run(r) => Box::pin(handlers::run::handle(engine, r, cx)).await.map(Reply::Run),
         Request::Answer(answer) => engine.approvals.answer(answer).map(|()| Reply::Done),
         Request::CancelRun { run_id } => {
             if engine.runs.cancel(&run_id) {
@@ -77,9 +80,9 @@ async fn route(
                 Err(WireError::new(ErrorKind::NotFound, format!("no run {run_id} is in progress")))
             }
         }
-        Request::Tool(r) => handlers::tool::handle(engine, r, cx).await.map(Reply::Tool),
+        Request::Tool(r) => Box::pin(handlers::tool::handle(engine, r, cx)).await.map(Reply::Tool),
         Request::Complete(r) => {
-            handlers::complete::handle(engine, r, cx).await.map(Reply::Complete)
+            Box::pin(handlers::complete::handle(engine, r, cx)).await.map(Reply::Complete)
         }
     }
 }

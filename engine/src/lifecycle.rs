@@ -175,8 +175,8 @@ impl ReadyPipe {
 /// What makes this process the engine of its user: the lock, and the socket that listens.
 struct Place {
     paths: Paths,
-    /// Held until the very end.
-    _lock: File,
+    #[expect(dead_code, reason = "held until the very end, for its lock")]
+    lock: File,
     listener: UnixListener,
 }
 
@@ -184,9 +184,9 @@ impl Place {
     fn take(paths: &Paths) -> Result<Self, Failure> {
         let dir = &paths.runtime;
         paths::private_dir(dir).map_err(io_failure(format!("use the folder {}", dir.display())))?;
-        let _lock = take_lock(&paths.engine_lock())?;
+        let lock = take_lock(&paths.engine_lock())?;
         let listener = listen(&paths.engine_socket())?;
-        Ok(Self { paths: paths.clone(), _lock, listener })
+        Ok(Self { paths: paths.clone(), lock, listener })
     }
 }
 

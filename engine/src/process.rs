@@ -93,12 +93,11 @@ impl SocketChild {
 
     /// Gives the child `grace` to end by itself, then kills its group; says how it ended.
     pub async fn end(&mut self, grace: Duration) -> String {
-        let status = match tokio::time::timeout(grace, self.child.wait()).await {
-            Ok(status) => status,
-            Err(_) => {
-                kill_group(self.pid);
-                self.child.wait().await
-            }
+        let status = if let Ok(status) = tokio::time::timeout(grace, self.child.wait()).await {
+            status
+        } else {
+            kill_group(self.pid);
+            self.child.wait().await
         };
         // What is left of its group, if it started anything.
         kill_group(self.pid);

@@ -13,7 +13,7 @@ use lapce_ai_ipc::Connections;
 use lapce_ai_ipc::paths::{self, Paths};
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
 use lapce_ai_tools::host::ToolHost;
-use lapce_ai_tools::policy::Policy;
+use lapce_ai_tools::policy::{self, Policy};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -84,14 +84,14 @@ impl Engine {
         Ok(self.tools.get_or_init(|| ToolHost::new(helper)))
     }
 
-    /// The user's rules about tool calls, as they are now.
-    #[expect(
-        clippy::unused_self,
-        clippy::unnecessary_wraps,
-        reason = "rules are read from a file soon"
-    )]
+    /// The user's rules about tool calls, as they are now. A file that cannot be understood
+    /// denies everything: the rule that is lost might be the one that matters.
     pub fn policy(&self) -> Result<Policy, WireError> {
-        Ok(Policy::default())
+        let file = self.paths.rules_file();
+        policy::file::load(&file).map_err(|problem| {
+            WireError::new(ErrorKind::Invalid, problem)
+                .hint("correct the file; `lapce-ai rules list` checks it")
+        })
     }
 
     /// Process ids of the live tool helpers.

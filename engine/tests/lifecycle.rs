@@ -2,6 +2,7 @@
 //! order, and unmoved by what comes over its socket.
 
 use std::io::{Read as _, Write as _};
+use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -26,13 +27,36 @@ fn command(home: &TestHome, args: &[&str]) -> Command {
     command
 }
 
+/// A child that does not outlive the test.
+struct Running(Child);
+
+impl Deref for Running {
+    type Target = Child;
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Running {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// An engine that listens.
-fn start(home: &TestHome, args: &[&str]) -> Child {
+fn start(home: &TestHome, args: &[&str]) -> Running {
     let mut command = command(home, args);
     let child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let socket = home.paths().engine_socket();
     wait_for("the socket", || UnixStream::connect(&socket).is_ok());
-    child
+    Running(child)
 }
 
 async fn connect(home: &TestHome) -> EngineClient {

@@ -19,7 +19,7 @@ use lapce_ai_ipc::paths::Paths;
 pub use processes::{Process, alive, kill, memory_kib};
 
 /// Nothing here takes this long: it ends a test that hangs, and never decides about time.
-pub const HANG: Duration = Duration::from_secs(180);
+pub const HANG: Duration = Duration::from_mins(3);
 
 /// An isolated home for our programs.
 #[derive(Debug)]
@@ -179,6 +179,7 @@ pub struct Ran {
 impl Ran {
     /// Fails unless the program exited with 0.
     #[track_caller]
+    #[expect(clippy::return_self_not_must_use, reason = "an assertion")]
     pub fn ok(self) -> Self {
         assert_eq!(self.code, Some(0), "{self}");
         self
@@ -186,6 +187,7 @@ impl Ran {
 
     /// Fails unless the program exited with `code`.
     #[track_caller]
+    #[expect(clippy::return_self_not_must_use, reason = "an assertion")]
     pub fn exited(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self}");
         self

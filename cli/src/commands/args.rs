@@ -40,6 +40,7 @@ Environment:
 
 Files:
   $XDG_CONFIG_HOME/lapce-ai/config.toml    providers and models
+  $XDG_CONFIG_HOME/lapce-ai/rules.toml     what tools may do
   $XDG_STATE_HOME/lapce-ai/logs/           the engine's log
   $XDG_DATA_HOME/lapce-ai/index/           indexes, one folder a workspace
   $XDG_RUNTIME_DIR/lapce-ai/               the engine's socket and lock";
@@ -152,6 +153,22 @@ Examples:
     /// List the agent's tools, show their parameters, run one
     #[command(subcommand)]
     Tool(Tool),
+
+    /// List and change what tools may do
+    #[command(
+        subcommand,
+        long_about = "\
+List and change what tools may do. Without rules, reading and writing inside the workspace is \
+allowed and every command is put to you. Deny wins over ask, ask over allow. The rules are yours: \
+they lie in rules.toml beside config.toml, and no repository can add one. They hold for agents \
+and, where they deny, for `lapce-ai tool run` too.",
+        after_help = "\
+Examples:
+  lapce-ai rules allow execute_command \"cargo test\"
+  lapce-ai rules deny write_to_file \"migrations/**\"
+  lapce-ai rules list"
+    )]
+    Rules(Rules),
 
     /// Print a completion script for a shell
     #[command(after_help = "\
@@ -294,6 +311,28 @@ pub struct ToolRun {
     pub report: bool,
     #[command(flatten)]
     pub root: Root,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Rules {
+    /// List the rules and check the file
+    List(Json),
+    /// Allow without a question
+    Allow(NewRule),
+    /// Ask even where it would be allowed
+    Ask(NewRule),
+    /// Never allow
+    Deny(NewRule),
+    /// Remove a rule by its number in the list
+    Remove { number: usize },
+}
+
+#[derive(Debug, Args)]
+pub struct NewRule {
+    /// A tool's name, or `*`
+    pub tool: String,
+    /// For commands the leading words, for files a glob [default: every call]
+    pub pattern: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

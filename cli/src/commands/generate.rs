@@ -36,8 +36,8 @@ fn cli() -> String {
 
 fn command(command: &clap::Command, name: &str, page: &mut String) {
     let help = command.clone().bin_name(name).render_long_help().to_string();
-    let help: String = help.lines().map(|line| format!("{}\n", line.trim_end())).collect();
-    let _ = write!(page, "\n## {name}\n\n```text\n{}```\n", help.trim_end().to_owned() + "\n");
+    let help: Vec<_> = help.trim_end().lines().map(str::trim_end).collect();
+    let _ = write!(page, "\n## {name}\n\n```text\n{}\n```\n", help.join("\n"));
     for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
         if sub.get_name() != "help" {
             self::command(sub, &format!("{name} {}", sub.get_name()), page);

@@ -10,6 +10,7 @@ mod index;
 mod output;
 mod progress;
 mod question;
+mod rules;
 mod run;
 mod search;
 mod session;
@@ -23,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use args::{Cli, Command, Tool};
+use args::{Cli, Command, Rules, Tool};
 use exit::{Code, Failure, Outcome};
 use output::Output;
 
@@ -63,6 +64,7 @@ async fn dispatch(command: Command, out: Output) -> Outcome {
         Command::Ask(args) => ask::run(args, out).await,
         Command::Run(args) => run::run(args, out).await,
         Command::Tool(args) => tool::run(args, out).await,
+        Command::Rules(args) => rules::run(args, out),
         Command::Completions { shell } => generate::completions(shell, out),
         Command::Generate { what } => generate::reference(what, out),
     }
@@ -74,6 +76,7 @@ fn wants_json(command: &Command) -> bool {
         | Command::Start(json)
         | Command::Stop(json)
         | Command::Tool(Tool::List(json)) => json.json,
+        Command::Rules(Rules::List(json)) => json.json,
         Command::Doctor(args) => args.json.json,
         Command::Index(args) => args.json,
         Command::Search(args) => args.json.json,
@@ -81,6 +84,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Run(args) => args.json,
         Command::Tool(Tool::Run(args)) => args.report,
         Command::Tool(Tool::Schema { .. })
+        | Command::Rules(_)
         | Command::Completions { .. }
         | Command::Generate { .. } => false,
     }

@@ -42,6 +42,7 @@ pub struct Output {
     pub err_is_terminal: bool,
 }
 
+#[expect(clippy::unused_self, reason = "one handle for everything that is printed")]
 impl Output {
     pub fn new() -> Self {
         let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty())

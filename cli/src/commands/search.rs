@@ -75,7 +75,9 @@ fn summary(reply: &SearchReply) -> String {
         count(reply.indexed_files, "file"),
     );
     if reply.behind > 0 {
-        text += &format!("; {} not indexed yet", count(reply.behind, "file"));
+        text.push_str("; ");
+        text.push_str(&count(reply.behind, "file"));
+        text.push_str(" not indexed yet");
     }
     text
 }

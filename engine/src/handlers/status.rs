@@ -1,16 +1,14 @@
 //! `Status`: everything about this engine, its processes and its connections.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use lapce_ai_ipc::wire::WireError;
 use lapce_ai_ipc::wire::engine::{ProcessInfo, ProcessRole, Status};
 
 use crate::lifecycle::VERSION;
 use crate::process::memory;
 use crate::state::Engine;
 
-pub async fn handle(engine: &Arc<Engine>) -> Result<Status, WireError> {
+pub fn handle(engine: &Engine) -> Status {
     let connections = engine.connections.snapshot();
     let mut processes = vec![process(ProcessRole::Engine, "lapce-ai-engine", std::process::id())];
     for index in engine.index.processes() {
@@ -31,7 +29,7 @@ pub async fn handle(engine: &Arc<Engine>) -> Result<Status, WireError> {
         }
     }
     let models = models(engine);
-    Ok(Status {
+    Status {
         version: VERSION.to_owned(),
         pid: std::process::id(),
         uptime_ms: u64::try_from(engine.stats.uptime().as_millis()).unwrap_or(u64::MAX),
@@ -45,7 +43,7 @@ pub async fn handle(engine: &Arc<Engine>) -> Result<Status, WireError> {
         completion_model: models.complete,
         model_hint: models.hint,
         requests: engine.stats.requests(),
-    })
+    }
 }
 
 struct Models {

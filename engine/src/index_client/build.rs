@@ -216,14 +216,13 @@ impl Builds {
     }
 
     async fn run(&self, build: &Build) -> Outcome {
-        let _slot = match self.slots.try_acquire() {
-            Ok(slot) => slot,
-            Err(_) => {
-                build.say(Event::Notice("waiting for another index build to end".to_owned()));
-                tokio::select! {
-                    slot = self.slots.acquire() => slot.map_err(|_| build.cancelled())?,
-                    () = build.cancel.cancelled() => return Err(build.cancelled()),
-                }
+        let _slot = if let Ok(slot) = self.slots.try_acquire() {
+            slot
+        } else {
+            build.say(Event::Notice("waiting for another index build to end".to_owned()));
+            tokio::select! {
+                slot = self.slots.acquire() => slot.map_err(|_| build.cancelled())?,
+                () = build.cancel.cancelled() => return Err(build.cancelled()),
             }
         };
         let (mut child, client) = start("build").await?;

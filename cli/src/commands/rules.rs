@@ -1,0 +1,157 @@
+//! `lapce-ai rules`: what tools may do without a question, and what they may never do.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use lapce_ai_ipc::paths::{self, Paths};
+use lapce_ai_tools::policy::{Effect, file};
+use lapce_ai_tools::spec;
+
+use super::args::{NewRule, Rules};
+use super::exit::{Code, Failure, Outcome};
+use super::output::{Output, Style};
+
+pub fn run(args: Rules, out: Output) -> Outcome {
+    let path = Paths::from_env().rules_file();
+    match args {
+        Rules::List(json) => {
+            let policy = load(&path)?;
+            if json.json {
+                return out.json(&policy.rules);
+            }
+            for (number, rule) in (1..).zip(&policy.rules) {
+                out.line(&format!("{number:>3}  {}", rule.describe()))?;
+            }
+            if policy.rules.is_empty() {
+                out.note("no rules: reading and writing in the workspace is allowed, commands are asked about");
+            }
+            out.note(&out.paint_err(Style::Dim, &path.display().to_string()));
+            Ok(())
+        }
+        Rules::Allow(rule) => add(&path, Effect::Allow, &rule, out),
+        Rules::Ask(rule) => add(&path, Effect::Ask, &rule, out),
+        Rules::Deny(rule) => add(&path, Effect::Deny, &rule, out),
+        Rules::Remove { number } => remove(&path, number, out),
+    }
+}
+
+fn load(path: &Path) -> Outcome<lapce_ai_tools::policy::Policy> {
+    file::load(path).map_err(|problem| {
+        Failure::new(Code::Usage, problem, format!("correct {}", path.display()))
+    })
+}
+
+/// Appends a rule: comments and order of what is there stay as they are.
+fn add(path: &Path, effect: Effect, rule: &NewRule, out: Output) -> Outcome {
+    if rule.tool != "*" && spec::find(&rule.tool).is_none() {
+        let message = format!("there is no tool {:?}", rule.tool);
+        return Err(Failure::new(Code::NotFound, message, "`lapce-ai tool list` names every tool"));
+    }
+    load(path)?;
+    let effect = match effect {
+        Effect::Allow => "allow",
+        Effect::Ask => "ask",
+        Effect::Deny => "deny",
+        Effect::Turbo => "turbo",
+    };
+    let mut text = format!("\n[[rules]]\neffect = {effect:?}\ntool = {}\n", quoted(&rule.tool));
+    if let Some(pattern) = &rule.pattern {
+        text.push_str(&["pattern = ", &quoted(pattern), "\n"].concat());
+    }
+    write(path, |old| old.to_owned() + &text)?;
+    let added = load(path)?;
+    let rule = added.rules.last().map(lapce_ai_tools::policy::Rule::describe).unwrap_or_default();
+    out.line(&format!("rule {}: {rule}", added.rules.len()))
+}
+
+fn remove(path: &Path, number: usize, out: Output) -> Outcome {
+    let policy = load(path)?;
+    let Some(rule) = number.checked_sub(1).and_then(|index| policy.rules.get(index)) else {
+        let message = format!("there is no rule {number}; there are {}", policy.rules.len());
+        return Err(Failure::new(Code::NotFound, message, "`lapce-ai rules list` numbers them"));
+    };
+    write(path, |old| without(old, number))?;
+    // The file was read with the strict parser before; it must say one rule less now.
+    let left = load(path)?.rules.len();
+    if left + 1 != policy.rules.len() {
+        let message = format!("{} is written in a way that this cannot edit", path.display());
+        return Err(Failure::new(Code::Failed, message, "remove the rule by hand"));
+    }
+    out.line(&format!("removed: {}", rule.describe()))
+}
+
+/// `text` without its `number`th `[[rules]]` block.
+fn without(text: &str, number: usize) -> String {
+    let mut seen = 0;
+    text.split_inclusive('\n')
+        .filter(|line| {
+            let line = line.trim_start();
+            if line.starts_with("[[") {
+                seen += 1;
+            }
+            // Comments belong to what follows them as often as to what precedes: they stay.
+            seen != number || line.starts_with('#')
+        })
+        .collect()
+}
+
+/// Replaces the file, at once and for this user alone.
+fn write(path: &Path, change: impl Fn(&str) -> String) -> Outcome {
+    let failed = |error: std::io::Error| {
+        let message = format!("cannot write {}: {error}", path.display());
+        Failure::new(Code::Failed, message, "check its folder's permissions and free space")
+    };
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    paths::private_dir(dir).map_err(failed)?;
+    let old = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(failed(error)),
+    };
+    let new = dir.join(format!(".rules-{}.toml", std::process::id()));
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&new)
+        .and_then(|mut file| {
+            file.write_all(change(&old).as_bytes())?;
+            file.sync_all()
+        })
+        .and_then(|()| fs::rename(&new, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    written.map_err(failed)
+}
+
+/// `text` as a TOML string.
+fn quoted(text: &str) -> String {
+    // JSON's escapes are TOML's, but for the ones JSON leaves out.
+    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_is_cut_out_and_comments_stay() {
+        let text = "# mine\n[[rules]]\neffect = \"allow\"\n# note\ntool = \"a\"\n\n[[rules]]\ntool = \"b\"\n";
+        assert_eq!(without(text, 1), "# mine\n# note\n[[rules]]\ntool = \"b\"\n");
+        assert_eq!(without(text, 2), text.split_inclusive("\n\n").next().unwrap());
+    }
+
+    #[test]
+    fn strings_survive_toml() {
+        for text in ["cargo test", "a \"b\" \\ c", "ünï\u{7f}\n\t"] {
+            let parsed = file::parse(&format!(
+                "[[rules]]\neffect=\"deny\"\ntool=\"*\"\npattern={}",
+                quoted(text)
+            ));
+            assert_eq!(parsed.unwrap().rules[0].pattern, text);
+        }
+    }
+}
