@@ -2,7 +2,7 @@
 
     python prep.py        reads $TRAIN_DATA/pairs, writes $TRAIN_DATA/prep/{vocab.json,train.npz,valid.pkl}
 
-A word of the vocabulary is one row. Any other word is the mean of the rows of its hashed character 4-grams.
+A word of the vocabulary is one row, and so is each phrase (two words that often follow one another). Any other word is the mean of the rows of its hashed character 4-grams.
 The amount of a word is 1 + ln(times it occurs).
 """
 import collections
@@ -16,8 +16,11 @@ import random
 import numpy as np
 
 import common as c
+from lexical import STOP
 
-WORDS = int(os.environ.get("WORDS", 32_000))
+WORDS = int(os.environ.get("WORDS", 25_000))
+PHRASES = int(os.environ.get("PHRASES", 7_500))
+PREP = os.environ.get("PREP", f"{c.WORK}/prep")
 BUCKETS = 4_096
 MAX_WORD = 32
 MAX_TOKENS = 450
@@ -47,6 +50,7 @@ class Encoder:
     def __init__(self, vocab):
         self.row = {w: i for i, w in enumerate(vocab)}
         self.words = len(vocab)
+        self.phrases = any(" " in w for w in vocab)
         self.cache = {}
 
     def rows_of(self, word):
@@ -68,6 +72,8 @@ class Encoder:
 
     def encode_words(self, words):
         rows = {}
+        if self.phrases:
+            words = words + [x for x in map(" ".join, zip(words, words[1:])) if x in self.row]
         for word, n in collections.Counter(words).items():
             amount = 1.0 + math.log(n)
             for row, share in self.rows_of(word):
@@ -92,10 +98,11 @@ def load():
 
 
 def main():
-    os.makedirs(f"{c.WORK}/prep", exist_ok=True)
+    os.makedirs(PREP, exist_ok=True)
     df = collections.Counter()
     repos = collections.Counter()
     total = 0
+    pair_df, pair_repos, sampled = collections.Counter(), collections.Counter(), 0
     tokenised = []
     valid = {}
     for number, (repo, pairs) in enumerate(load()):
@@ -113,14 +120,35 @@ def main():
                 here |= seen
             total += 2
         repos.update(here)
+        if PHRASES:
+            here = set()
+            for _, q, t, _ in rows[::4]:
+                for side in (q, t):
+                    seen = {x for x in zip(side, side[1:]) if x[0] != x[1]}
+                    pair_df.update(seen)
+                    here |= seen
+                    sampled += 1
+            pair_repos.update(here)
         tokenised.append((repo, rows))
     # A word that only one repository uses teaches nothing elsewhere.
     ranked = sorted((w for w in df if usable(w) and repos[w] >= 3), key=lambda w: -df[w] * math.log(1 + repos[w]))
-    vocab = sorted(ranked[:WORDS], key=lambda w: w.encode())
+    phrases = []
+    if PHRASES:
+        known = set(ranked[:WORDS])
+        for (a, b), n in pair_df.items():
+            if n >= 12 and pair_repos[a, b] >= 6 and a in known and b in known and len(a) > 1 and len(b) > 1 and not {a, b} & STOP:
+                lift = math.log(n / sampled / (df[a] / total) / (df[b] / total))
+                if lift > 1:
+                    phrases.append((n * lift, f"{a} {b}", 4 * n))
+        phrases.sort(reverse=True)
+        for _, phrase, n in phrases[:PHRASES]:
+            df[phrase] = n
+    vocab = sorted([*ranked[:WORDS], *(x for _, x, _ in phrases[:PHRASES])], key=lambda w: w.encode())
+    print([x for _, x, _ in phrases[:PHRASES:50]][:120])
     print(f"{len(df)} words, {len(vocab)} kept (df of the last {df[ranked[min(WORDS, len(ranked)) - 1]]}), {total // 2} pairs")
     enc = Encoder(vocab)
     idf = [math.log((total + 1) / (df[w] + 1)) for w in vocab] + [math.log(total / 20)] * BUCKETS
-    json.dump({"vocab": vocab, "buckets": BUCKETS, "idf": idf}, open(f"{c.WORK}/prep/vocab.json", "w"))
+    json.dump({"vocab": vocab, "buckets": BUCKETS, "idf": idf}, open(f"{PREP}/vocab.json", "w"))
     arrays = {s: ([], [], [0]) for s in "qtp"}
     kinds, repo_of, qhash, thash = [], [], [], []
     names = []
@@ -142,9 +170,9 @@ def main():
         out[s + "_idx"] = np.concatenate(r)
         out[s + "_amt"] = np.concatenate(a)
         out[s + "_ptr"] = np.cumsum(n)
-    np.savez(f"{c.WORK}/prep/train.npz", **out)
-    json.dump(names, open(f"{c.WORK}/prep/repos.json", "w"))
-    pickle.dump(valid, open(f"{c.WORK}/prep/valid.pkl", "wb"))
+    np.savez(f"{PREP}/train.npz", **out)
+    json.dump(names, open(f"{PREP}/repos.json", "w"))
+    pickle.dump(valid, open(f"{PREP}/valid.pkl", "wb"))
     print({k: int((out["kind"] == i).sum()) for i, k in enumerate(KINDS)}, "train repositories", len(names), "validation", list(valid))
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 import common as c
 from model import Model
+from prep import PREP
 from valid import Validation
 
 DEFAULTS = dict(
@@ -107,8 +108,8 @@ def main():
         o[k] = type(DEFAULTS[k])(v)
     print(o, flush=True)
     rng = np.random.default_rng(o["seed"])
-    meta = json.load(open(f"{c.WORK}/prep/vocab.json"))
-    data = dict(np.load(f"{c.WORK}/prep/train.npz"))
+    meta = json.load(open(f"{PREP}/vocab.json"))
+    data = dict(np.load(f"{PREP}/train.npz"))
     Q, T, P = Side(data, "q"), Side(data, "t"), Side(data, "p")
     kind, repo = data["kind"], data["repo"]
     usable = (np.diff(Q.ptr) >= 2) & (np.diff(T.ptr) >= 5)
@@ -118,7 +119,7 @@ def main():
         got = np.load(o["init"])
         E, sq, sc, A = got["E"].copy(), np.log(got["wq"]), np.log(got["wc"]), got["A"].copy()
     else:
-        E = rng.standard_normal((rows, d), np.float32) / np.sqrt(d)
+        E = rng.standard_normal((rows, d), np.float32) / np.float32(np.sqrt(d))
         sq = np.log(idf / idf.mean()).astype(np.float32)
         sc = sq.copy()
         A = np.zeros((d, d), np.float32)
