@@ -20,7 +20,7 @@ use crate::chunk::Chunker;
 use crate::embed::Embedder;
 use crate::error::Error;
 use crate::limits::{
-    BATCH_BYTES, BATCH_ROWS, CHECKPOINT_EVERY, COMPACT_AFTER_FRAGMENTS, MAX_FILE_BYTES, PIPELINE_FILES, PROGRESS_EVERY,
+    BATCH_BYTES, CHECKPOINT_EVERY, COMPACT_AFTER_FRAGMENTS, MAX_FILE_BYTES, PIPELINE_FILES, PROGRESS_EVERY,
 };
 use crate::manifest::{self, FORMAT, Files, Lock, Record, State};
 use crate::store::{Row, Rows, Store};
@@ -34,6 +34,8 @@ pub struct Options {
     pub dir: PathBuf,
     pub force: bool,
     pub threads: usize,
+    /// Rows of one commit; `limits::BATCH_ROWS` but in tests.
+    pub batch_rows: usize,
 }
 
 /// Hears of progress, at most ten times a second.
@@ -314,7 +316,7 @@ impl Build {
                 replaced.push(path.clone());
             }
             pending.push((path, record));
-            if rows.len() >= BATCH_ROWS || rows.bytes() >= BATCH_BYTES {
+            if rows.len() >= self.options.batch_rows || rows.bytes() >= BATCH_BYTES {
                 self.commit(store, &mut rows, &mut pending, &mut replaced, &db).await?;
                 commits += 1;
                 // Partial results while a long first build runs: index at 1, 2, 4, 8, … commits.

@@ -29,3 +29,6 @@ pub mod search;
 pub mod server;
 #[cfg(feature = "lance")]
 pub mod store;
+
+#[cfg(all(test, feature = "lance"))]
+mod tests;

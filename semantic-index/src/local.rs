@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::Context;
 use lapce_ai_index::embed::default_embedder;
 use lapce_ai_index::eval::{Place, Searcher};
-use lapce_ai_index::limits::{BUILD_ADDRESS_SPACE, WORKER_INDEX_CACHE, WORKER_METADATA_CACHE};
+use lapce_ai_index::limits::{BATCH_ROWS, BUILD_ADDRESS_SPACE, WORKER_INDEX_CACHE, WORKER_METADATA_CACHE};
 use lapce_ai_index::manifest::{Files, Lock, State};
 use lapce_ai_index::rank::Weights;
 use lapce_ai_index::search::Index;
@@ -55,7 +55,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
 }
 
 fn build(root: &Path, dir: &Path, force: bool, json: bool) -> anyhow::Result<()> {
-    let options = builder::Options { root: root.into(), dir: absolute(dir)?, force, threads: server::builder_threads() };
+    let options = builder::Options { root: root.into(), dir: absolute(dir)?, force, threads: server::builder_threads(), batch_rows: BATCH_ROWS };
     let progress: builder::OnProgress = Arc::new(|p| {
         eprintln!("{:?} {}/{} files, {} chunks {}", p.phase, p.files_done, p.files_total, p.chunks, p.current);
     });
@@ -178,7 +178,7 @@ impl Built {
         };
         let dir = std::env::temp_dir().join(format!("lapce-ai-eval-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
-        let options = builder::Options { root: root.into(), dir: dir.clone(), force: true, threads: server::builder_threads() };
+        let options = builder::Options { root: root.into(), dir: dir.clone(), force: true, threads: server::builder_threads(), batch_rows: BATCH_ROWS };
         let session = store::session(WORKER_INDEX_CACHE, WORKER_METADATA_CACHE);
         let runtime = runtime()?;
         let index = runtime.block_on(async {

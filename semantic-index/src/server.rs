@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, mpsc};
 
 use crate::embed::{Embedder, default_embedder};
 use crate::error::Error;
-use crate::limits::{WORKER_INDEX_CACHE, WORKER_METADATA_CACHE, WORKER_OPEN_TABLES};
+use crate::limits::{BATCH_ROWS, WORKER_INDEX_CACHE, WORKER_METADATA_CACHE, WORKER_OPEN_TABLES};
 use crate::rank::Weights;
 use crate::search::{Arm, Index};
 use crate::{builder, store};
@@ -89,6 +89,7 @@ impl Server {
             dir: PathBuf::from(request.dir),
             force: request.force,
             threads: builder_threads(),
+            batch_rows: BATCH_ROWS,
         };
         let cancel = Arc::new(AtomicBool::new(false));
         let (sender, mut receiver) = mpsc::channel(16);

@@ -111,19 +111,19 @@ impl Default for Weights {
         Self {
             dense_words: 0.5,
             dense_symbol: 0.15,
-            coherence: 0.3,
+            coherence: 0.55,
             definition: 1.0,
             definition_embedded: 0.5,
-            symbol: 0.3,
-            file: 0.6,
-            folder: 0.2,
+            symbol: 0.2,
+            file: 1.0,
+            folder: 0.45,
             test: 0.4,
             auxiliary: 0.5,
             vendored: 0.6,
             generated: 0.5,
             barrel: 0.6,
-            prose: 0.7,
-            repeat: 0.6,
+            prose: 0.5,
+            repeat: 0.4,
         }
     }
 }

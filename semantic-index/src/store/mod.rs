@@ -27,6 +27,8 @@ use crate::rank::Candidate;
 
 /// Name of the table in its database folder.
 const TABLE: &str = "chunks";
+/// Name of the full-text index.
+const WORDS: &str = "words";
 /// What ranking needs of a candidate; code is fetched for the hits alone.
 const LIGHT: &[&str] = &["path", "start_line", "end_line", "symbol", "kind", "crumb", "flags"];
 
@@ -41,6 +43,8 @@ pub fn session(index_cache: usize, metadata_cache: usize) -> Arc<Session> {
 #[derive(Clone)]
 pub struct Store {
     table: Table,
+    /// The full-text index exists; a first build makes it after its first commit.
+    searchable: bool,
 }
 
 impl std::fmt::Debug for Store {
@@ -57,16 +61,21 @@ impl Store {
     /// A new, empty table in a fresh folder.
     pub async fn create(db: &Path, session: &Arc<Session>, dims: usize) -> Result<Self> {
         let table = connect(db, session).await?.create_empty_table(TABLE, rows::schema(dims)).execute().await?;
-        Ok(Self { table })
+        Ok(Self { table, searchable: false })
     }
 
     pub async fn open(db: &Path, session: &Arc<Session>) -> Result<Self> {
-        Ok(Self { table: connect(db, session).await?.open_table(TABLE).execute().await? })
+        let table = connect(db, session).await?.open_table(TABLE).execute().await?;
+        let mut store = Self { table, searchable: false };
+        store.searchable = store.has_index(WORDS).await?;
+        Ok(store)
     }
 
     /// Sees what other processes have committed since.
-    pub async fn refresh(&self) -> Result<()> {
-        self.table.checkout_latest().await
+    pub async fn refresh(&mut self) -> Result<()> {
+        self.table.checkout_latest().await?;
+        self.searchable = self.searchable || self.has_index(WORDS).await?;
+        Ok(())
     }
 
     pub async fn count(&self) -> Result<u64> {
@@ -102,14 +111,13 @@ impl Store {
         Ok(out.into_iter().collect())
     }
 
-    async fn index_names(&self) -> Result<Vec<String>> {
-        Ok(self.table.list_indices().await?.into_iter().map(|i| i.name).collect())
+    async fn has_index(&self, name: &str) -> Result<bool> {
+        Ok(self.table.list_indices().await?.iter().any(|i| i.name == name))
     }
 
     /// Makes the committed rows searchable fast: builds the indexes, or appends to them.
     pub async fn index(&self, workers: usize) -> Result<()> {
-        let names = self.index_names().await?;
-        if names.iter().any(|n| n == "words") {
+        if self.has_index(WORDS).await? {
             self.table.optimize(OptimizeAction::Index(OptimizeOptions::append())).await?;
             return Ok(());
         }
@@ -123,7 +131,7 @@ impl Store {
             .with_position(false)
             .memory_limit_mb(FTS_MEMORY_MIB)
             .num_workers(workers);
-        self.table.create_index(&["tokens"], Index::FTS(words)).name("words".into()).execute().await?;
+        self.table.create_index(&["tokens"], Index::FTS(words)).name(WORDS.into()).execute().await?;
         // Deleting a file's rows by path must not scan a large table.
         if self.count().await? > PATH_INDEX_ROWS {
             let paths = Index::BTree(BTreeIndexBuilder::default());
@@ -160,7 +168,7 @@ impl Store {
 
     /// The best rows by BM25.
     pub async fn lexical(&self, terms: &[String], limit: usize) -> Result<Vec<Candidate>> {
-        if terms.is_empty() || self.index_names().await?.is_empty() {
+        if terms.is_empty() || !self.searchable {
             return Ok(Vec::new());
         }
         let query = MatchQuery::new(terms.join(" ")).with_column(Some("tokens".into()));
