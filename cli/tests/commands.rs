@@ -463,24 +463,24 @@ fn rules_decide_about_tools() {
         }
         run(command, b"")
     };
-    command("echo hello", true).exited(4);
-    let added = home.cli(["rules", "allow", "execute_command", "echo"]).ok();
-    assert_eq!(added.stdout, "rule 1: allow execute_command 'echo'\n");
-    command("echo hello", true).ok();
-    command("touch x", true).exited(4);
-    home.cli(["rules", "deny", "execute_command", "echo secret"]).ok();
+    command("touch one", true).exited(4);
+    let added = home.cli(["rules", "allow", "execute_command", "touch"]).ok();
+    assert_eq!(added.stdout, "rule 1: allow execute_command 'touch'\n");
+    command("touch one", true).ok();
+    command("mkdir two", true).exited(4);
+    home.cli(["rules", "deny", "execute_command", "touch secret"]).ok();
     // A rule that denies holds for the user's own commands too.
-    let denied = command("echo secret", false).exited(4);
-    assert!(denied.stderr.contains("deny execute_command 'echo secret'"), "{denied}");
+    let denied = command("touch secret", false).exited(4);
+    assert!(denied.stderr.contains("deny execute_command 'touch secret'"), "{denied}");
     let list = home.cli(["rules", "list", "--json"]).ok().json();
     assert_eq!(list.as_array().unwrap().len(), 2);
     home.cli(["rules", "remove", "2"]).ok();
-    command("echo secret", true).ok();
+    command("touch secret", true).ok();
     home.cli(["rules", "remove", "2"]).exited(3);
     home.cli(["rules", "deny", "frobnicate"]).exited(3);
     // A file that cannot be understood allows nothing.
     std::fs::write(home.paths().rules_file(), "[[rule]]\neffect = \"deny\"\n").unwrap();
-    let broken = command("echo hello", false).exited(2);
+    let broken = command("echo", false).exited(2);
     assert!(broken.stderr.contains("rules.toml: line 1: unknown field `rule`"), "{broken}");
     home.cli(["rules", "list"]).exited(2);
     home.assert_nothing_left();
