@@ -36,6 +36,18 @@ pub struct Options {
     pub bulk_ring: u32,
     /// False: never spin, always park (saves power, costs latency).
     pub spin: bool,
+    /// Where the memory comes from. A server takes what its client has chosen.
+    pub transport: Transport,
+}
+
+/// Backends for the shared memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Transport {
+    /// Sealed memory files and eventfds (Linux).
+    #[default]
+    Memfd,
+    /// Named shared memory, woken over the socket (any system; feature `portable`).
+    Portable,
 }
 
 impl Default for Options {
@@ -44,6 +56,7 @@ impl Default for Options {
             control_ring: crate::limits::CONTROL_RING,
             bulk_ring: crate::limits::BULK_RING,
             spin: true,
+            transport: Transport::default(),
         }
     }
 }
@@ -311,9 +324,19 @@ impl<P: Protocol> std::fmt::Debug for Call<P> {
     }
 }
 
+/// A client's role with `calls` open, for the hostile peer to play with.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn slots_for_tests(calls: u64) -> Slots {
+    let slots = Slots::default();
+    for _ in 0..calls {
+        let _ = slots.open(|_| ());
+    }
+    slots
+}
+
 /// The open calls of a connection, by stream number.
 #[derive(Default)]
-struct Slots(Mutex<Table>);
+pub(crate) struct Slots(Mutex<Table>);
 
 #[derive(Default)]
 struct Table {

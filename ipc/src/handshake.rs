@@ -11,7 +11,7 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use crate::client::Options;
+use crate::client::{Options, Transport};
 use crate::error::{ConnectError, Refusal};
 use crate::hello::{Hello, PRELUDE, Role, reason_code, reason_from};
 use crate::limits::{HELLO_MAX, HELLO_TIMEOUT, PROTOCOL_MAX, PROTOCOL_MIN};
@@ -22,30 +22,71 @@ use crate::ring::region::{Mine, Peers};
 use crate::server::Peer;
 use crate::sys::eventfd::EventFd;
 use crate::sys::socket::{Credentials, peer_credentials, recv_with_fds, send_with_fds};
+use crate::sys::wake::Wake;
 use crate::sys::{self, memfd};
 
 /// What both sides agreed on.
 pub(crate) struct Link {
     pub mine: Mine,
     pub peers: Peers,
-    /// I wait on this one.
-    pub wait: EventFd,
+    /// I wait on this one; absent where wakes come over the socket.
+    pub wait: Option<EventFd>,
     /// I wake the peer with this one.
-    pub wake: EventFd,
+    pub wake: Wake,
     pub peer: Peer,
     pub socket: UnixStream,
+    pub pending: Pending,
 }
 
-const TRANSPORT_MEMFD: u8 = 0;
+/// What must stay until the peer has opened our memory: its name, if it has one.
+#[cfg(feature = "portable")]
+pub(crate) type Pending = Option<sys::shm::Name>;
+#[cfg(not(feature = "portable"))]
+pub(crate) type Pending = Option<std::convert::Infallible>;
+
+const MEMFD: u8 = 0;
+const PORTABLE: u8 = 1;
 
 /// Our half of the memory, before anybody else knows it.
 struct Half {
     mine: Mine,
-    memory: OwnedFd,
-    wait: EventFd,
+    offer: Offer,
 }
 
-fn half(options: &Options) -> io::Result<Half> {
+/// How the peer gets at it.
+enum Offer {
+    Sealed { memory: OwnedFd, wait: EventFd },
+    #[cfg(feature = "portable")]
+    Named(sys::shm::Name),
+}
+
+impl Offer {
+    fn fds(&self) -> Vec<RawFd> {
+        match self {
+            Self::Sealed { memory, wait } => vec![memory.as_raw_fd(), wait.as_raw_fd()],
+            #[cfg(feature = "portable")]
+            Self::Named(_) => Vec::new(),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::Sealed { .. } => String::new(),
+            #[cfg(feature = "portable")]
+            Self::Named(name) => name.0.clone(),
+        }
+    }
+
+    fn into_parts(self) -> (Option<EventFd>, Pending) {
+        match self {
+            Self::Sealed { wait, .. } => (Some(wait), None),
+            #[cfg(feature = "portable")]
+            Self::Named(name) => (None, Some(name)),
+        }
+    }
+}
+
+fn half(options: &Options, transport: Transport) -> io::Result<Half> {
     let capacity = Capacity { control: options.control_ring, bulk: options.bulk_ring };
     if !capacity.valid() {
         return Err(io::Error::new(
@@ -53,11 +94,35 @@ fn half(options: &Options) -> io::Result<Half> {
             format!("ring sizes {} and {}", capacity.control, capacity.bulk),
         ));
     }
-    let (region, memory) = memfd::create(capacity.region())?;
-    // SAFETY: freshly made and sealed: this mapping is the only writable one there will
-    // ever be.
-    let mine = unsafe { Mine::new(region, capacity) };
-    Ok(Half { mine, memory, wait: EventFd::new()? })
+    match transport {
+        Transport::Memfd => {
+            let (region, memory) = memfd::create(capacity.region())?;
+            // SAFETY: freshly made and sealed: this mapping is the only writable one there
+            // will ever be.
+            let mine = unsafe { Mine::new(region, capacity) };
+            Ok(Half { mine, offer: Offer::Sealed { memory, wait: EventFd::new()? } })
+        }
+        #[cfg(feature = "portable")]
+        Transport::Portable => {
+            let (region, name) = sys::shm::create(capacity.region())?;
+            // SAFETY: freshly made under a random name of which only the peer will know.
+            // The peer could write to it; `Mine` never reads what it wrote.
+            let mine = unsafe { Mine::new(region, capacity) };
+            Ok(Half { mine, offer: Offer::Named(name) })
+        }
+        #[cfg(not(feature = "portable"))]
+        Transport::Portable => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "this build has no portable transport (feature `portable`)",
+        )),
+    }
+}
+
+fn code(transport: Transport) -> u8 {
+    match transport {
+        Transport::Memfd => MEMFD,
+        Transport::Portable => PORTABLE,
+    }
 }
 
 fn hello<P: Protocol>(role: Role, ident: &Ident, options: &Options, session: [u8; 16]) -> Hello {
@@ -66,7 +131,7 @@ fn hello<P: Protocol>(role: Role, ident: &Ident, options: &Options, session: [u8
         version_max: PROTOCOL_MAX,
         role,
         reason: 0,
-        transport: TRANSPORT_MEMFD,
+        transport: MEMFD,
         schema: P::SCHEMA,
         features: 0,
         control: options.control_ring,
@@ -88,9 +153,11 @@ pub(crate) async fn connect<P: Protocol>(
 ) -> Result<Link, ConnectError> {
     let exchange = async {
         let credentials = same_user(&socket)?;
-        let half = half(options)?;
-        let ours = hello::<P>(Role::Client, ident, options, [0; 16]);
-        let fds = [half.memory.as_raw_fd(), half.wait.as_raw_fd()];
+        let half = half(options, options.transport)?;
+        let mut ours = hello::<P>(Role::Client, ident, options, [0; 16]);
+        ours.transport = code(options.transport);
+        ours.memory = half.offer.name();
+        let fds = half.offer.fds();
         // A server that refuses at once may have hung up before it read our hello; what
         // it said is then still there to be read, and says more than a broken pipe.
         let sent = send(&socket, &ours, &fds).await;
@@ -116,13 +183,21 @@ pub(crate) async fn connect<P: Protocol>(
         agree::<P>(&theirs, ident)
             .map_err(|(reason, message)| ConnectError::Refused { peer: peer_name, message, reason })?;
         let (peers, wake) =
-            memory(&theirs, fds).map_err(|e| ConnectError::Handshake(e.to_string()))?;
+            memory(&socket, &theirs, fds).map_err(|e| ConnectError::Handshake(e.to_string()))?;
+        if theirs.transport != code(options.transport) {
+            return Err(ConnectError::Handshake(format!("transport {} was not asked for", theirs.transport)));
+        }
+        // Where names matter: our memory is mapped over there, theirs is here.
+        if options.transport == Transport::Portable {
+            wake.wake();
+        }
         let peer = peer_of(&theirs, credentials, theirs.session);
         Ok((half, peers, wake, peer))
     };
     let (half, peers, wake, peer) =
         timeout(HELLO_TIMEOUT, exchange).await.map_err(|_| ConnectError::Timeout(HELLO_TIMEOUT))??;
-    Ok(Link { mine: half.mine, peers, wait: half.wait, wake, peer, socket })
+    let (wait, pending) = half.offer.into_parts();
+    Ok(Link { mine: half.mine, peers, wait, wake, peer, socket, pending })
 }
 
 /// The server's half. `refuse` turns the peer away before anything is mapped.
@@ -157,22 +232,27 @@ pub(crate) async fn accept<P: Protocol>(
         if let Err((reason, message)) = agree::<P>(&theirs, ident) {
             return Err(turn_away(peer_name, reason, message).await);
         }
-        let (peers, wake) = match memory(&theirs, fds) {
+        let (peers, wake) = match memory(&socket, &theirs, fds) {
             Ok(both) => both,
             Err(error) => {
                 return Err(turn_away(peer_name, Refusal::Memory, error.to_string()).await);
             }
         };
-        let half = half(options)?;
+        let transport =
+            if theirs.transport == PORTABLE { Transport::Portable } else { Transport::Memfd };
+        let half = half(options, transport)?;
         let mut session = [0; 16];
         sys::random(&mut session)?;
-        let ours = hello::<P>(Role::Accept, ident, options, session);
-        send(&socket, &ours, &[half.memory.as_raw_fd(), half.wait.as_raw_fd()]).await?;
+        let mut ours = hello::<P>(Role::Accept, ident, options, session);
+        ours.transport = theirs.transport;
+        ours.memory = half.offer.name();
+        send(&socket, &ours, &half.offer.fds()).await?;
         Ok((half, peers, wake, peer_of(&theirs, credentials, session)))
     };
     let (half, peers, wake, peer) =
         timeout(HELLO_TIMEOUT, exchange).await.map_err(|_| ConnectError::Timeout(HELLO_TIMEOUT))??;
-    Ok(Link { mine: half.mine, peers, wait: half.wait, wake, peer, socket })
+    let (wait, pending) = half.offer.into_parts();
+    Ok(Link { mine: half.mine, peers, wait, wake, peer, socket, pending })
 }
 
 fn same_user(socket: &UnixStream) -> Result<Credentials, ConnectError> {
@@ -219,14 +299,31 @@ fn agree<P: Protocol>(theirs: &Hello, ident: &Ident) -> Result<(), (Refusal, Str
 }
 
 /// Checks and maps what the peer sent.
-fn memory(theirs: &Hello, fds: Vec<OwnedFd>) -> io::Result<(Peers, EventFd)> {
+fn memory(
+    socket: &UnixStream,
+    theirs: &Hello,
+    fds: Vec<OwnedFd>,
+) -> io::Result<(Peers, Wake)> {
     let bad = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
     let capacity = Capacity { control: theirs.control, bulk: theirs.bulk };
     if !capacity.valid() {
         return Err(bad(format!("ring sizes {} and {}", theirs.control, theirs.bulk)));
     }
-    if theirs.transport != TRANSPORT_MEMFD {
-        return Err(bad(format!("transport {}", theirs.transport)));
+    #[cfg(feature = "portable")]
+    if theirs.transport == PORTABLE {
+        if !fds.is_empty() {
+            return Err(bad(format!("{} descriptors instead of none", fds.len())));
+        }
+        let region = sys::shm::open(&theirs.memory, capacity.region())?;
+        // SAFETY: mapped for reading. That it does not shrink is the peer's word only; it
+        // is the user's own program, and `docs/ring.md` names this limit.
+        let peers = unsafe { Peers::new(region, capacity) };
+        return Ok((peers, Wake::Socket(socket.as_fd().try_clone_to_owned()?)));
+    }
+    #[cfg(not(feature = "portable"))]
+    let _ = socket;
+    if theirs.transport != MEMFD {
+        return Err(bad(format!("transport {}, which this build does not have", theirs.transport)));
     }
     let [memory, event]: [OwnedFd; 2] = fds
         .try_into()
@@ -234,7 +331,7 @@ fn memory(theirs: &Hello, fds: Vec<OwnedFd>) -> io::Result<(Peers, EventFd)> {
     let region = memfd::open(&memory, capacity.region())?;
     // SAFETY: mapped for reading, and sealed against shrinking (checked by `open`).
     let peers = unsafe { Peers::new(region, capacity) };
-    Ok((peers, EventFd::from_peer(event)?))
+    Ok((peers, Wake::Event(EventFd::from_peer(event)?)))
 }
 
 fn peer_of(theirs: &Hello, credentials: Credentials, session: [u8; 16]) -> Peer {

@@ -16,6 +16,8 @@ pub mod env;
 pub mod error;
 #[cfg(feature = "fault-points")]
 pub mod fault;
+#[cfg(feature = "fuzzing")]
+pub mod hostile;
 pub mod launch;
 mod handshake;
 mod hello;
@@ -27,7 +29,7 @@ pub mod server;
 mod sys;
 pub mod wire;
 
-pub use client::{Call, Client, Options};
+pub use client::{Call, Client, Options, Transport};
 pub use engine_client::{EngineCall, EngineClient};
 pub use error::{CallError, Cancelled, ConnectError, ServeError, Violation};
 pub use protocol::{EngineProtocol, Ident, IndexProtocol, Protocol, Wire};

@@ -314,6 +314,16 @@ impl Streams {
 }
 
 impl<P: Protocol, H: Handler<P>> Serving<P, H> {
+    fn new(core: &Arc<Core>, handler: Arc<H>) -> Self {
+        Self {
+            core: Arc::downgrade(core),
+            handler,
+            streams: Arc::default(),
+            tasks: TaskTracker::new(),
+            protocol: std::marker::PhantomData,
+        }
+    }
+
     fn request(&self, core: &Core, message: Message) -> Result<(), Violation> {
         let Message { lane, stream: id, extra, body, .. } = message;
         let mut streams = lock(&self.streams);
@@ -487,6 +497,15 @@ impl<P: Protocol, H: Handler<P>> Role for Serving<P, H> {
     }
 }
 
+/// A server's role, for the hostile peer to play with.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn serving_for_tests<P: Protocol, H: Handler<P>>(
+    core: &Arc<Core>,
+    handler: Arc<H>,
+) -> impl Role {
+    Serving::<P, H>::new(core, handler)
+}
+
 /// Serves one connection until the peer leaves.
 pub async fn serve<P, H>(
     stream: UnixStream,
@@ -561,13 +580,7 @@ impl Connections {
         let core = Arc::new(core);
         lock(&self.0.table).1.insert(seat.number, Arc::downgrade(&core));
         let guard = EndOnDrop(Arc::clone(&core));
-        let role = Serving::<P, H> {
-            core: Arc::downgrade(&core),
-            handler,
-            streams: Arc::default(),
-            tasks: TaskTracker::new(),
-            protocol: std::marker::PhantomData,
-        };
+        let role = Serving::<P, H>::new(&core, handler);
         let end = drive(&core, &role, inputs).await?;
         drop(guard);
         role.tasks.close();

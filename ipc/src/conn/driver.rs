@@ -15,21 +15,26 @@ use super::{Core, End, Kind, Role, lock};
 use crate::error::Violation;
 use crate::hello::printable;
 use crate::limits::{BYE_MAX, HEARTBEAT, HEARTBEATS_MISSED, IDLE_AFTER};
+use crate::handshake::Pending;
 use crate::sys::eventfd::EventFd;
+use crate::sys::wake::WAKE_BYTE;
 
 /// Descriptors that only the driver waits on.
 pub(crate) struct Inputs {
     pub socket: UnixStream,
-    pub wait: EventFd,
+    /// Absent where wakes come over the socket.
+    pub wait: Option<EventFd>,
+    pub pending: Pending,
 }
 
 const BYE: &[u8] = b"BYE ";
 
 /// Runs a connection until it ends, and says how.
 pub(crate) async fn drive(core: &Core, role: &dyn Role, inputs: Inputs) -> io::Result<End> {
-    let Inputs { socket, wait } = inputs;
-    let wait = wait.watch()?;
-    let end = Driver { core, role, socket: &socket, wait: &wait, idle: Idle::new() }.run().await;
+    let Inputs { socket, wait, pending } = inputs;
+    let wait = wait.map(EventFd::watch).transpose()?;
+    let mut driver = Driver { core, role, socket: &socket, wait, pending, idle: Idle::new() };
+    let end = driver.run().await;
     let end = core.ended.get_or_init(|| end).clone();
     if let End::Broken(violation) = &end {
         let mut bye = BYE.to_vec();
@@ -38,6 +43,8 @@ pub(crate) async fn drive(core: &Core, role: &dyn Role, inputs: Inputs) -> io::R
         // The peer may be gone or not reading; the reason is in our log.
         let _ = socket.try_write(&bye);
     }
+    // Not left to the last descriptor: `Wake` may hold another one.
+    let _ = socket.into_std().and_then(|s| s.shutdown(std::net::Shutdown::Both));
     core.gone.cancel();
     core.room.notify_waiters();
     role.ended(&end);
@@ -48,7 +55,9 @@ struct Driver<'a> {
     core: &'a Core,
     role: &'a dyn Role,
     socket: &'a UnixStream,
-    wait: &'a AsyncFd<EventFd>,
+    wait: Option<AsyncFd<EventFd>>,
+    /// Kept until the peer has shown that it has our memory.
+    pending: Pending,
     idle: Idle,
 }
 
@@ -62,7 +71,7 @@ enum Woke {
 }
 
 impl Driver<'_> {
-    async fn run(mut self) -> End {
+    async fn run(&mut self) -> End {
         match self.turns().await {
             Ok(end) => end,
             Err(violation) => End::Broken(violation),
@@ -173,7 +182,9 @@ impl Driver<'_> {
         if core.kicked.load(Ordering::Acquire) {
             return Poll::Ready(Woke::Look);
         }
-        if let Poll::Ready(guard) = self.wait.poll_read_ready(cx) {
+        if let Some(wait) = &self.wait
+            && let Poll::Ready(guard) = wait.poll_read_ready(cx)
+        {
             // Nobody reads the counter: each write is an edge of its own, and the edge is
             // what wakes (as with mio's own waker).
             return Poll::Ready(match guard {
@@ -184,8 +195,8 @@ impl Driver<'_> {
                 Err(error) => Woke::Ended(End::Local(format!("the runtime ends: {error}"))),
             });
         }
-        if let Poll::Ready(end) = self.poll_socket(cx) {
-            return Poll::Ready(Woke::Ended(end));
+        if let Poll::Ready(woke) = self.poll_socket(cx) {
+            return Poll::Ready(woke);
         }
         if self.idle.poll(cx).is_ready() {
             return Poll::Ready(Woke::Tick);
@@ -193,29 +204,43 @@ impl Driver<'_> {
         Poll::Pending
     }
 
-    /// After the hello the socket says one thing at most: a farewell.
-    fn poll_socket(&self, cx: &mut Context<'_>) -> Poll<End> {
+    /// After the hello the socket says one thing at most, a farewell; and wakes, where
+    /// there is no eventfd.
+    fn poll_socket(&mut self, cx: &mut Context<'_>) -> Poll<Woke> {
         loop {
             if ready!(self.socket.poll_read_ready(cx)).is_err() {
-                return Poll::Ready(End::Left("the control socket failed".into()));
+                let end = End::Left("the control socket failed".into());
+                return Poll::Ready(Woke::Ended(end));
             }
             let mut bytes = [0; BYE_MAX];
-            match self.socket.try_read(&mut bytes) {
-                Ok(0) => return Poll::Ready(End::Left("the other process ended".into())),
+            let end = match self.socket.try_read(&mut bytes) {
+                Ok(0) => End::Left("the other process ended".into()),
                 Ok(n) => {
-                    return Poll::Ready(match bytes[..n].strip_prefix(BYE) {
+                    let mut said = &bytes[..n];
+                    if self.wait.is_none() {
+                        self.pending = None;
+                        while let [WAKE_BYTE, rest @ ..] = said {
+                            said = rest;
+                        }
+                        if said.is_empty() {
+                            return Poll::Ready(Woke::Look);
+                        }
+                    }
+                    match said.strip_prefix(BYE) {
                         Some(text) => {
                             End::Left(format!("closed by the other side: {}", printable(text)))
                         }
                         None => End::Broken(Violation(format!(
-                            "{n} bytes of garbage on the control socket, starting with {:?}",
-                            printable(&bytes[..n.min(16)])
+                            "{} bytes of garbage on the control socket, starting with {:?}",
+                            said.len(),
+                            printable(&said[..said.len().min(16)])
                         ))),
-                    });
+                    }
                 }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) => return Poll::Ready(End::Left(format!("control socket: {e}"))),
-            }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(e) => End::Left(format!("control socket: {e}")),
+            };
+            return Poll::Ready(Woke::Ended(end));
         }
     }
 

@@ -23,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use counters::Counters;
 pub(crate) use driver::drive;
 pub(crate) use message::{Kind, Message, PREFIX};
+#[cfg(feature = "fuzzing")]
+pub(crate) use message::prefix;
 
 use crate::client::Options;
 use crate::error::Violation;
@@ -32,7 +34,7 @@ use crate::ring::park::News;
 use crate::ring::region::{Mine, Peers};
 use crate::ring::{Buf, Lane};
 use crate::server::Peer;
-use crate::sys::eventfd::EventFd;
+use crate::sys::wake::Wake;
 use crate::wire::engine::ConnectionInfo;
 
 /// What the two ends do with messages.
@@ -69,7 +71,7 @@ impl std::fmt::Display for End {
 pub(crate) struct Core {
     mine: Mine,
     peers: Peers,
-    wake: EventFd,
+    wake: Wake,
     peer: Peer,
     spin: bool,
     rx: Mutex<rx::Rx>,
@@ -92,8 +94,20 @@ pub(crate) struct Core {
 impl Core {
     /// Takes what the handshake made; gives back what the driver needs.
     pub(crate) fn new(link: Link, options: &Options) -> (Self, driver::Inputs) {
-        let Link { mine, peers, wait, wake, peer, socket } = link;
-        let core = Self {
+        let Link { mine, peers, wait, wake, peer, socket, pending } = link;
+        let core = Self::assemble(mine, peers, wake, peer, options);
+        (core, driver::Inputs { socket, wait, pending })
+    }
+
+    /// Everything but the waiting.
+    pub(crate) fn assemble(
+        mine: Mine,
+        peers: Peers,
+        wake: Wake,
+        peer: Peer,
+        options: &Options,
+    ) -> Self {
+        Self {
             rx: Mutex::new(rx::Rx::new(peers.capacity())),
             tx: Mutex::new(tx::Tx::new(mine.capacity())),
             mine,
@@ -110,8 +124,21 @@ impl Core {
             gone: CancellationToken::new(),
             pool: Mutex::default(),
             counters: Counters::default(),
-        };
-        (core, driver::Inputs { socket, wait })
+        }
+    }
+
+    /// One turn of the driver without its waiting: reads, and ends on a violation. False
+    /// when it is over.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn pump_for_tests(&self, role: &dyn Role) -> bool {
+        let outcome = lock(&self.rx).pump(self, role);
+        if let Err(violation) = outcome {
+            self.finish(End::Broken(violation));
+        }
+        if let Err(violation) = lock(&self.tx).flush(self) {
+            self.finish(End::Broken(violation));
+        }
+        self.ended.get().is_none()
     }
 
     pub(crate) fn peer(&self) -> &Peer {

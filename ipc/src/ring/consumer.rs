@@ -77,6 +77,9 @@ impl Consumer {
             if seq != self.seq {
                 return Err(self.broken(format_args!("sequence {seq}, expected {}", self.seq)));
             }
+            if kind == 0 {
+                return Err(self.broken(format_args!("no record where one was announced")));
+            }
             if kind == WRAP {
                 let rest = self.capacity - at;
                 if at == 0 || size != rest || size > available || wrapped {

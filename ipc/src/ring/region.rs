@@ -53,8 +53,9 @@ impl Region {
         use std::sync::Arc;
         #[derive(Clone, Copy)]
         #[repr(C, align(4096))]
-        struct Page(#[expect(dead_code, reason = "only its memory is used")] [u8; 4096]);
+        struct Page([u8; 4096]);
         struct Pages(*mut [Page]);
+        const ZERO: Page = Page([0; 4096]);
         // SAFETY: owns plain memory, freed by whichever thread drops it last.
         unsafe impl Send for Pages {}
         // SAFETY: has no methods but drop.
@@ -66,7 +67,7 @@ impl Region {
             }
         }
         assert!(len.is_multiple_of(4096));
-        let pages = Box::into_raw(vec![Page([0; 4096]); len / 4096].into_boxed_slice());
+        let pages = Box::into_raw(vec![ZERO; len / 4096].into_boxed_slice());
         let keep = Arc::new(Pages(pages));
         let base = NonNull::new(pages.cast::<u8>()).expect("a box is not null");
         // SAFETY: alive while either clone of `keep` is, page-aligned.

@@ -108,7 +108,8 @@ fn random_traffic_matches_a_queue() {
         let mut random = Random(seed);
         let (mut full, mut popped) = (0, 0);
         let max = ring.producer.max_body();
-        for i in 0..if cfg!(miri) { 300 } else { 20_000 } {
+        // About the same number of bytes for each.
+        for i in 0..if cfg!(miri) { 300 } else { (200 << 20) / capacity } {
             let bursts = random.below(12);
             for _ in 0..bursts {
                 let len = match random.below(3) {
@@ -131,7 +132,7 @@ fn random_traffic_matches_a_queue() {
                 popped += usize::from(queue.pop_front().is_some());
             }
         }
-        assert!(full > 0 && popped > 100, "{full} {popped}");
+        assert!(full > 0 && popped > 10, "{full} {popped}");
     }
 }
 

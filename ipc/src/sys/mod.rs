@@ -3,7 +3,10 @@
 
 pub mod eventfd;
 pub mod memfd;
+#[cfg(feature = "portable")]
+pub mod shm;
 pub mod socket;
+pub mod wake;
 
 /// The CPU this thread runs on.
 pub fn cpu() -> u32 {

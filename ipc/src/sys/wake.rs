@@ -1,0 +1,39 @@
+//! How a sleeping peer is woken: an eventfd where there is one, else a byte on the socket.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use super::eventfd::EventFd;
+
+/// The byte that means "look at the rings" on a socket that carries wakes.
+pub const WAKE_BYTE: u8 = b'W';
+
+pub enum Wake {
+    Event(EventFd),
+    /// A second descriptor of the control socket.
+    Socket(OwnedFd),
+    /// Nobody to wake: the peer is a test.
+    #[cfg(any(test, feature = "fuzzing"))]
+    Nobody,
+}
+
+impl Wake {
+    pub fn wake(&self) {
+        match self {
+            Self::Event(event) => event.wake(),
+            Self::Socket(socket) => {
+                // A full socket is fine: what is in it wakes the peer.
+                // SAFETY: one readable byte; never blocks, never raises SIGPIPE.
+                unsafe {
+                    libc::send(
+                        socket.as_raw_fd(),
+                        [WAKE_BYTE].as_ptr().cast(),
+                        1,
+                        libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+                    )
+                };
+            }
+            #[cfg(any(test, feature = "fuzzing"))]
+            Self::Nobody => {}
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The processes of the fault suite, and how to start and stop them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use lapce_ai_ipc::wire::engine::{Ask, Event, Reply, Request, RunOutcome, RunReply, Usage};
+use lapce_ai_ipc::wire::{ErrorKind, WireError};
+use lapce_ai_ipc::{Client, Connections, Cx, EngineProtocol, Handler, Ident, Options};
+use tokio::net::{UnixListener, UnixStream};
+
+pub(crate) const ROLE: &str = "LAPCE_AI_TEST_ROLE";
+const SOCKET: &str = "LAPCE_AI_TEST_SOCKET";
+
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// A socket in a fresh folder.
+pub(crate) fn listen() -> (PathBuf, tempfile::TempDir, UnixListener) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    (path, dir, listener)
+}
+
+pub(crate) async fn connect(path: &Path) -> Client<EngineProtocol> {
+    connect_with(path, Options::default()).await
+}
+
+pub(crate) async fn connect_with(path: &Path, options: Options) -> Client<EngineProtocol> {
+    for _ in 0..2000 {
+        if let Ok(stream) = UnixStream::connect(path).await {
+            return Client::over_with(stream, Ident::new("test", "1"), options).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("no server on {}", path.display());
+}
+
+pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
+    for _ in 0..4000 {
+        if done() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("never happened: {what}");
+}
+
+pub(crate) fn open_fds() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+pub(crate) fn rss_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|l| l.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// A process of the suite; killed when dropped.
+pub(crate) struct Child(std::process::Child);
+
+impl Child {
+    pub(crate) fn start(role: &str, socket: &Path, env: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.env(ROLE, role).env(SOCKET, socket).stdin(Stdio::null());
+        command.envs(env.iter().copied());
+        Self(command.spawn().unwrap())
+    }
+
+    pub(crate) fn signal(&self, signal: i32) {
+        // SAFETY: a child of ours that has not been waited for, so the id is its own.
+        assert_eq!(unsafe { libc::kill(self.0.id() as i32, signal) }, 0);
+    }
+
+    pub(crate) fn expect_killed(&mut self) {
+        use std::os::unix::process::ExitStatusExt as _;
+        let status = self.0.wait().unwrap();
+        assert_eq!(status.signal(), Some(libc::SIGKILL), "it ended by itself: {status}");
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Echo {
+    pub(crate) requests: AtomicU64,
+    pub(crate) torn: AtomicU64,
+}
+
+impl Handler<EngineProtocol> for Echo {
+    async fn handle(&self, request: Request, cx: Cx<EngineProtocol>) -> Result<Reply, WireError> {
+        self.requests.fetch_add(1, Ordering::SeqCst);
+        match request {
+            Request::Ping => Ok(Reply::Pong),
+            Request::CancelRun { run_id } => {
+                let first = run_id.chars().next();
+                if first.is_some_and(char::is_alphabetic) && run_id.chars().any(|c| Some(c) != first) {
+                    self.torn.fetch_add(1, Ordering::SeqCst);
+                }
+                Ok(Reply::Run(RunReply {
+                    run_id,
+                    outcome: RunOutcome::Completed,
+                    result: String::new(),
+                    transcript: String::new(),
+                    turns: 0,
+                    tool_calls: 0,
+                    usage: Usage::default(),
+                }))
+            }
+            Request::Ask(_) => {
+                let text = "y".repeat(8000);
+                loop {
+                    if cx.emit(Event::Notice(text.clone())).await.is_err() {
+                        return Err(WireError::new(ErrorKind::Cancelled, "cancelled"));
+                    }
+                }
+            }
+            _ => Err(WireError::new(ErrorKind::Unsupported, "no")),
+        }
+    }
+}
+
+/// Plays a role until it is killed or its peer is gone.
+pub(crate) fn play(role: &str) -> ExitCode {
+    let path = PathBuf::from(std::env::var_os(SOCKET).expect("a socket"));
+    // No orphan of a test run: die with the suite.
+    // SAFETY: plain system call.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    runtime().block_on(async {
+        match role {
+            "serve" => serve_all(&path).await,
+            "traffic" => traffic(&path).await,
+            "greedy" => greedy(&path).await,
+            other => panic!("no role {other:?}"),
+        }
+    });
+    ExitCode::SUCCESS
+}
+
+async fn serve_all(path: &Path) {
+    let listener = UnixListener::bind(path).unwrap();
+    let connections = Connections::new(64);
+    let echo = Arc::new(Echo::default());
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (connections, echo) = (connections.clone(), Arc::clone(&echo));
+        tokio::spawn(async move {
+            let _ = connections
+                .serve::<EngineProtocol, _>(stream, Ident::new("server", "1"), Options::default(), echo)
+                .await;
+        });
+    }
+}
+
+/// One call after another, of sizes that never fit the ring evenly.
+async fn traffic(path: &Path) {
+    let client = connect(path).await;
+    for i in 0..100_000usize {
+        let letter = char::from(b'a' + (i % 26) as u8);
+        let text = letter.to_string().repeat(1 + i * 37 % 3000);
+        if client.call(Request::CancelRun { run_id: text }).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Asks for endless streams and reads them all.
+async fn greedy(path: &Path) {
+    let client = connect(path).await;
+    let calls = (0..60).map(|i| {
+        let client = client.clone();
+        async move {
+            let mut call = client.start(Request::Ask(Ask {
+                root: String::new(),
+                question: i.to_string(),
+                editor: None,
+                model: String::new(),
+                transcript: false,
+            }));
+            while call.next().await.is_some() {}
+        }
+    });
+    futures::future::join_all(calls).await;
+}
