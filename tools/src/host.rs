@@ -68,8 +68,10 @@ impl Ledger {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn record(&self, seen: BTreeMap<String, Seen>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(seen);
+    fn record(&self, report: &Report) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|path, _| !report.gone.contains(path));
+        known.extend(report.seen.clone());
     }
 }
 
@@ -204,7 +206,7 @@ impl ToolHost {
         if let Some(report) = &gathered.report {
             outcome.layers.clone_from(&report.layers);
             outcome.absent.clone_from(&report.absent);
-            invocation.ledger.record(report.seen.clone());
+            invocation.ledger.record(report);
         }
         finish(call, &limits, &gathered, &end, outcome);
     }

@@ -86,6 +86,9 @@ pub struct Report {
     pub absent: Vec<(String, String)>,
     /// Files read or written, as they are now.
     pub seen: BTreeMap<String, Seen>,
+    /// Files deleted.
+    #[serde(default)]
+    pub gone: Vec<String>,
 }
 
 /// Exit codes by which the helper tells of an end it could not report in a frame.

@@ -11,6 +11,7 @@ mod hidden;
 mod ignored;
 mod list;
 mod output;
+mod patch;
 mod read;
 pub(crate) mod safe_fs;
 mod search;

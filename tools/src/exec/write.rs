@@ -27,28 +27,38 @@ pub(crate) struct Old {
     pub(crate) meta: Metadata,
 }
 
+impl Old {
+    pub(crate) fn text(&self, path: &Path) -> Result<&str, String> {
+        std::str::from_utf8(&self.bytes)
+            .map_err(|_| format!("'{}' is not valid UTF-8; it is not changed", show(path)))
+    }
+}
+
 pub(crate) fn run(call: &ToolCall, tree: &Tree<'_>, report: &mut Report) -> Done {
+    match call.name.as_str() {
+        "apply_patch" => return super::patch::run(call, tree, report),
+        "delete_file" => {
+            let path = tree.relative(call.text("path"))?;
+            let old =
+                load(tree, &path)?.ok_or_else(|| format!("'{}' does not exist", show(&path)))?;
+            delete(tree, &path, &old, report)?;
+            return Ok(result(&show(&path), "deleted", &[]));
+        }
+        _ => {}
+    }
     let named = if call.has("path") { call.text("path") } else { call.text("file_path") };
     let path = tree.relative(named)?;
     if path.as_os_str().is_empty() {
         return Err("the path names the workspace folder itself".into());
     }
     let old = load(tree, &path)?;
-    let before = match &old {
-        Some(old) => Some(
-            String::from_utf8(old.bytes.clone())
-                .map_err(|_| format!("'{}' is not valid UTF-8; it is not changed", show(&path))),
-        ),
-        None => None,
-    };
-    // A whole-file write may replace what cannot be edited.
-    let before = match before {
+    let before = match old.as_ref().map(|old| old.text(&path)) {
+        // A whole-file write may replace what cannot be edited.
         Some(Err(_)) if call.name == "write_to_file" => None,
-        Some(Err(e)) => return Err(e),
-        Some(Ok(text)) => Some(text),
+        Some(text) => Some(text?),
         None => None,
     };
-    let edited = edit::apply(call, before.as_deref())?;
+    let edited = edit::apply(call, before)?;
     let unchanged = old.as_ref().is_some_and(|o| o.bytes == edited.text.as_bytes());
     if !unchanged {
         store(tree, &path, old.as_ref(), edited.text.as_bytes(), report)?;
@@ -75,53 +85,50 @@ pub(crate) fn result(path: &str, operation: &str, notes: &[String]) -> String {
 /// Reads what is at `path` now. Refuses what a tool may not change, and a file that is
 /// not as the run last saw it.
 pub(crate) fn load(tree: &Tree<'_>, path: &Path) -> Result<Option<Old>, String> {
+    let old = load_unchecked(tree, path)?;
+    let shown = show(path);
+    let Some(known) = tree.request.seen.get(shown.as_str()) else { return Ok(old) };
+    match &old {
+        None => Err(format!(
+            "'{shown}' was deleted since it was read; look at the folder again before writing"
+        )),
+        // The hash decides; a touched file with the same content is the same.
+        Some(old) if known.hash != seen(&old.meta, &old.bytes).hash => Err(format!(
+            "'{shown}' changed on disk since it was read; read it again, then repeat the change on \
+             what is there now"
+        )),
+        Some(_) => Ok(old),
+    }
+}
+
+/// As [`load`], whatever the run knows of the file.
+pub(crate) fn load_unchecked(tree: &Tree<'_>, path: &Path) -> Result<Option<Old>, String> {
     tree.check_protected(path)?;
     tree.check_ignored(path)?;
-    let shown = show(path);
-    let full = path.to_string_lossy();
-    match tree.exists(path)? {
-        false => {
-            if tree.request.seen.contains_key(shown.as_str()) {
-                return Err(format!(
-                    "'{shown}' was deleted since it was read; read the folder again before writing"
-                ));
-            }
-            Ok(None)
-        }
-        true => {
-            let found = tree.find(&full)?;
-            if found.path != path {
-                return Err(format!(
-                    "'{shown}' goes through a symlink, which is not followed here"
-                ));
-            }
-            if found.meta.is_dir() {
-                return Err(format!("'{shown}' is a folder"));
-            }
-            if found.meta.len() > EDIT_MAX_BYTES {
-                return Err(format!(
-                    "'{shown}' is {}, more than the {} a tool may change",
-                    size(found.meta.len()),
-                    size(EDIT_MAX_BYTES)
-                ));
-            }
-            let mut bytes = Vec::with_capacity(found.meta.len() as usize);
-            (&found.file)
-                .take(EDIT_MAX_BYTES + 1)
-                .read_to_end(&mut bytes)
-                .map_err(|e| tree.explain(&shown, &e))?;
-            if let Some(known) = tree.request.seen.get(shown.as_str()) {
-                // The hash decides; a touched file with the same content is the same.
-                if known.hash != seen(&found.meta, &bytes).hash {
-                    return Err(format!(
-                        "'{shown}' changed on disk since it was read; read it again, then repeat \
-                         the change on what is there now"
-                    ));
-                }
-            }
-            Ok(Some(Old { bytes, meta: found.meta }))
-        }
+    if !tree.exists(path)? {
+        return Ok(None);
     }
+    let shown = show(path);
+    let found = tree.find(&path.to_string_lossy())?;
+    if found.path != path {
+        return Err(format!("'{shown}' goes through a symlink, which is not followed here"));
+    }
+    if found.meta.is_dir() {
+        return Err(format!("'{shown}' is a folder"));
+    }
+    if found.meta.len() > EDIT_MAX_BYTES {
+        return Err(format!(
+            "'{shown}' is {}, more than the {} a tool may change",
+            size(found.meta.len()),
+            size(EDIT_MAX_BYTES)
+        ));
+    }
+    let mut bytes = Vec::with_capacity(found.meta.len() as usize);
+    (&found.file)
+        .take(EDIT_MAX_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| tree.explain(&shown, &e))?;
+    Ok(Some(Old { bytes, meta: found.meta }))
 }
 
 /// Puts `new` at `path` in one step: a temporary file beside it, then a rename. The old
@@ -186,6 +193,23 @@ pub(crate) fn store(
     }
     let meta = file.metadata().map_err(|e| explain(&e))?;
     report.seen.insert(shown, seen(&meta, new));
+    Ok(())
+}
+
+/// Deletes the file that was loaded.
+pub(crate) fn delete(
+    tree: &Tree<'_>,
+    path: &Path,
+    old: &Old,
+    report: &mut Report,
+) -> Result<(), String> {
+    let shown = show(path);
+    tree.before_image(&shown, Some(old))?;
+    let dir = tree.folder(path.parent().unwrap_or(Path::new("")), false)?;
+    let name = Path::new(path.file_name().ok_or("the path has no name")?);
+    sys::unlinkat(dir.as_fd(), name).map_err(|e| tree.explain(&shown, &e))?;
+    report.seen.remove(&shown);
+    report.gone.push(shown);
     Ok(())
 }
 

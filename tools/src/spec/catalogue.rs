@@ -113,7 +113,7 @@ pub(super) const TOOLS: &[ToolSpec] = &[
     ToolSpec {
         name: "apply_diff",
         class: Class::Write,
-        runs: Runs::Absent,
+        runs: Runs::Helper,
         summary: "Change parts of a file by search and replace blocks.",
         doc: "Each block names the text that is there now, exactly, and the text to put in its \
               place. Several blocks are applied in order. Escape a line of the file that looks \
@@ -128,7 +128,7 @@ pub(super) const TOOLS: &[ToolSpec] = &[
     ToolSpec {
         name: "insert_content",
         class: Class::Write,
-        runs: Runs::Absent,
+        runs: Runs::Helper,
         summary: "Insert lines into a file.",
         doc: "",
         params: &[
@@ -144,7 +144,7 @@ pub(super) const TOOLS: &[ToolSpec] = &[
     ToolSpec {
         name: "search_and_replace",
         class: Class::Write,
-        runs: Runs::Absent,
+        runs: Runs::Helper,
         summary: "Replace every occurrence of a text or pattern in a file.",
         doc: "The search is literal unless use_regex is true; a literal replacement is put in as \
               it is, '$1' and '$&' included.",
@@ -165,7 +165,7 @@ pub(super) const TOOLS: &[ToolSpec] = &[
     ToolSpec {
         name: "append_to_file",
         class: Class::Write,
-        runs: Runs::Absent,
+        runs: Runs::Helper,
         summary: "Add text at the end of a file; the file is created if it is not there.",
         doc: "",
         params: &[PATH, req("content", Kind::Code, "The text to add.")],
@@ -177,7 +177,7 @@ pub(super) const TOOLS: &[ToolSpec] = &[
     ToolSpec {
         name: "edit",
         class: Class::Write,
-        runs: Runs::Absent,
+        runs: Runs::Helper,
         summary: "Replace one exact piece of a file.",
         doc: "old_string must occur exactly once, unless replace_all is true.",
         params: &[
@@ -194,7 +194,7 @@ pub(super) const TOOLS: &[ToolSpec] = &[
     ToolSpec {
         name: "search_replace",
         class: Class::Write,
-        runs: Runs::Absent,
+        runs: Runs::Helper,
         summary: "Replace one unique piece of a file.",
         doc: "old_string must occur exactly once; include enough lines around it.",
         params: &[
@@ -210,7 +210,7 @@ pub(super) const TOOLS: &[ToolSpec] = &[
     ToolSpec {
         name: "edit_file",
         class: Class::Write,
-        runs: Runs::Absent,
+        runs: Runs::Helper,
         summary: "Replace a piece of a file, tolerant of white space; or create a file.",
         doc: "Tries an exact match, then one that ignores differences in white space, then one \
               by tokens; the result says which. An empty old_string creates the file.",
@@ -232,7 +232,7 @@ pub(super) const TOOLS: &[ToolSpec] = &[
     ToolSpec {
         name: "apply_patch",
         class: Class::Write,
-        runs: Runs::Absent,
+        runs: Runs::Helper,
         summary: "Add, change, move and delete several files with one patch; all or nothing.",
         doc: "",
         params: &[req(
@@ -249,7 +249,7 @@ pub(super) const TOOLS: &[ToolSpec] = &[
     ToolSpec {
         name: "delete_file",
         class: Class::Write,
-        runs: Runs::Absent,
+        runs: Runs::Helper,
         summary: "Delete one file.",
         doc: "Folders are not deleted.",
         params: &[PATH],

@@ -150,8 +150,10 @@ async fn secrets_cannot_be_read() {
     }
     // /tmp of the host is not the command's.
     let shared = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(shared.path(), "host").unwrap();
     fails_only_inside(&b, &format!("cat {}", shared.path().display())).await;
-    fails_only_inside(&b, &format!("echo x > {}", shared.path().display())).await;
+    let _ = b.sh(&format!("echo x > {}", shared.path().display())).await;
+    assert_eq!(std::fs::read_to_string(shared.path()).unwrap(), "host", "/tmp is not shared");
 }
 
 #[tokio::test]
@@ -394,7 +396,7 @@ async fn a_rename_race_never_leads_out() {
         .spawn()
         .unwrap();
     let mut plain = 0;
-    for i in 0..60 {
+    for i in 0..25 {
         let out = b.call("read_file", json!({"path": "real/f"})).await;
         assert!(!out.envelope.contains("SECRET"), "{}", out.envelope);
         plain += usize::from(out.envelope.contains("plain"));

@@ -4,3 +4,4 @@ mod escape;
 mod limits;
 mod support;
 mod tools;
+mod writes;
