@@ -218,7 +218,6 @@ mod tests {
             "parse header",
             "Parse",
             "header !nothing",
-            "'parse",
             "hdr",
             "PARSE config",
             "ü",
