@@ -219,8 +219,9 @@ fn spawn_detached(program: &Path, ready: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Marks every descriptor from `first` on as closed by exec, whatever opened it.
-fn close_on_exec_from(first: u32) {
+/// Marks every descriptor from `first` on as closed by exec, whatever opened it. Makes only
+/// system calls, so it may run between fork and exec.
+pub fn close_on_exec_from(first: u32) {
     // SAFETY: close_range with CLOEXEC only sets flags; unused descriptors are skipped.
     let done =
         unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };

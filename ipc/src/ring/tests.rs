@@ -109,7 +109,7 @@ fn random_traffic_matches_a_queue() {
         let (mut full, mut popped) = (0, 0);
         let max = ring.producer.max_body();
         // About the same number of bytes for each.
-        for i in 0..if cfg!(miri) { 300 } else { (200 << 20) / capacity } {
+        for i in 0..if cfg!(miri) { 300 } else { ((200 << 20) / capacity).max(100) } {
             let bursts = random.below(12);
             for _ in 0..bursts {
                 let len = match random.below(3) {
