@@ -166,8 +166,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = file_in(dir.path());
         let mut log = RotatingFile::new(path.clone(), 10, 2);
-        writeln!(log, "a").unwrap();
-        writeln!(log, "{}", "x".repeat(50)).unwrap();
+        log.write_all(b"a\n").unwrap();
+        log.write_all(format!("{}\n", "x".repeat(50)).as_bytes()).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap().len(), 51);
     }
 

@@ -13,10 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{fs, io};
 
+use lapce_ai_ipc::launch::close_on_exec_from;
 use lapce_ai_ipc::wire::Memory;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStderr, Command};
+use tokio::task::JoinHandle;
 
 use crate::limits;
 
@@ -43,6 +45,8 @@ pub struct SocketChild {
     child: Child,
     pid: u32,
     stderr: Arc<Mutex<Vec<u8>>>,
+    /// Ends when the child's standard error does.
+    reader: Option<JoinHandle<()>>,
 }
 
 impl SocketChild {
@@ -68,6 +72,8 @@ impl SocketChild {
         unsafe {
             command.pre_exec(move || {
                 die_with(parent)?;
+                // Whoever started the engine may have left descriptors open in it.
+                close_on_exec_from(3);
                 keep_across_exec(fd)
             });
         }
@@ -75,11 +81,10 @@ impl SocketChild {
         drop(theirs);
         let pid = child.id().ok_or_else(|| io::Error::other("the child ended at once"))?;
         let stderr = Arc::default();
-        if let Some(pipe) = child.stderr.take() {
-            tokio::spawn(keep_tail(pipe, Arc::clone(&stderr)));
-        }
+        let pipe = child.stderr.take();
+        let reader = pipe.map(|pipe| tokio::spawn(keep_tail(pipe, Arc::clone(&stderr))));
         ours.set_nonblocking(true)?;
-        Ok((Self { child, pid, stderr }, UnixStream::from_std(ours)?))
+        Ok((Self { child, pid, stderr, reader }, UnixStream::from_std(ours)?))
     }
 
     pub fn pid(&self) -> u32 {
@@ -101,6 +106,10 @@ impl SocketChild {
         };
         // What is left of its group, if it started anything.
         kill_group(self.pid);
+        // Its last words may still be in the pipe.
+        if let Some(reader) = self.reader.take() {
+            let _ = tokio::time::timeout(limits::CHILD_GRACE, reader).await;
+        }
         let how = status.map_or_else(|e| format!("was lost: {e}"), describe);
         let tail = self.stderr_tail();
         if tail.is_empty() { how } else { format!("{how}: {tail}") }
