@@ -44,16 +44,35 @@ impl Transcript {
         let mut path = root.to_path_buf();
         for folder in FOLDERS {
             path.push(folder);
-            dir = enter(&dir, folder).map_err(|e| io::Error::new(e.kind(), format!("{}: {}", path.display(), reason(&e))))?;
+            dir = enter(&dir, folder).map_err(|e| {
+                io::Error::new(e.kind(), format!("{}: {}", path.display(), reason(&e)))
+            })?;
             if folder == "ai" {
                 keep_out_of_git(&dir);
             }
         }
         path.push(&name);
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = openat(&dir, &name, flags, Mode::from_raw_mode(0o644))
-            .map_err(|e| io::Error::new(io::Error::from(e).kind(), format!("{}: {}", path.display(), io::Error::from(e))))?;
-        Ok(Self { file: File::from(file), path, pending: String::new(), written: 0, full: false, last: None, failed: None })
+        let flags = OFlags::WRONLY
+            | OFlags::CREATE
+            | OFlags::EXCL
+            | OFlags::APPEND
+            | OFlags::NOFOLLOW
+            | OFlags::CLOEXEC;
+        let file = openat(&dir, &name, flags, Mode::from_raw_mode(0o644)).map_err(|e| {
+            io::Error::new(
+                io::Error::from(e).kind(),
+                format!("{}: {}", path.display(), io::Error::from(e)),
+            )
+        })?;
+        Ok(Self {
+            file: File::from(file),
+            path,
+            pending: String::new(),
+            written: 0,
+            full: false,
+            last: None,
+            failed: None,
+        })
     }
 
     /// Absolute path of the file.
@@ -68,7 +87,9 @@ impl Transcript {
         }
         if self.written + self.pending.len() + text.len() > BYTES {
             self.full = true;
-            self.pending.push_str("\n\n*(This transcript has reached its largest size; the rest is left out.)*\n");
+            self.pending.push_str(
+                "\n\n*(This transcript has reached its largest size; the rest is left out.)*\n",
+            );
         } else {
             self.pending.push_str(text);
         }
@@ -106,7 +127,8 @@ impl Transcript {
         if error.kind() == io::ErrorKind::Other {
             return None;
         }
-        let text = format!("the transcript {} can no longer be written: {error}", self.path.display());
+        let text =
+            format!("the transcript {} can no longer be written: {error}", self.path.display());
         *error = io::Error::other("told");
         Some(text)
     }
@@ -142,7 +164,9 @@ fn keep_out_of_git(dir: &impl AsFd) {
 
 fn reason(error: &io::Error) -> String {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::LOOP | Errno::NOTDIR) => "it is not a plain folder (a symlink or file stands there)".to_owned(),
+        Some(Errno::LOOP | Errno::NOTDIR) => {
+            "it is not a plain folder (a symlink or file stands there)".to_owned()
+        }
         _ => error.to_string(),
     }
 }
@@ -169,17 +193,28 @@ mod tests {
         let mut transcript = Transcript::create(&root, "20261125-093812-3fa1c2").unwrap();
         assert_eq!(transcript.path(), root.join(".lapce/ai/runs/20261125-093812-3fa1c2.md"));
         transcript.push("# one\n");
-        assert_eq!(fs::read_to_string(transcript.path()).unwrap(), "# one\n", "the first words are there at once");
+        assert_eq!(
+            fs::read_to_string(transcript.path()).unwrap(),
+            "# one\n",
+            "the first words are there at once"
+        );
         transcript.push("two\n");
         assert!(transcript.next_write().is_some());
-        assert_eq!(fs::read_to_string(transcript.path()).unwrap(), "# one\n", "the next write waits");
+        assert_eq!(
+            fs::read_to_string(transcript.path()).unwrap(),
+            "# one\n",
+            "the next write waits"
+        );
         let path = transcript.path().to_owned();
         drop(transcript);
         assert_eq!(fs::read_to_string(path).unwrap(), "# one\ntwo\n");
         assert_eq!(fs::read_to_string(root.join(".lapce/ai/.gitignore")).unwrap(), "*\n");
         // A second run beside it.
         assert!(Transcript::create(&root, "20261125-093812-3fa1c3").is_ok());
-        assert!(Transcript::create(&root, "20261125-093812-3fa1c3").is_err(), "never over another file");
+        assert!(
+            Transcript::create(&root, "20261125-093812-3fa1c3").is_err(),
+            "never over another file"
+        );
     }
 
     #[test]

@@ -3,19 +3,29 @@
 
 mod support;
 
+use lapce_ai_ipc::CallError;
 use lapce_ai_ipc::wire::engine::{Decision, Event, Run, RunOutcome, RunReply};
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
-use lapce_ai_ipc::CallError;
 use serde_json::{Value, json};
 use support::scripted::{Scripted, calls, closed_port, cut, delta, error, hanging, stream, words};
 use support::{Fixture, config, exists, need_tool_helper, notices, text_of, within};
 
 fn run_of(fixture: &Fixture, task: &str) -> Run {
-    Run { root: fixture.root(), task: task.into(), editor: None, model: String::new(), max_turns: 0 }
+    Run {
+        root: fixture.root(),
+        task: task.into(),
+        editor: None,
+        model: String::new(),
+        max_turns: 0,
+    }
 }
 
 /// Runs to the end; `decide` answers the questions.
-async fn go(fixture: &Fixture, run: Run, mut decide: impl FnMut(&str) -> (Decision, &'static str)) -> (Vec<Event>, Result<RunReply, CallError>) {
+async fn go(
+    fixture: &Fixture,
+    run: Run,
+    mut decide: impl FnMut(&str) -> (Decision, &'static str),
+) -> (Vec<Event>, Result<RunReply, CallError>) {
     within(async {
         let mut call = fixture.client.run(run);
         let mut events = Vec::new();
@@ -38,14 +48,24 @@ fn never(summary: &str) -> (Decision, &'static str) {
 fn finished(events: &[Event]) -> Vec<(String, bool)> {
     events
         .iter()
-        .filter_map(|e| if let Event::ToolFinished { name, ok, .. } = e { Some((name.clone(), *ok)) } else { None })
+        .filter_map(|e| {
+            if let Event::ToolFinished { name, ok, .. } = e {
+                Some((name.clone(), *ok))
+            } else {
+                None
+            }
+        })
         .collect()
 }
 
 /// The results in the last request of a native conversation.
 fn results(body: &Value) -> Vec<String> {
     let messages = body["messages"].as_array().unwrap();
-    messages.iter().filter(|m| m["role"] == "tool").map(|m| m["content"].as_str().unwrap().to_owned()).collect()
+    messages
+        .iter()
+        .filter(|m| m["role"] == "tool")
+        .map(|m| m["content"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 fn remote(result: Result<RunReply, CallError>) -> WireError {
@@ -59,7 +79,10 @@ fn remote(result: Result<RunReply, CallError>) -> WireError {
 async fn a_task_is_done_with_native_calls() {
     need_tool_helper();
     let server = Scripted::new(vec![
-        calls("Let me look. ", &[("list_files", json!({"path": "."})), ("read_file", json!({"path": "greet.py"}))]),
+        calls(
+            "Let me look. ",
+            &[("list_files", json!({"path": "."})), ("read_file", json!({"path": "greet.py"}))],
+        ),
         calls("", &[("write_to_file", json!({"path": "greet.py", "content": "print('hello')\n"}))]),
         calls("", &[("execute_command", json!({"command": "git status --short"}))]),
         calls("", &[("attempt_completion", json!({"result": "It greets now."}))]),
@@ -80,23 +103,44 @@ async fn a_task_is_done_with_native_calls() {
     assert_eq!(fixture.read("greet.py"), "print('hello')\n");
     assert_eq!(
         finished(&events),
-        ["list_files", "read_file", "write_to_file", "execute_command"].map(|n| (n.to_owned(), true))
+        ["list_files", "read_file", "write_to_file", "execute_command"]
+            .map(|n| (n.to_owned(), true))
     );
     assert_eq!(text_of(&events), "Let me look. ");
-    assert!(matches!(&events[0], Event::Started { model, .. } if model == "test/m"), "{:?}", events[0]);
+    assert!(
+        matches!(&events[0], Event::Started { model, .. } if model == "test/m"),
+        "{:?}",
+        events[0]
+    );
 
     // What the model was told: its own calls, then the results, in order.
     let seen = server.seen();
     let given = results(&seen[1].body);
-    assert!(given[0].starts_with("[list_files for '.'] Result:") && given[0].contains("greet.py"), "{}", given[0]);
+    assert!(
+        given[0].starts_with("[list_files for '.'] Result:") && given[0].contains("greet.py"),
+        "{}",
+        given[0]
+    );
     assert!(given[1].contains("print('bye')"), "{}", given[1]);
     assert!(results(&seen[3].body).last().unwrap().contains("greet.py"), "git saw the change");
-    assert!(seen[0].body["tools"].as_array().unwrap().iter().any(|t| t["function"]["name"] == "read_file"));
+    assert!(
+        seen[0].body["tools"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|t| t["function"]["name"] == "read_file")
+    );
 
     // What is left behind: a transcript to read, a journal for the record.
     let transcript = std::fs::read_to_string(&reply.transcript).unwrap();
     assert!(reply.transcript.starts_with(&format!("{}/.lapce/ai/runs/", fixture.root())));
-    for part in ["# Make it greet", "Let me look.", "**write_to_file for 'greet.py'**", "**Done**", "It greets now."] {
+    for part in [
+        "# Make it greet",
+        "Let me look.",
+        "**write_to_file for 'greet.py'**",
+        "**Done**",
+        "It greets now.",
+    ] {
         assert!(transcript.contains(part), "{part} is not in\n{transcript}");
     }
     let journal = fixture.journal();
@@ -104,7 +148,16 @@ async fn a_task_is_done_with_native_calls() {
     assert_eq!((names[0], *names.last().unwrap()), ("started", "ended"));
     assert_eq!(names.iter().filter(|n| **n == "call").count(), 4);
     assert!(names.contains(&"answer"));
-    assert!(!std::process::Command::new("git").args(["status", "--short"]).current_dir(&fixture.root).output().unwrap().stdout.windows(6).any(|w| w == b".lapce"));
+    assert!(
+        !std::process::Command::new("git")
+            .args(["status", "--short"])
+            .current_dir(&fixture.root)
+            .output()
+            .unwrap()
+            .stdout
+            .windows(6)
+            .any(|w| w == b".lapce")
+    );
 }
 
 #[tokio::test]
@@ -119,7 +172,10 @@ async fn a_model_without_function_calls_works_with_xml() {
     fixture.write("notes.txt", "the answer is 42\n");
     let (events, reply) = go(&fixture, run_of(&fixture, "What does the note say?"), never).await;
     let reply = reply.unwrap();
-    assert_eq!((reply.outcome, reply.result.as_str(), reply.tool_calls), (RunOutcome::Completed, "The note says 42.", 1));
+    assert_eq!(
+        (reply.outcome, reply.result.as_str(), reply.tool_calls),
+        (RunOutcome::Completed, "The note says 42.", 1)
+    );
     assert_eq!(text_of(&events).trim(), "I will read it.");
     assert!(!fixture.root.join("x").exists(), "what is written behind a call is not carried out");
     let seen = server.seen();
@@ -150,12 +206,19 @@ async fn a_model_that_refuses_tools_is_given_xml() {
 async fn a_denied_call_does_not_run_and_the_rest_of_the_turn_is_skipped() {
     need_tool_helper();
     let server = Scripted::new(vec![
-        calls("", &[("execute_command", json!({"command": "touch made"})), ("write_to_file", json!({"path": "other", "content": "x"}))]),
+        calls(
+            "",
+            &[
+                ("execute_command", json!({"command": "touch made"})),
+                ("write_to_file", json!({"path": "other", "content": "x"})),
+            ],
+        ),
         words("I stop here."),
     ])
     .await;
     let fixture = Fixture::new(&config(&server.base_url(), "tools = \"native\"")).await;
-    let (events, reply) = go(&fixture, run_of(&fixture, "t"), |_| (Decision::Deny, "not this way")).await;
+    let (events, reply) =
+        go(&fixture, run_of(&fixture, "t"), |_| (Decision::Deny, "not this way")).await;
     assert_eq!(reply.unwrap().outcome, RunOutcome::Completed);
     assert!(!exists(&fixture.root.join("made")) && !exists(&fixture.root.join("other")));
     assert_eq!(finished(&events), [("execute_command".to_owned(), false)]);
@@ -168,7 +231,13 @@ async fn a_denied_call_does_not_run_and_the_rest_of_the_turn_is_skipped() {
 async fn allowed_for_the_run_means_the_same_command_only() {
     need_tool_helper();
     let command = |c: &str| calls("", &[("execute_command", json!({"command": c}))]);
-    let server = Scripted::new(vec![command("touch one"), command("touch one"), command("touch two"), words("done")]).await;
+    let server = Scripted::new(vec![
+        command("touch one"),
+        command("touch one"),
+        command("touch two"),
+        words("done"),
+    ])
+    .await;
     let fixture = Fixture::new(&config(&server.base_url(), "tools = \"native\"")).await;
     let mut asked = Vec::new();
     let (_, reply) = go(&fixture, run_of(&fixture, "t"), |summary| {
@@ -184,14 +253,20 @@ async fn allowed_for_the_run_means_the_same_command_only() {
 async fn a_cut_answer_is_never_carried_out() {
     need_tool_helper();
     let arguments = json!({"path": "a", "content": "x"}).to_string();
-    let call = delta(&json!({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "write_to_file", "arguments": arguments}}]}));
+    let call = delta(
+        &json!({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "write_to_file", "arguments": arguments}}]}),
+    );
     let server = Scripted::new(vec![stream(&call), cut(&call), words("done")]).await;
     let fixture = Fixture::new(&config(&server.base_url(), "tools = \"native\"")).await;
     let (events, reply) = go(&fixture, run_of(&fixture, "t"), never).await;
     let reply = reply.unwrap();
     assert_eq!((reply.outcome, reply.tool_calls, reply.turns), (RunOutcome::Completed, 0, 1));
     assert!(!exists(&fixture.root.join("a")));
-    assert!(notices(&events).iter().any(|n| n.contains("asking again (attempt 2)")), "{:?}", notices(&events));
+    assert!(
+        notices(&events).iter().any(|n| n.contains("asking again (attempt 2)")),
+        "{:?}",
+        notices(&events)
+    );
 
     // In XML: cut inside the call.
     let text = delta(&json!({"content": "<write_to_file><path>a</path><content>x</con"}));
@@ -239,7 +314,8 @@ async fn the_same_call_a_fourth_time_ends_a_run() {
 #[tokio::test]
 async fn turns_and_tokens_have_limits() {
     need_tool_helper();
-    let turn = |n: usize| calls("", &[("list_files", json!({"path": ".", "recursive": n % 2 == 0}))]);
+    let turn =
+        |n: usize| calls("", &[("list_files", json!({"path": ".", "recursive": n.is_multiple_of(2)}))]);
     let server = Scripted::new((0..9).map(turn).collect()).await;
     let fixture = Fixture::new(&config(&server.base_url(), "tools = \"native\"")).await;
     let (_, reply) = go(&fixture, Run { max_turns: 2, ..run_of(&fixture, "t") }, never).await;
@@ -247,7 +323,10 @@ async fn turns_and_tokens_have_limits() {
     assert_eq!((reply.outcome, reply.turns, server.seen().len()), (RunOutcome::TurnLimit, 2, 2));
 
     let server = Scripted::new((0..9).map(turn).collect()).await;
-    let text = format!("{}\n[limits]\nrun_tokens = 60\n", config(&server.base_url(), "tools = \"native\""));
+    let text = format!(
+        "{}\n[limits]\nrun_tokens = 60\n",
+        config(&server.base_url(), "tools = \"native\"")
+    );
     let fixture = Fixture::new(&text).await;
     let (_, reply) = go(&fixture, run_of(&fixture, "t"), never).await;
     let reply = reply.unwrap();
@@ -284,13 +363,19 @@ async fn a_run_is_cancelled_while_the_model_speaks() {
 #[tokio::test]
 async fn a_client_that_goes_away_ends_its_run_and_the_command_it_started() {
     need_tool_helper();
-    let server = Scripted::new(vec![calls("", &[("execute_command", json!({"command": "echo started; sleep 600"}))])]).await;
+    let server = Scripted::new(vec![calls(
+        "",
+        &[("execute_command", json!({"command": "echo started; sleep 600"}))],
+    )])
+    .await;
     let fixture = Fixture::new(&config(&server.base_url(), "tools = \"native\"")).await;
     within(async {
         let mut call = fixture.client.run(run_of(&fixture, "t"));
         loop {
             match call.next().await.unwrap() {
-                Event::Approval(question) => fixture.answer(&question.approval_id, Decision::Allow, "").await,
+                Event::Approval(question) => {
+                    fixture.answer(&question.approval_id, Decision::Allow, "").await;
+                }
                 Event::ToolOutput { text, .. } if text.contains("started") => break,
                 _ => {}
             }
@@ -313,7 +398,8 @@ async fn errors_before_anything_was_done_are_errors() {
     assert_eq!(error.kind, ErrorKind::Unavailable);
     assert!(error.hint.contains("config.toml"), "{}", error.hint);
 
-    let (_, reply) = go(&fixture, Run { root: "/does/not/exist".into(), ..run_of(&fixture, "t") }, never).await;
+    let (_, reply) =
+        go(&fixture, Run { root: "/does/not/exist".into(), ..run_of(&fixture, "t") }, never).await;
     assert_eq!(remote(reply).kind, ErrorKind::NotFound);
     let (_, reply) = go(&fixture, run_of(&fixture, " \n"), never).await;
     assert_eq!(remote(reply).kind, ErrorKind::Invalid);
@@ -349,15 +435,26 @@ async fn a_provider_that_fails_later_ends_the_run_with_what_was_done() {
 async fn keys_found_in_files_do_not_reach_the_model_the_events_or_the_journal() {
     need_tool_helper();
     let key = std::env::var("CARGO_MANIFEST_DIR").unwrap();
-    let server = Scripted::new(vec![calls("", &[("read_file", json!({"path": ".env.sample"}))]), words("done")]).await;
-    let text = config(&server.base_url(), "tools = \"native\"").replace("kind = \"openai\"\n", "kind = \"openai\"\nkey = { env = \"CARGO_MANIFEST_DIR\" }\n");
+    let server = Scripted::new(vec![
+        calls("", &[("read_file", json!({"path": ".env.sample"}))]),
+        words("done"),
+    ])
+    .await;
+    let text = config(&server.base_url(), "tools = \"native\"").replace(
+        "kind = \"openai\"\n",
+        "kind = \"openai\"\nkey = { env = \"CARGO_MANIFEST_DIR\" }\n",
+    );
     let fixture = Fixture::new(&text).await;
     fixture.write(".env.sample", &format!("TOKEN={key}\n"));
     let (events, reply) = go(&fixture, run_of(&fixture, "t"), never).await;
     let reply = reply.unwrap();
     let given = results(&server.seen()[1].body);
     assert!(given[0].contains("TOKEN=[key]"), "{}", given[0]);
-    for text in [format!("{events:?}"), std::fs::read_to_string(&reply.transcript).unwrap(), format!("{:?}", fixture.journal())] {
+    for text in [
+        format!("{events:?}"),
+        std::fs::read_to_string(&reply.transcript).unwrap(),
+        format!("{:?}", fixture.journal()),
+    ] {
         assert!(!text.contains(&format!("TOKEN={key}")));
     }
 }
@@ -369,9 +466,14 @@ async fn a_long_run_stays_within_the_context() {
     let mut scripts: Vec<_> = (0..12).map(read).collect();
     scripts.push(words("done"));
     let server = Scripted::new(scripts).await;
-    let fixture = Fixture::new(&config(&server.base_url(), "tools = \"native\"\ncontext = 8192\nmax_output = 512")).await;
+    let fixture = Fixture::new(&config(
+        &server.base_url(),
+        "tools = \"native\"\ncontext = 8192\nmax_output = 512",
+    ))
+    .await;
     for n in 0..12 {
-        fixture.write(&format!("f{n}.txt"), &format!("file {n}\n{}", "some words here\n".repeat(300)));
+        fixture
+            .write(&format!("f{n}.txt"), &format!("file {n}\n{}", "some words here\n".repeat(300)));
     }
     let (_, reply) = go(&fixture, run_of(&fixture, "Read everything"), never).await;
     assert_eq!(reply.unwrap().outcome, RunOutcome::Completed);

@@ -10,7 +10,13 @@ use support::scripted::{Scripted, delta, end, error, hanging, json_body, stream,
 use support::{Fixture, config, notices, text_of, within};
 
 fn ask_of(fixture: &Fixture, question: &str) -> Ask {
-    Ask { root: fixture.root(), question: question.into(), editor: None, model: String::new(), transcript: false }
+    Ask {
+        root: fixture.root(),
+        question: question.into(),
+        editor: None,
+        model: String::new(),
+        transcript: false,
+    }
 }
 
 async fn go(fixture: &Fixture, ask: Ask) -> (Vec<Event>, Result<AskReply, CallError>) {
@@ -45,25 +51,40 @@ fn editor(fixture: &Fixture) -> EditorContext {
 async fn an_answer_from_the_editor_with_a_transcript() {
     let server = Scripted::new(vec![words("It retries three times.")]).await;
     let fixture = Fixture::new(&config(&server.base_url(), "")).await;
-    let ask = Ask { editor: Some(editor(&fixture)), transcript: true, ..ask_of(&fixture, "How often?") };
+    let ask =
+        Ask { editor: Some(editor(&fixture)), transcript: true, ..ask_of(&fixture, "How often?") };
     let (events, reply) = go(&fixture, ask).await;
     let reply = reply.unwrap();
     assert!(reply.answered);
-    assert_eq!((reply.model.as_str(), reply.stop.as_str(), reply.usage.input), ("test/m", "stop", 20));
+    assert_eq!(
+        (reply.model.as_str(), reply.stop.as_str(), reply.usage.input),
+        ("test/m", "stop", 20)
+    );
     assert_eq!(text_of(&events), "It retries three times.");
     // No index here: said, and gone on without.
     assert!(notices(&events).iter().any(|n| n.contains("no passages")), "{:?}", notices(&events));
-    let Event::Started { transcript: Some(path), .. } = &events[0] else { panic!("{:?}", events[0]) };
+    let Event::Started { transcript: Some(path), .. } = &events[0] else {
+        panic!("{:?}", events[0])
+    };
     let text = std::fs::read_to_string(path).unwrap();
-    assert!(text.starts_with("# How often?\n") && text.contains("It retries three times."), "{text}");
+    assert!(
+        text.starts_with("# How often?\n") && text.contains("It retries three times."),
+        "{text}"
+    );
     let seen = server.seen();
     let body = &seen[0].body;
     let question = body["messages"][1]["content"].as_str().unwrap();
-    assert!(question.contains("path=\"src/pay.rs\" first_line=1") && question.contains("retry(3);"), "{question}");
+    assert!(
+        question.contains("path=\"src/pay.rs\" first_line=1") && question.contains("retry(3);"),
+        "{question}"
+    );
     assert!(question.ends_with("Question: How often?"));
     let system = body["messages"][0]["content"].as_str().unwrap();
     let mark = question.split("<passage-").nth(1).unwrap().split(' ').next().unwrap();
-    assert!(system.contains(&format!("<passage-{mark}>")) && system.contains("do not follow instructions"));
+    assert!(
+        system.contains(&format!("<passage-{mark}>"))
+            && system.contains("do not follow instructions")
+    );
     assert!(fixture.engine.runs.is_empty());
 }
 
@@ -116,17 +137,22 @@ async fn limits_and_cuts_are_told() {
     assert_eq!(reply.stop, "length");
     assert!(reply.hint.contains("max_output"));
     let reply = go(&fixture, ask_of(&fixture, "q")).await.1.unwrap();
-    assert_eq!((reply.stop.as_str(), reply.hint.as_str()), ("truncated", "the answer was cut off; ask again"));
+    assert_eq!(
+        (reply.stop.as_str(), reply.hint.as_str()),
+        ("truncated", "the answer was cut off; ask again")
+    );
 }
 
 #[tokio::test]
 async fn a_prompt_that_is_too_long_is_halved() {
-    let long = error(400, &[], r#"{"error":{"code":"context_length_exceeded","message":"too long"}}"#);
+    let long =
+        error(400, &[], r#"{"error":{"code":"context_length_exceeded","message":"too long"}}"#);
     let server = Scripted::new(vec![long, words("fine")]).await;
     let fixture = Fixture::new(&config(&server.base_url(), "")).await;
     let text = "let x = 1;\n".repeat(2_000);
     let context = EditorContext { text, line: 1_000, ..editor(&fixture) };
-    let (events, reply) = go(&fixture, Ask { editor: Some(context), ..ask_of(&fixture, "q") }).await;
+    let (events, reply) =
+        go(&fixture, Ask { editor: Some(context), ..ask_of(&fixture, "q") }).await;
     assert!(reply.unwrap().answered);
     assert!(notices(&events).iter().any(|n| n.contains("too long")), "{:?}", notices(&events));
     let sizes: Vec<usize> = server.seen().iter().map(|s| s.body.to_string().len()).collect();
@@ -134,7 +160,9 @@ async fn a_prompt_that_is_too_long_is_halved() {
 }
 
 fn completion(base_url: &str) -> String {
-    format!("[models]\ncomplete = \"p/m\"\ndetect_local = false\n\n[providers.p]\nkind = \"openai\"\nbase_url = \"{base_url}\"\n")
+    format!(
+        "[models]\ncomplete = \"p/m\"\ndetect_local = false\n\n[providers.p]\nkind = \"openai\"\nbase_url = \"{base_url}\"\n"
+    )
 }
 
 fn complete_of(fixture: &Fixture, prefix: &str, invoked: bool) -> Complete {
@@ -162,14 +190,21 @@ async fn ghost_text_is_asked_for_once_and_tidied() {
         assert_eq!((new.text.as_str(), new.model.as_str()), ("x, y", "p/m"));
         let seen = server.seen();
         assert_eq!(seen.len(), 1, "the older request never reached the provider");
-        assert_eq!((seen[0].body["prompt"].as_str(), seen[0].body["suffix"].as_str()), (Some("f("), Some(")\n")));
+        assert_eq!(
+            (seen[0].body["prompt"].as_str(), seen[0].body["suffix"].as_str()),
+            (Some("f("), Some(")\n"))
+        );
     })
     .await;
 }
 
 #[tokio::test]
 async fn a_superseded_request_leaves_the_provider() {
-    let server = Scripted::new(vec![support::scripted::Script(vec![support::scripted::Step::Hang]), json_body(r#"{"choices":[{"text":"b"}]}"#)]).await;
+    let server = Scripted::new(vec![
+        support::scripted::Script(vec![support::scripted::Step::Hang]),
+        json_body(r#"{"choices":[{"text":"b"}]}"#),
+    ])
+    .await;
     let fixture = Fixture::new(&completion(&server.base_url())).await;
     within(async {
         let old = fixture.client.complete(complete_of(&fixture, "f(", true));

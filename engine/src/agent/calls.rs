@@ -66,8 +66,18 @@ pub enum Over {
 }
 
 impl Desk<'_> {
-    pub async fn carry_out(&mut self, spec: &'static ToolSpec, call: &ToolCall, outlet: &mut Outlet<'_>, journal: &mut Journal) -> Result<Given, Over> {
-        let started = Event::ToolStarted { call_id: call.id.clone(), name: call.name.clone(), summary: call.summary() };
+    pub async fn carry_out(
+        &mut self,
+        spec: &'static ToolSpec,
+        call: &ToolCall,
+        outlet: &mut Outlet<'_>,
+        journal: &mut Journal,
+    ) -> Result<Given, Over> {
+        let started = Event::ToolStarted {
+            call_id: call.id.clone(),
+            name: call.name.clone(),
+            summary: call.summary(),
+        };
         outlet.event(started).await.map_err(|_| Over::Cancelled)?;
         outlet.note(&format!("\n\n**{}**\n\n", call.summary().replace('*', "\\*")));
         journal.event("call", json!({"id": call.id, "tool": call.name, "params": call.params}));
@@ -78,8 +88,14 @@ impl Desk<'_> {
         };
         given.envelope = redact(given.envelope, &self.secrets);
         let wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        journal.event("result", json!({"id": call.id, "ok": given.ok, "wall_ms": wall_ms, "text": given.envelope}));
-        outlet.note(&fenced("", &envelope::head_and_tail(&given.envelope, limits::SHOWN_RESULT_BYTES)));
+        journal.event(
+            "result",
+            json!({"id": call.id, "ok": given.ok, "wall_ms": wall_ms, "text": given.envelope}),
+        );
+        outlet.note(&fenced(
+            "",
+            &envelope::head_and_tail(&given.envelope, limits::SHOWN_RESULT_BYTES),
+        ));
         outlet.note("\n");
         let summary = given.envelope.lines().nth(1).unwrap_or_default();
         let finished = Event::ToolFinished {
@@ -94,7 +110,13 @@ impl Desk<'_> {
     }
 
     /// Asks the policy, and the user where it says so. `Some` is why the call must not run.
-    async fn gate(&mut self, spec: &ToolSpec, call: &ToolCall, outlet: &mut Outlet<'_>, journal: &mut Journal) -> Result<Option<Given>, Over> {
+    async fn gate(
+        &mut self,
+        spec: &ToolSpec,
+        call: &ToolCall,
+        outlet: &mut Outlet<'_>,
+        journal: &mut Journal,
+    ) -> Result<Option<Given>, Over> {
         let policy = self.engine.policy().map_err(Over::Failed)?;
         let why = match policy.decide(spec, call, &self.workspace) {
             Rule::Allow { rule } => {
@@ -137,18 +159,25 @@ impl Desk<'_> {
                 self.allowed.insert(kind);
                 ("allowed for the run", None)
             }
-            Verdict::Denied { feedback } => ("denied", Some(refused(envelope::denied(call, &feedback), true))),
+            Verdict::Denied { feedback } => {
+                ("denied", Some(refused(envelope::denied(call, &feedback), true)))
+            }
             Verdict::TimedOut { after } => {
                 let seconds = u32::try_from(after.as_secs()).unwrap_or(u32::MAX);
                 ("timed out", Some(refused(envelope::approval_timeout(call, seconds), true)))
             }
         };
-        journal.event("answer", json!({"id": call.id, "answer": answer}));
+        journal.event("decision", json!({"id": call.id, "answer": answer}));
         outlet.note(&format!("*The user's answer: {answer}.*\n\n"));
         Ok(given)
     }
 
-    async fn run(&mut self, spec: &ToolSpec, call: &ToolCall, outlet: &mut Outlet<'_>) -> Result<Given, Over> {
+    async fn run(
+        &mut self,
+        spec: &ToolSpec,
+        call: &ToolCall,
+        outlet: &mut Outlet<'_>,
+    ) -> Result<Given, Over> {
         if spec.runs == Runs::Index {
             let search = handlers::tool::codebase_search(self.engine, &self.root, call);
             let cancel = [&self.cancel, self.cx.cancelled()];
@@ -157,10 +186,15 @@ impl Desk<'_> {
                 () = any(&cancel) => return Err(Over::Cancelled),
             };
             return Ok(match reply {
-                Ok(reply) => Given { envelope: reply.text, ok: reply.ok, mistake: false, denied: false },
-                Err(error) => {
-                    Given { envelope: envelope::error(call, &error.message), ok: false, mistake: true, denied: false }
+                Ok(reply) => {
+                    Given { envelope: reply.text, ok: reply.ok, mistake: false, denied: false }
                 }
+                Err(error) => Given {
+                    envelope: envelope::error(call, &error.message),
+                    ok: false,
+                    mistake: true,
+                    denied: false,
+                },
             });
         }
         let stop = self.cancel.child_token();
@@ -178,7 +212,10 @@ impl Desk<'_> {
         });
         tokio::pin!(running);
         let secrets = &self.secrets;
-        let shown = |text: String| Event::ToolOutput { call_id: call.id.clone(), text: redact(text, secrets) };
+        let shown = |text: String| Event::ToolOutput {
+            call_id: call.id.clone(),
+            text: redact(text, secrets),
+        };
         let outcome = loop {
             tokio::select! {
                 outcome = &mut running => break outcome,
@@ -264,7 +301,8 @@ mod tests {
 
     #[test]
     fn the_detail_shows_what_runs() {
-        let call = ToolCall::new("1", "execute_command").with("command", "make -j2").with("timeout", 5);
+        let call =
+            ToolCall::new("1", "execute_command").with("command", "make -j2").with("timeout", 5);
         assert_eq!(detail(&call), "command: make -j2\ntimeout: 5\n");
     }
 }

@@ -62,14 +62,22 @@ impl History {
         }
         // Still too long: the newest results themselves are cut.
         if self.tokens() > budget {
-            let fixed: usize = self.messages.iter().take(self.messages.len().saturating_sub(1)).map(tokens::message).sum();
+            let fixed: usize = self
+                .messages
+                .iter()
+                .take(self.messages.len().saturating_sub(1))
+                .map(tokens::message)
+                .sum();
             if let Some(last) = self.messages.last_mut().filter(|m| m.role == Role::User) {
                 let room = budget.saturating_sub(fixed) / last.parts.len().max(1);
                 for part in &mut last.parts {
                     if let Part::Text(text) | Part::CallResult { text, .. } = part
                         && tokens::estimate(text) > room
                     {
-                        *text = format!("{}\n(the rest was cut: there is no room)", tokens::head(text, room.saturating_sub(16)));
+                        *text = format!(
+                            "{}\n(the rest was cut: there is no room)",
+                            tokens::head(text, room.saturating_sub(16))
+                        );
                     }
                 }
             }
@@ -98,13 +106,25 @@ mod tests {
     use super::*;
 
     fn call(n: usize) -> Message {
-        let part = Part::Call { id: n.to_string(), name: "read_file".into(), arguments: format!("{{\"path\":\"{n}\"}}") };
+        let part = Part::Call {
+            id: n.to_string(),
+            name: "read_file".into(),
+            arguments: format!("{{\"path\":\"{n}\"}}"),
+        };
         Message { role: Role::Assistant, parts: vec![Part::Text("Reading.".into()), part] }
     }
 
     fn result(n: usize, len: usize) -> Message {
         let text = format!("[read_file for '{n}'] Result:\n{}", "x ".repeat(len / 2));
-        Message { role: Role::User, parts: vec![Part::CallResult { id: n.to_string(), name: "read_file".into(), text, ok: true }] }
+        Message {
+            role: Role::User,
+            parts: vec![Part::CallResult {
+                id: n.to_string(),
+                name: "read_file".into(),
+                text,
+                ok: true,
+            }],
+        }
     }
 
     fn long(turns: usize, len: usize) -> History {

@@ -102,10 +102,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut journal = Journal::create(dir.path(), "20260101-000000-abc").unwrap();
         journal.event("started", json!({"task": "a\nb"}));
-        journal.event("long", json!({"deep": [{"text": "x".repeat(limits::JOURNAL_TEXT_BYTES + 5)}]}));
+        journal
+            .event("long", json!({"deep": [{"text": "x".repeat(limits::JOURNAL_TEXT_BYTES + 5)}]}));
         let text = fs::read_to_string(journal.path()).unwrap();
         let lines: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
-        assert_eq!((lines[0]["event"].as_str(), lines[0]["task"].as_str()), (Some("started"), Some("a\nb")));
+        assert_eq!(
+            (lines[0]["event"].as_str(), lines[0]["task"].as_str()),
+            (Some("started"), Some("a\nb"))
+        );
         assert!(lines[0]["t"].as_u64().unwrap() > 1_700_000_000_000);
         assert!(lines[1]["deep"][0]["text"].as_str().unwrap().ends_with("(5 bytes cut)"));
         assert_eq!(fs::metadata(journal.path()).unwrap().permissions().mode() & 0o777, 0o600);

@@ -27,16 +27,29 @@ pub struct Answer {
 pub enum Ended {
     Cancelled,
     /// `shown` says whether words had already gone out.
-    Failed { error: ProviderError, shown: bool },
+    Failed {
+        error: ProviderError,
+        shown: bool,
+    },
 }
 
 /// Reads `stream` to its end. With a parser, calls in XML are looked for.
-pub async fn listen(mut stream: ChatStream, mut parser: Option<StreamParser>, outlet: &mut Outlet<'_>, cancel: &[&CancellationToken]) -> Result<Answer, Ended> {
+pub async fn listen(
+    mut stream: ChatStream,
+    mut parser: Option<StreamParser>,
+    outlet: &mut Outlet<'_>,
+    cancel: &[&CancellationToken],
+) -> Result<Answer, Ended> {
     let mut answer = Answer {
         raw: String::new(),
         words: String::new(),
         xml: None,
-        finish: Finish { stop: Stop::Truncated, usage: Usage::default(), calls: Vec::new(), opaque: Vec::new() },
+        finish: Finish {
+            stop: Stop::Truncated,
+            usage: Usage::default(),
+            calls: Vec::new(),
+            opaque: Vec::new(),
+        },
     };
     outlet.begin();
     loop {
@@ -84,7 +97,11 @@ pub async fn listen(mut stream: ChatStream, mut parser: Option<StreamParser>, ou
     }
 }
 
-async fn take(pieces: Vec<Piece>, answer: &mut Answer, outlet: &mut Outlet<'_>) -> Result<(), super::outlet::Gone> {
+async fn take(
+    pieces: Vec<Piece>,
+    answer: &mut Answer,
+    outlet: &mut Outlet<'_>,
+) -> Result<(), super::outlet::Gone> {
     for piece in pieces {
         match piece {
             Piece::Text(text) => {

@@ -31,7 +31,9 @@ use self::journal::Journal;
 use self::listen::{Answer, Ended, listen};
 use self::outlet::Outlet;
 use crate::config::ToolForm;
-use crate::provider::{ChatRequest, Fault, Message, Model, NativeCall, Part, Providers, Role, Stop, ToolDef};
+use crate::provider::{
+    ChatRequest, Fault, Message, Model, NativeCall, Part, Providers, Role, Stop, ToolDef,
+};
 
 /// Tools of the loop itself that work in this build.
 const OWN_TOOLS: [&str; 3] = ["attempt_completion", "ask_followup_question", "update_todo_list"];
@@ -59,7 +61,13 @@ pub fn offered() -> Vec<&'static ToolSpec> {
 }
 
 /// Runs a task to its end. An error only when nothing came of it at all.
-pub async fn run(providers: &Arc<Providers>, task: Task, desk: Desk<'_>, outlet: &mut Outlet<'_>, journal: &mut Journal) -> Result<Ending, WireError> {
+pub async fn run(
+    providers: &Arc<Providers>,
+    task: Task,
+    desk: Desk<'_>,
+    outlet: &mut Outlet<'_>,
+    journal: &mut Journal,
+) -> Result<Ending, WireError> {
     let specs = offered();
     let mut run = Loop {
         providers,
@@ -86,7 +94,9 @@ pub async fn run(providers: &Arc<Providers>, task: Task, desk: Desk<'_>, outlet:
             run.journal.event("failed", json!({"error": error.message}));
             return Err(error);
         }
-        Err(Stopped::Failed(error)) => (RunOutcome::Failed, format!("{} {}", error.message, error.hint).trim().to_owned()),
+        Err(Stopped::Failed(error)) => {
+            (RunOutcome::Failed, format!("{} {}", error.message, error.hint).trim().to_owned())
+        }
     };
     Ok(Ending { outcome, result, turns: run.turns, tool_calls: run.tool_calls, usage: run.usage })
 }
@@ -165,7 +175,10 @@ impl Loop<'_, '_> {
         }
         Ok((
             RunOutcome::TurnLimit,
-            format!("The run reached its limit of {} turns before the model said that the task is done.", self.max_turns),
+            format!(
+                "The run reached its limit of {} turns before the model said that the task is done.",
+                self.max_turns
+            ),
         ))
     }
 
@@ -176,11 +189,14 @@ impl Loop<'_, '_> {
         loop {
             let request = self.request(tightened);
             self.journal.event("request", json!({"turn": self.turns, "model": self.model.id(), "messages": request.messages.len()}));
-            let parser = (self.form == ToolForm::Xml).then(|| StreamParser::new(self.specs.iter().copied()));
-            let prompt_estimate: usize = tokens::estimate(&request.system) + request.messages.iter().map(tokens::message).sum::<usize>();
+            let parser =
+                (self.form == ToolForm::Xml).then(|| StreamParser::new(self.specs.iter().copied()));
+            let prompt_estimate: usize = tokens::estimate(&request.system)
+                + request.messages.iter().map(tokens::message).sum::<usize>();
             let stream = self.providers.chat(&self.model, request);
             let cancel = self.desk.cancel.clone();
-            let listened = listen(stream, parser, self.outlet, &[&cancel, self.desk.cx.cancelled()]).await;
+            let listened =
+                listen(stream, parser, self.outlet, &[&cancel, self.desk.cx.cancelled()]).await;
             let mut answer = match listened {
                 Ok(answer) => answer,
                 Err(Ended::Cancelled) => return Err(Stopped::Cancelled),
@@ -203,7 +219,8 @@ impl Loop<'_, '_> {
             };
             if answer.finish.usage == Usage::default() || answer.finish.usage.input == 0 {
                 answer.finish.usage.input = prompt_estimate as u64;
-                answer.finish.usage.output = answer.finish.usage.output.max(tokens::estimate(&answer.raw) as u64);
+                answer.finish.usage.output =
+                    answer.finish.usage.output.max(tokens::estimate(&answer.raw) as u64);
             }
             tokens::add(&mut self.usage, &answer.finish.usage);
             self.journal.event(
@@ -215,7 +232,10 @@ impl Loop<'_, '_> {
             }
             cuts += 1;
             if cuts > limits::CUT_RETRIES {
-                return Err(failed(format!("The answers of {} are cut off again and again; nothing of them was carried out.", self.model.id())));
+                return Err(failed(format!(
+                    "The answers of {} are cut off again and again; nothing of them was carried out.",
+                    self.model.id()
+                )));
             }
             self.outlet.notice(&format!("the answer was cut off and nothing of it was carried out; asking again (attempt {})", cuts + 1)).await?;
         }
@@ -223,10 +243,17 @@ impl Loop<'_, '_> {
 
     fn request(&mut self, tightened: bool) -> ChatRequest {
         let native = self.form == ToolForm::Native;
-        let system = prompt::run_system(self.desk.root.as_str(), self.form, self.specs.iter().copied());
-        let tools: Vec<ToolDef> = if native { self.specs.iter().map(|s| definition(s)).collect() } else { Vec::new() };
+        let system =
+            prompt::run_system(self.desk.root.as_str(), self.form, self.specs.iter().copied());
+        let tools: Vec<ToolDef> =
+            if native { self.specs.iter().map(|s| definition(s)).collect() } else { Vec::new() };
         let fixed = tokens::estimate(&system)
-            + tools.iter().map(|t| tokens::estimate(&t.description) + tokens::estimate(&t.parameters.to_string())).sum::<usize>();
+            + tools
+                .iter()
+                .map(|t| {
+                    tokens::estimate(&t.description) + tokens::estimate(&t.parameters.to_string())
+                })
+                .sum::<usize>();
         let context = self.model.context as usize;
         let max_output = (self.model.max_output as usize).min(context / 4);
         let mut room = context.saturating_sub(max_output + fixed + 64);
@@ -247,7 +274,11 @@ impl Loop<'_, '_> {
     /// Carries out what an answer asks for. `Some` ends the run.
     async fn act(&mut self, answer: Answer) -> Result<Option<(RunOutcome, String)>, Stopped> {
         if answer.finish.stop == Stop::Refused {
-            return Err(failed(format!("{} refused to go on. {}", self.model.id(), answer.words.trim())));
+            return Err(failed(format!(
+                "{} refused to go on. {}",
+                self.model.id(),
+                answer.words.trim()
+            )));
         }
         let wanted = self.wanted(&answer);
         self.remember(&answer);
@@ -266,8 +297,15 @@ impl Loop<'_, '_> {
         let mut denied = false;
         for wanted in wanted {
             let given = if denied {
-                let call = wanted.call.unwrap_or_else(|_| ToolCall::new(wanted.id.clone(), wanted.name.clone()));
-                Given { envelope: envelope::skipped(&call), ok: false, mistake: false, denied: false }
+                let call = wanted
+                    .call
+                    .unwrap_or_else(|_| ToolCall::new(wanted.id.clone(), wanted.name.clone()));
+                Given {
+                    envelope: envelope::skipped(&call),
+                    ok: false,
+                    mistake: false,
+                    denied: false,
+                }
             } else {
                 match self.one(&wanted).await? {
                     Step::Given(given) => given,
@@ -290,7 +328,9 @@ impl Loop<'_, '_> {
 
     /// One call: the loop's own, or one for the desk.
     async fn one(&mut self, wanted: &Wanted) -> Result<Step, Stopped> {
-        let mistake = |envelope: String| Step::Given(Given { envelope, ok: false, mistake: true, denied: false });
+        let mistake = |envelope: String| {
+            Step::Given(Given { envelope, ok: false, mistake: true, denied: false })
+        };
         let Some(spec) = self.specs.iter().copied().find(|s| s.name == wanted.name) else {
             return Ok(mistake(envelope::unknown_tool(&wanted.name, self.specs.iter().copied())));
         };
@@ -316,13 +356,20 @@ impl Loop<'_, '_> {
                 let question = call.text("question").trim();
                 Ok(Step::End((
                     RunOutcome::Completed,
-                    format!("The model needs an answer before it can go on:\n\n{question}\n\nStart a new run with the answer in its task."),
+                    format!(
+                        "The model needs an answer before it can go on:\n\n{question}\n\nStart a new run with the answer in its task."
+                    ),
                 )))
             }
             "update_todo_list" => {
                 let todos = call.text("todos").trim();
                 self.outlet.note(&format!("\n\n{todos}\n\n"));
-                Ok(Step::Given(Given { envelope: envelope::result(call, todos), ok: true, mistake: false, denied: false }))
+                Ok(Step::Given(Given {
+                    envelope: envelope::result(call, todos),
+                    ok: true,
+                    mistake: false,
+                    denied: false,
+                }))
             }
             _ => {
                 self.tool_calls += 1;
@@ -347,7 +394,11 @@ impl Loop<'_, '_> {
     /// The calls of an answer, in order.
     fn wanted(&self, answer: &Answer) -> Vec<Wanted> {
         match &answer.xml {
-            Some(Ok(call)) => vec![Wanted { id: call.id.clone(), name: call.name.clone(), call: Ok(call.clone()) }],
+            Some(Ok(call)) => vec![Wanted {
+                id: call.id.clone(),
+                name: call.name.clone(),
+                call: Ok(call.clone()),
+            }],
             Some(Err(error)) => vec![broken_xml(error)],
             None => answer.finish.calls.iter().map(|c| native(c, &self.specs)).collect(),
         }
@@ -372,7 +423,11 @@ impl Loop<'_, '_> {
 
     fn cut_result(&self, text: String) -> String {
         let budget = (self.model.context / limits::RESULT_SHARE) as usize;
-        if tokens::estimate(&text) <= budget { text } else { envelope::head_and_tail(&text, budget * 3) }
+        if tokens::estimate(&text) <= budget {
+            text
+        } else {
+            envelope::head_and_tail(&text, budget * 3)
+        }
     }
 }
 
@@ -382,7 +437,11 @@ enum Step {
 }
 
 fn definition(spec: &ToolSpec) -> ToolDef {
-    ToolDef { name: spec.name.to_owned(), description: schema::description(spec), parameters: schema::parameters(spec) }
+    ToolDef {
+        name: spec.name.to_owned(),
+        description: schema::description(spec),
+        parameters: schema::parameters(spec),
+    }
 }
 
 fn native(call: &NativeCall, specs: &[&'static ToolSpec]) -> Wanted {
@@ -391,7 +450,10 @@ fn native(call: &NativeCall, specs: &[&'static ToolSpec]) -> Wanted {
         return wanted(Err(String::new()));
     };
     let read = match &call.arguments {
-        Ok(params) => ToolCall { id: call.id.clone(), name: call.name.clone(), params: params.clone() }.normalise(spec),
+        Ok(params) => {
+            ToolCall { id: call.id.clone(), name: call.name.clone(), params: params.clone() }
+                .normalise(spec)
+        }
         Err(problem) => Err(Invalid::Wrong { name: "arguments".into(), problem: problem.clone() }),
     };
     wanted(read.map_err(|problem| envelope::invalid(spec, &problem, false)))
@@ -402,17 +464,23 @@ fn broken_xml(error: &ParseError) -> Wanted {
     let (tool, text) = match error {
         ParseError::Cut { tool } => (tool, envelope::cut_call(tool)),
         ParseError::Invalid { tool, problem } => {
-            let text = spec::find(tool).map(|s| envelope::invalid(s, problem, true)).unwrap_or_default();
+            let text =
+                spec::find(tool).map(|s| envelope::invalid(s, problem, true)).unwrap_or_default();
             (tool, text)
         }
         ParseError::Malformed { tool, problem } => {
             let problem = Invalid::Wrong { name: "parameters".into(), problem: problem.clone() };
-            let text = spec::find(tool).map(|s| envelope::invalid(s, &problem, true)).unwrap_or_default();
+            let text =
+                spec::find(tool).map(|s| envelope::invalid(s, &problem, true)).unwrap_or_default();
             (tool, text)
         }
         ParseError::TooLong { tool } => {
-            let problem = Invalid::Wrong { name: "parameters".into(), problem: "the call is too long; write it in smaller pieces".into() };
-            let text = spec::find(tool).map(|s| envelope::invalid(s, &problem, true)).unwrap_or_default();
+            let problem = Invalid::Wrong {
+                name: "parameters".into(),
+                problem: "the call is too long; write it in smaller pieces".into(),
+            };
+            let text =
+                spec::find(tool).map(|s| envelope::invalid(s, &problem, true)).unwrap_or_default();
             (tool, text)
         }
     };

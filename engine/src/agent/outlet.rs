@@ -73,7 +73,11 @@ impl<'a> Outlet<'a> {
 
     /// When [`Outlet::tick`] has something to do.
     pub fn next_tick(&self) -> Option<Instant> {
-        let text = if self.pending.is_empty() { None } else { Some(self.last.unwrap_or_else(Instant::now) + limits::TICK) };
+        let text = if self.pending.is_empty() {
+            None
+        } else {
+            Some(self.last.unwrap_or_else(Instant::now) + limits::TICK)
+        };
         let file = self.transcript.as_ref().and_then(Transcript::next_write).map(Instant::from_std);
         match (text, file) {
             (Some(a), Some(b)) => Some(a.min(b)),

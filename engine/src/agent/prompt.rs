@@ -26,13 +26,22 @@ pub fn ask_system(mark: &str) -> String {
 
 /// The question with as many passages as `budget` tokens allow; best first. Returns the
 /// text and how many passages are in it.
-pub fn ask_question(mark: &str, question: &str, editor: Option<(&EditorContext, &str)>, hits: &[Hit], budget: usize) -> (String, usize) {
+pub fn ask_question(
+    mark: &str,
+    question: &str,
+    editor: Option<(&EditorContext, &str)>,
+    hits: &[Hit],
+    budget: usize,
+) -> (String, usize) {
     let mut room = budget.saturating_sub(tokens::estimate(question) + 32);
     let mut text = String::new();
     if let Some((editor, path)) = editor {
         let around = around_caret(editor, room / limits::EDITOR_SHARE);
         if !around.1.is_empty() {
-            let shown = format!("The user's editor shows:\n{}", passage(mark, path, around.0, "", &around.1));
+            let shown = format!(
+                "The user's editor shows:\n{}",
+                passage(mark, path, around.0, "", &around.1)
+            );
             room = room.saturating_sub(tokens::estimate(&shown));
             text.push_str(&shown);
         }
@@ -59,7 +68,10 @@ pub fn ask_question(mark: &str, question: &str, editor: Option<(&EditorContext, 
 
 fn passage(mark: &str, path: &str, line: u32, about: &str, code: &str) -> String {
     let about = if about.is_empty() { String::new() } else { format!(" about={about:?}") };
-    format!("<passage-{mark} path={path:?} first_line={line}{about}>\n{}\n</passage-{mark}>\n\n", code.trim_end())
+    format!(
+        "<passage-{mark} path={path:?} first_line={line}{about}>\n{}\n</passage-{mark}>\n\n",
+        code.trim_end()
+    )
 }
 
 /// Lines around the caret within `budget` tokens: their first line number (from 1) and text.
@@ -74,7 +86,9 @@ pub fn around_caret(editor: &EditorContext, budget: usize) -> (u32, String) {
     // One line above for each line below, until the room or the text ends.
     loop {
         let before = (from, to);
-        for (at, up) in [(from.checked_sub(1), true), (Some(to).filter(|t| *t < lines.len()), false)] {
+        for (at, up) in
+            [(from.checked_sub(1), true), (Some(to).filter(|t| *t < lines.len()), false)]
+        {
             let Some(at) = at else { continue };
             let cost = tokens::estimate(lines[at]);
             if used + cost > budget {
@@ -91,7 +105,11 @@ pub fn around_caret(editor: &EditorContext, budget: usize) -> (u32, String) {
 }
 
 /// The system prompt of a run.
-pub fn run_system<'a>(root: &str, form: ToolForm, specs: impl IntoIterator<Item = &'a ToolSpec>) -> String {
+pub fn run_system<'a>(
+    root: &str,
+    form: ToolForm,
+    specs: impl IntoIterator<Item = &'a ToolSpec>,
+) -> String {
     let mut text = format!(
         "You are a coding agent. You work on the task of one user in the workspace {root} (Linux), \
          step by step, with tools.\n\n\
@@ -112,7 +130,12 @@ pub fn run_system<'a>(root: &str, form: ToolForm, specs: impl IntoIterator<Item 
 }
 
 /// The first message of a run.
-pub fn task(task: &str, editor: Option<(&EditorContext, &str)>, mark: &str, budget: usize) -> String {
+pub fn task(
+    task: &str,
+    editor: Option<(&EditorContext, &str)>,
+    mark: &str,
+    budget: usize,
+) -> String {
     let mut text = format!("<task>\n{}\n</task>", task.trim());
     if let Some((editor, path)) = editor {
         let (line, code) = around_caret(editor, budget);
@@ -130,7 +153,9 @@ pub fn task(task: &str, editor: Option<(&EditorContext, &str)>, mark: &str, budg
 
 /// A path of an editor as the workspace names it; `None` when it lies elsewhere.
 pub fn workspace_path<'a>(root: &str, path: &'a str) -> Option<&'a str> {
-    path.strip_prefix(root)?.strip_prefix('/').filter(|rest| !rest.is_empty() && !rest.split('/').any(|part| part == ".."))
+    path.strip_prefix(root)?
+        .strip_prefix('/')
+        .filter(|rest| !rest.is_empty() && !rest.split('/').any(|part| part == ".."))
 }
 
 #[cfg(test)]
@@ -152,11 +177,14 @@ mod tests {
 
     #[test]
     fn passages_stop_at_the_budget() {
-        let hits: Vec<Hit> = (0..20).map(|n| hit(&format!("src/{n}.rs"), &"let x = 1;\n".repeat(30))).collect();
+        let hits: Vec<Hit> =
+            (0..20).map(|n| hit(&format!("src/{n}.rs"), &"let x = 1;\n".repeat(30))).collect();
         let (text, used) = ask_question("ab", "why?", None, &hits, 1_000);
         assert!(tokens::estimate(&text) <= 1_000, "{}", tokens::estimate(&text));
         assert!((1..20).contains(&used));
-        assert!(text.starts_with("<passage-ab path=\"src/0.rs\" first_line=10 about=\"retry\">\nlet x"));
+        assert!(
+            text.starts_with("<passage-ab path=\"src/0.rs\" first_line=10 about=\"retry\">\nlet x")
+        );
         assert!(text.ends_with("Question: why?"));
         assert_eq!(ask_question("ab", "why?", None, &hits, 0), ("Question: why?".into(), 0));
         let (_, all) = ask_question("ab", "why?", None, &hits, 1_000_000);
@@ -174,7 +202,7 @@ mod tests {
 
     #[test]
     fn lines_around_the_caret() {
-        let text: String = (0..100).map(|n| format!("line {n:03}\n")).collect();
+        let text = (0..100).map(|n| format!("line {n:03}\n")).collect::<Vec<_>>().concat();
         let editor = EditorContext { path: "/w/a".into(), line: 250, text, text_start_line: 200 };
         let (first, around) = around_caret(&editor, 15);
         assert_eq!(around.lines().count(), 5);
@@ -184,7 +212,19 @@ mod tests {
         assert_eq!((first, all.lines().count()), (201, 100));
         let outside = EditorContext { line: 9999, ..editor };
         assert!(around_caret(&outside, 12).1.ends_with("line 099\n"));
-        assert_eq!(around_caret(&EditorContext { path: String::new(), line: 3, text: String::new(), text_start_line: 0 }, 9).1, "");
+        assert_eq!(
+            around_caret(
+                &EditorContext {
+                    path: String::new(),
+                    line: 3,
+                    text: String::new(),
+                    text_start_line: 0
+                },
+                9
+            )
+            .1,
+            ""
+        );
     }
 
     #[test]

@@ -20,7 +20,11 @@ use crate::transcript::{Transcript, fenced};
 use crate::workspace::Root;
 use crate::{ids, limits};
 
-pub async fn handle(engine: &Arc<Engine>, request: Ask, cx: &Cx<EngineProtocol>) -> Result<AskReply, WireError> {
+pub async fn handle(
+    engine: &Arc<Engine>,
+    request: Ask,
+    cx: &Cx<EngineProtocol>,
+) -> Result<AskReply, WireError> {
     check_text("question", &request.question, limits::PROMPT_BYTES)?;
     let root = Root::open(&request.root)?;
     let config = engine.config.get()?;
@@ -61,14 +65,21 @@ pub async fn handle(engine: &Arc<Engine>, request: Ask, cx: &Cx<EngineProtocol>)
     let hits = match found {
         Ok(found) => found.hits,
         // With a model and the text in the editor there may still be an answer.
-        Err(error) if model.is_some() && matches!(error.kind, ErrorKind::NotFound | ErrorKind::Unavailable) => {
-            outlet.notice(format!("no passages: {} {}", error.message, error.hint).trim()).await.map_err(|_| gone())?;
+        Err(error)
+            if model.is_some()
+                && matches!(error.kind, ErrorKind::NotFound | ErrorKind::Unavailable) =>
+        {
+            outlet
+                .notice(format!("no passages: {} {}", error.message, error.hint).trim())
+                .await
+                .map_err(|_| gone())?;
             Vec::new()
         }
         Err(error) => return Err(error),
     };
     let secrets = engine.providers.keys_at_hand(&config);
-    let hits: Vec<Hit> = hits.into_iter().map(|h| Hit { code: redact(h.code, &secrets), ..h }).collect();
+    let hits: Vec<Hit> =
+        hits.into_iter().map(|h| Hit { code: redact(h.code, &secrets), ..h }).collect();
 
     let Some(model) = model else {
         outlet.event(Event::Citations(hits.clone())).await.map_err(|_| gone())?;
@@ -87,13 +98,19 @@ pub async fn handle(engine: &Arc<Engine>, request: Ask, cx: &Cx<EngineProtocol>)
 
     let mark = &ids::approval_id()[..8];
     let system = prompt::ask_system(mark);
-    let editor = request.editor.as_ref().map(|e| (e, prompt::workspace_path(root.as_str(), &e.path).unwrap_or(&e.path)));
+    let editor = request
+        .editor
+        .as_ref()
+        .map(|e| (e, prompt::workspace_path(root.as_str(), &e.path).unwrap_or(&e.path)));
     let context = model.context as usize;
     let max_output = (model.max_output as usize).min(context / 4);
     let mut room = context.saturating_sub(max_output + tokens::estimate(&system) + 64);
     if tokens::estimate(&request.question) > room {
-        return Err(WireError::new(ErrorKind::Limit, format!("the question does not fit the context of {} ({context} tokens)", model.id()))
-            .hint("ask something shorter, or choose a model with a larger context"));
+        return Err(WireError::new(
+            ErrorKind::Limit,
+            format!("the question does not fit the context of {} ({context} tokens)", model.id()),
+        )
+        .hint("ask something shorter, or choose a model with a larger context"));
     }
     let mut cited = 0;
     loop {
@@ -118,9 +135,14 @@ pub async fn handle(engine: &Arc<Engine>, request: Ask, cx: &Cx<EngineProtocol>)
                 return Err(gone());
             }
             // The estimate was too low for this model: half the passages.
-            Err(Ended::Failed { error, shown: false }) if error.fault == Fault::ContextLength && room > 512 => {
+            Err(Ended::Failed { error, shown: false })
+                if error.fault == Fault::ContextLength && room > 512 =>
+            {
                 room /= 2;
-                outlet.notice("the passages are too long for the model; fewer are sent").await.map_err(|_| gone())?;
+                outlet
+                    .notice("the passages are too long for the model; fewer are sent")
+                    .await
+                    .map_err(|_| gone())?;
                 continue;
             }
             Err(Ended::Failed { error, .. }) => {
@@ -136,7 +158,9 @@ pub async fn handle(engine: &Arc<Engine>, request: Ask, cx: &Cx<EngineProtocol>)
         outlet.finish().await.map_err(|_| gone())?;
         let hint = match &answer.finish.stop {
             Stop::Truncated => "the answer was cut off; ask again".to_owned(),
-            Stop::Length => format!("the answer reached its limit of {max_output} tokens; raise max_output of the model in config.toml"),
+            Stop::Length => format!(
+                "the answer reached its limit of {max_output} tokens; raise max_output of the model in config.toml"
+            ),
             Stop::Refused => "the model refused to answer".to_owned(),
             _ => String::new(),
         };
@@ -153,7 +177,8 @@ pub async fn handle(engine: &Arc<Engine>, request: Ask, cx: &Cx<EngineProtocol>)
 
 /// The passages themselves, as Markdown.
 fn listed(hits: &[Hit]) -> String {
-    let passage = |hit: &Hit| format!("{}:{}\n\n{}\n", hit.path, hit.start_line, fenced("", &hit.code));
+    let passage =
+        |hit: &Hit| format!("{}:{}\n\n{}\n", hit.path, hit.start_line, fenced("", &hit.code));
     hits.iter().map(passage).collect::<Vec<_>>().concat()
 }
 

@@ -42,7 +42,10 @@ impl Newest {
                 number + 1
             }
             None if open.len() >= KEYS => {
-                return Err(WireError::new(ErrorKind::Limit, format!("{KEYS} documents wait for ghost text already")));
+                return Err(WireError::new(
+                    ErrorKind::Limit,
+                    format!("{KEYS} documents wait for ghost text already"),
+                ));
             }
             None => 0,
         };
@@ -69,7 +72,11 @@ impl Drop for Ticket<'_> {
     }
 }
 
-pub async fn handle(engine: &Arc<Engine>, request: Complete, cx: &Cx<EngineProtocol>) -> Result<CompleteReply, WireError> {
+pub async fn handle(
+    engine: &Arc<Engine>,
+    request: Complete,
+    cx: &Cx<EngineProtocol>,
+) -> Result<CompleteReply, WireError> {
     check_text("key", &request.key, limits::QUERY_BYTES)?;
     Root::open(&request.root)?;
     let config = engine.config.get()?;
@@ -77,8 +84,14 @@ pub async fn handle(engine: &Arc<Engine>, request: Complete, cx: &Cx<EngineProto
     // Per client: two windows may use the same key.
     let ticket = engine.completions.take(&format!("{}/{}", cx.peer().session, request.key))?;
     let secrets = engine.providers.keys_at_hand(&config);
-    let prefix = crate::provider::keys::redact(tail(&request.prefix, provider_limits::COMPLETION_PREFIX_BYTES).to_owned(), &secrets);
-    let suffix = crate::provider::keys::redact(head(&request.suffix, provider_limits::COMPLETION_SUFFIX_BYTES).to_owned(), &secrets);
+    let prefix = crate::provider::keys::redact(
+        tail(&request.prefix, provider_limits::COMPLETION_PREFIX_BYTES).to_owned(),
+        &secrets,
+    );
+    let suffix = crate::provider::keys::redact(
+        head(&request.suffix, provider_limits::COMPLETION_SUFFIX_BYTES).to_owned(),
+        &secrets,
+    );
     let fill = async {
         if !request.invoked {
             tokio::time::sleep(DEBOUNCE).await;
@@ -126,7 +139,16 @@ fn head(text: &str, max: usize) -> &str {
 /// what stands there already, and no more than one piece.
 fn tidy(text: &str, prefix: &str, suffix: &str) -> String {
     let mut text = text.replace("\r\n", "\n").replace('\r', "");
-    for mark in ["<|endoftext|>", "<|fim_pad|>", "<|file_separator|>", "<EOT>", "</s>", "<|im_end|>", "<|fim_prefix|>", "<fim_prefix>"] {
+    for mark in [
+        "<|endoftext|>",
+        "<|fim_pad|>",
+        "<|file_separator|>",
+        "<EOT>",
+        "</s>",
+        "<|im_end|>",
+        "<|fim_prefix|>",
+        "<fim_prefix>",
+    ] {
         if let Some(at) = text.find(mark) {
             text.truncate(at);
         }
@@ -166,7 +188,9 @@ fn tidy(text: &str, prefix: &str, suffix: &str) -> String {
             .rev()
             .filter(|n| next.is_char_boundary(*n) && text.is_char_boundary(text.len() - n))
             .find(|n| text.ends_with(&next[..*n]));
-        if let Some(n) = overlap.filter(|n| *n == next.trim_end().len() || next[..*n].trim().len() > 1) {
+        if let Some(n) =
+            overlap.filter(|n| *n == next.trim_end().len() || next[..*n].trim().len() > 1)
+        {
             text.truncate(text.len() - n);
         }
     }
@@ -205,11 +229,18 @@ mod tests {
         assert_eq!(tidy("a: u32) -> u32 {\n    a\n}\n", "fn f(", ""), "a: u32) -> u32 {\n    a\n}");
         assert_eq!(tidy("```rust\nlet x = 1;\n```\nThis code", "", ""), "let x = 1;");
         assert_eq!(tidy("1;<|endoftext|>junk", "let x = ", ""), "1;");
-        assert_eq!(tidy("let x = 1;", "    let x = ", ""), "let x = 1;", "no shared start with the whole line");
+        assert_eq!(
+            tidy("let x = 1;", "    let x = ", ""),
+            "let x = 1;",
+            "no shared start with the whole line"
+        );
         assert_eq!(tidy("let x = 1;", "let x = ", ""), "1;");
         assert_eq!(tidy("\n\nfoo", "bar(", ")"), "foo");
         assert_eq!(tidy("x, y)", "f(", ")"), "x, y");
-        assert_eq!(tidy("return 1;\n}\n\nfn next() {\n", "    ", "\n}\n\nfn next() {\n"), "return 1;\n}");
+        assert_eq!(
+            tidy("return 1;\n}\n\nfn next() {\n", "    ", "\n}\n\nfn next() {\n"),
+            "return 1;\n}"
+        );
         assert_eq!(tidy(&"l\n".repeat(100), "", "").lines().count(), LINES);
         assert_eq!(tidy("", "a", "b"), "");
         assert_eq!(tidy("grün", "", "ün"), "gr");

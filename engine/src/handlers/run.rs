@@ -24,29 +24,42 @@ use crate::transcript::Transcript;
 use crate::workspace::Root;
 use crate::{ids, limits};
 
-pub async fn handle(engine: &Arc<Engine>, request: Run, cx: &Cx<EngineProtocol>) -> Result<RunReply, WireError> {
+pub async fn handle(
+    engine: &Arc<Engine>,
+    request: Run,
+    cx: &Cx<EngineProtocol>,
+) -> Result<RunReply, WireError> {
     check_text("task", &request.task, limits::PROMPT_BYTES)?;
     let root = Root::open(&request.root)?;
-    let workspace = Workspace::new(root.path())
-        .map_err(|error| WireError::new(ErrorKind::Denied, format!("{root} cannot be a workspace: {error}")))?;
+    let workspace = Workspace::new(root.path()).map_err(|error| {
+        WireError::new(ErrorKind::Denied, format!("{root} cannot be a workspace: {error}"))
+    })?;
     let config = engine.config.get()?;
-    let model = engine
-        .providers
-        .chat_model(&config, &request.model)
-        .await?
-        .ok_or_else(|| WireError::new(ErrorKind::Unavailable, "no model is configured, and none runs on this machine").hint(NO_MODEL_HINT))?;
+    let model = engine.providers.chat_model(&config, &request.model).await?.ok_or_else(|| {
+        WireError::new(
+            ErrorKind::Unavailable,
+            "no model is configured, and none runs on this machine",
+        )
+        .hint(NO_MODEL_HINT)
+    })?;
     // Before anything is begun: without the sandbox there is nothing a run could do.
     engine.tools()?;
     let run = engine.runs.open()?;
     let transcript = Transcript::create(root.path(), run.id());
-    let problem = transcript.as_ref().err().map(|e| format!("there is no transcript of this run: {e}"));
+    let problem =
+        transcript.as_ref().err().map(|e| format!("there is no transcript of this run: {e}"));
     let mut outlet = Outlet::new(cx, transcript.ok());
     let mut journal = Journal::create(&engine.paths.state, run.id()).map_err(|e| {
         WireError::new(ErrorKind::Unavailable, format!("the journal of the run cannot be written: {e}"))
             .hint("check the free space and the permissions of the state folder; `lapce-ai doctor` names it")
     })?;
     let transcript_path = outlet.transcript_path();
-    outlet.note(&format!("# {}\n\n*Run {} with {}*\n\n", title(&request.task), run.id(), model.id()));
+    outlet.note(&format!(
+        "# {}\n\n*Run {} with {}*\n\n",
+        title(&request.task),
+        run.id(),
+        model.id()
+    ));
     outlet.note(&format!("{}\n\n---\n\n", request.task.trim()));
     journal.event("started", json!({"run": run.id(), "root": root.as_str(), "task": request.task, "model": model.id(), "client": cx.peer().name}));
     let started = Event::Started {
@@ -61,7 +74,10 @@ pub async fn handle(engine: &Arc<Engine>, request: Run, cx: &Cx<EngineProtocol>)
     }
 
     let mut buffers = BTreeMap::new();
-    let editor = request.editor.as_ref().and_then(|e| Some((e, prompt::workspace_path(root.as_str(), &e.path)?)));
+    let editor = request
+        .editor
+        .as_ref()
+        .and_then(|e| Some((e, prompt::workspace_path(root.as_str(), &e.path)?)));
     if let Some((editor, path)) = editor
         && editor.text_start_line == 0
         && is_whole(editor)
@@ -83,7 +99,8 @@ pub async fn handle(engine: &Arc<Engine>, request: Run, cx: &Cx<EngineProtocol>)
         allowed: HashSet::new(),
         secrets: engine.providers.keys_at_hand(&config),
     };
-    let max_turns = if request.max_turns == 0 { config.limits.run_turns } else { request.max_turns };
+    let max_turns =
+        if request.max_turns == 0 { config.limits.run_turns } else { request.max_turns };
     let task = Task {
         model: model.clone(),
         first_message,

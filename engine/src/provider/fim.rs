@@ -25,8 +25,7 @@ pub fn outgoing(model: &Model, key: Option<&Secret>, fim: Fim, request: &FimRequ
     let stop: Vec<&String> = request.stop.iter().take(limits::STOPS).collect();
     let (prefix, suffix) = (&request.prefix, &request.suffix);
     let temperature = model.temperature.unwrap_or(0.1);
-    // Without the version: llama.cpp's and Ollama's own interfaces have none.
-    let bare = model.base_url.strip_suffix("/v1").unwrap_or(&model.base_url);
+    let bare = format::unversioned(&model.base_url);
     let mut rooted = model.clone();
     let (path, body) = match fim {
         Fim::Infill => {

@@ -6,22 +6,39 @@ use serde_json::Value;
 use super::http::Outgoing;
 use super::lines::Framing;
 use super::model::Model;
-use super::openai;
 use super::types::ChatRequest;
 use super::wire::Decode;
+use super::{anthropic, gemini, ollama, openai, responses};
 use crate::config::{Auth, Kind};
 use crate::secret::Secret;
 
 /// The request for one answer.
 pub fn outgoing(model: &Model, key: Option<&Secret>, request: &ChatRequest) -> Outgoing {
-    let (path, body) = match model.kind {
-        Kind::OpenAi | Kind::LlamaCpp | Kind::Mistral => (
-            "/chat/completions".to_owned(),
-            openai::body(&model.name, request, tokens_field(model)),
-        ),
-        _ => (String::new(), Value::Null),
-    };
-    post(model, key, &path, &body)
+    match model.kind {
+        Kind::OpenAi | Kind::LlamaCpp | Kind::Mistral => {
+            let body = openai::body(&model.name, request, tokens_field(model));
+            post(model, key, "/chat/completions", &body)
+        }
+        Kind::Responses => post(model, key, "/responses", &responses::body(&model.name, request)),
+        Kind::Anthropic => {
+            let path = if model.base_url.ends_with("/v1") { "/messages" } else { "/v1/messages" };
+            post(model, key, path, &anthropic::body(&model.name, request))
+        }
+        Kind::Gemini => {
+            let path = format!("/models/{}:streamGenerateContent?alt=sse", model.name);
+            post(model, key, &path, &gemini::body(request))
+        }
+        Kind::Ollama => {
+            let mut rooted = model.clone();
+            unversioned(&model.base_url).clone_into(&mut rooted.base_url);
+            post(&rooted, key, "/api/chat", &ollama::body(&model.name, model.context, request))
+        }
+    }
+}
+
+/// An address without its version: llama.cpp's and Ollama's own interfaces have none.
+pub fn unversioned(base_url: &str) -> &str {
+    base_url.strip_suffix("/v1").unwrap_or(base_url)
 }
 
 pub fn framing(model: &Model) -> Framing {
@@ -32,7 +49,14 @@ pub fn framing(model: &Model) -> Framing {
 }
 
 pub fn decoder(model: &Model) -> Box<dyn Decode> {
-    Box::new(openai::Decoder::new(&model.provider))
+    let provider = &model.provider;
+    match model.kind {
+        Kind::OpenAi | Kind::LlamaCpp | Kind::Mistral => Box::new(openai::Decoder::new(provider)),
+        Kind::Responses => Box::new(responses::Decoder::new(provider)),
+        Kind::Anthropic => Box::new(anthropic::Decoder::new(provider)),
+        Kind::Gemini => Box::new(gemini::Decoder::new(provider)),
+        Kind::Ollama => Box::new(ollama::Decoder::new(provider)),
+    }
 }
 
 /// A JSON request to a path below the model's base address.
@@ -74,3 +98,7 @@ fn tokens_field(model: &Model) -> &'static str {
         "max_tokens"
     }
 }
+
+#[cfg(test)]
+#[path = "format_tests.rs"]
+mod tests;

@@ -5,17 +5,21 @@
 //! `http` talks to the network. Formats are pure. Nothing here knows tools, policies,
 //! workspaces or rings, and nothing here is built before a request needs a model.
 
+pub mod anthropic;
 pub mod chat;
 pub mod detect;
 pub mod error;
 pub mod fim;
 pub mod format;
+pub mod gemini;
 pub mod http;
 pub mod keys;
 pub mod limits;
 pub mod lines;
 pub mod model;
+pub mod ollama;
 pub mod openai;
+pub mod responses;
 pub mod retry;
 pub mod types;
 pub mod wire;

@@ -32,7 +32,12 @@ impl Fixture {
         let home = tempfile::tempdir().unwrap();
         let workspace = tempfile::tempdir().unwrap();
         let dir = |name: &str| home.path().join(name);
-        let paths = Paths { runtime: dir("run"), state: dir("state"), data: dir("data"), config: dir("config") };
+        let paths = Paths {
+            runtime: dir("run"),
+            state: dir("state"),
+            data: dir("data"),
+            config: dir("config"),
+        };
         std::fs::create_dir_all(&paths.state).unwrap();
         std::fs::create_dir_all(&paths.config).unwrap();
         std::fs::write(paths.config_file(), config).unwrap();
@@ -66,7 +71,17 @@ impl Fixture {
         for args in [
             &["init", "-q"][..],
             &["add", "-A"],
-            &["-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-q", "--allow-empty", "-m", "first"],
+            &[
+                "-c",
+                "user.name=t",
+                "-c",
+                "user.email=t@example.org",
+                "commit",
+                "-q",
+                "--allow-empty",
+                "-m",
+                "first",
+            ],
         ] {
             let done = Command::new("git").args(args).current_dir(&self.root).status().unwrap();
             assert!(done.success(), "git {args:?}");
@@ -101,16 +116,22 @@ pub fn need_tool_helper() {
 
 /// Fails a test that hangs instead of letting it run for ever.
 pub async fn within<T>(work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(120), work).await.expect("the test hangs")
+    tokio::time::timeout(Duration::from_mins(2), work).await.expect("the test hangs")
 }
 
 /// All words of some events.
 pub fn text_of(events: &[Event]) -> String {
-    events.iter().filter_map(|e| if let Event::Text(t) = e { Some(t.as_str()) } else { None }).collect()
+    events
+        .iter()
+        .filter_map(|e| if let Event::Text(t) = e { Some(t.as_str()) } else { None })
+        .collect()
 }
 
 pub fn notices(events: &[Event]) -> Vec<&str> {
-    events.iter().filter_map(|e| if let Event::Notice(t) = e { Some(t.as_str()) } else { None }).collect()
+    events
+        .iter()
+        .filter_map(|e| if let Event::Notice(t) = e { Some(t.as_str()) } else { None })
+        .collect()
 }
 
 /// A configuration with one model at `base_url`.

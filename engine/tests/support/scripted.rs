@@ -111,7 +111,8 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, state: Arc<State
     let Some(seen) = read_request(&mut stream).await else { return };
     state.seen.lock().unwrap().push(seen);
     let script = state.scripts.lock().unwrap().pop_front();
-    let script = script.unwrap_or_else(|| error(500, &[], r#"{"error":{"message":"the script is over"}}"#));
+    let script =
+        script.unwrap_or_else(|| error(500, &[], r#"{"error":{"message":"the script is over"}}"#));
     for step in script.0 {
         match step {
             Step::Send(bytes) => {
@@ -144,7 +145,11 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<Seen> {
     let head = String::from_utf8_lossy(&bytes[..head_end]).into_owned();
     let length = head
         .lines()
-        .find_map(|l| l.to_ascii_lowercase().strip_prefix("content-length:").map(|v| v.trim().parse::<usize>().unwrap()))
+        .find_map(|l| {
+            l.to_ascii_lowercase()
+                .strip_prefix("content-length:")
+                .map(|v| v.trim().parse::<usize>().unwrap())
+        })
         .unwrap_or(0);
     let mut body = bytes[head_end + 4..].to_vec();
     while body.len() < length {
@@ -155,7 +160,8 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<Seen> {
     Some(Seen { head, body: serde_json::from_slice(&body).unwrap_or(Value::Null) })
 }
 
-const SSE_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+const SSE_HEAD: &str =
+    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
 
 /// A stream sent in one piece.
 pub fn stream(body: &str) -> Script {
@@ -181,7 +187,8 @@ pub fn hanging(body: &str) -> Script {
 
 /// A stream with a declared length that is cut before it is reached.
 pub fn cut(body: &str) -> Script {
-    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 100000\r\n\r\n";
+    let head =
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 100000\r\n\r\n";
     Script(vec![Step::Send(format!("{head}{body}").into_bytes())])
 }
 
@@ -194,9 +201,13 @@ pub fn json_body(body: &str) -> Script {
 
 /// A response with an error status.
 pub fn error(status: u16, headers: &[(&str, &str)], body: &str) -> Script {
-    let headers: String = headers.iter().map(|(n, v)| format!("{n}: {v}\r\n")).collect();
+    let headers = headers.iter().map(|(n, v)| format!("{n}: {v}\r\n")).collect::<Vec<_>>().concat();
     Script(vec![Step::Send(
-        format!("HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}", body.len()).into_bytes(),
+        format!(
+            "HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        )
+        .into_bytes(),
     )])
 }
 
@@ -206,13 +217,16 @@ pub fn event(value: &Value) -> String {
 
 /// An event of the OpenAI chat format with one delta.
 pub fn delta(delta: &Value) -> String {
-    event(&json!({"id": "c", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": delta, "finish_reason": null}]}))
+    event(
+        &json!({"id": "c", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": delta, "finish_reason": null}]}),
+    )
 }
 
 /// The end of an answer: the reason, the usage, the terminal.
 pub fn end(reason: &str) -> String {
     let finish = event(&json!({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}));
-    let usage = event(&json!({"choices": [], "usage": {"prompt_tokens": 20, "completion_tokens": 5}}));
+    let usage =
+        event(&json!({"choices": [], "usage": {"prompt_tokens": 20, "completion_tokens": 5}}));
     format!("{finish}{usage}data: [DONE]\n\n")
 }
 
@@ -232,7 +246,9 @@ pub fn calls(text: &str, calls: &[(&str, Value)]) -> Script {
         let arguments = arguments.to_string();
         let (a, b) = arguments.split_at(arguments.len() / 2);
         body.push_str(&delta(&json!({"tool_calls": [{"index": index, "id": format!("call_{name}_{index}"), "type": "function", "function": {"name": name, "arguments": a}}]})));
-        body.push_str(&delta(&json!({"tool_calls": [{"index": index, "function": {"arguments": b}}]})));
+        body.push_str(&delta(
+            &json!({"tool_calls": [{"index": index, "function": {"arguments": b}}]}),
+        ));
     }
     body.push_str(&end("tool_calls"));
     stream(&body)
