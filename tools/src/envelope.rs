@@ -209,6 +209,7 @@ pub fn command(
     limit: Option<&LimitHit>,
     limits: &crate::limits::Limits,
     output: &str,
+    artefact: Option<&str>,
 ) -> String {
     use std::fmt::Write as _;
     let mut text = head(call);
@@ -234,6 +235,12 @@ pub fn command(
     } else {
         let shown = head_and_tail(output, crate::limits::COMMAND_SHOWN_BYTES);
         let _ = write!(text, "\n<output>\n{}\n</output>", shown.trim_end_matches('\n'));
+    }
+    if let Some(id) = artefact {
+        let _ = write!(
+            text,
+            "\n<notice>the whole output is kept: read_command_output with artifact_id {id}</notice>"
+        );
     }
     if !report.ok && limit.is_none() {
         // The kernel refuses memory and processes without telling us; programs say so.

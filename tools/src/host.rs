@@ -15,13 +15,18 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::artefact::Artefacts;
 use crate::call::ToolCall;
 use crate::envelope::{self, LimitHit};
+use crate::exec;
+use crate::journal::{self, Journal, Selector};
 use crate::limits::{
-    COMMAND_MAX_TIMEOUT_S, KILL_GRACE_MS, Limits, MAX_FRAME_BYTES, MAX_LIVE_CALLS,
+    COMMAND_MAX_TIMEOUT_S, COMMAND_SHOWN_BYTES, KILL_GRACE_MS, Limits, MAX_FRAME_BYTES,
+    MAX_LIVE_CALLS,
 };
 use crate::protocol::{
-    FRAME_BEFORE, FRAME_OUTPUT, FRAME_REPORT, Report, Request, SandboxSpec, Seen, exit,
+    BeforeHead, FRAME_BEFORE, FRAME_OUTPUT, FRAME_REPORT, KEPT, NOT_KEPT, Report, Request,
+    SandboxSpec, Seen, exit,
 };
 use crate::sandbox::LayerStatus;
 use crate::spec::{self, Runs};
@@ -61,18 +66,36 @@ impl Invocation {
 /// What a run knows about the files it has read; cheap to clone, shared. Writing a file
 /// that is no longer as the run saw it is refused.
 #[derive(Debug, Clone, Default)]
-pub struct Ledger(Arc<Mutex<BTreeMap<String, Seen>>>);
+pub struct Ledger {
+    run: String,
+    seen: Arc<Mutex<BTreeMap<String, Seen>>>,
+}
 
 impl Ledger {
+    /// The ledger of the run `run`; its changes can be undone together under this name.
+    pub fn for_run(run: &str) -> Self {
+        Self { run: run.into(), seen: Arc::default() }
+    }
+
     fn snapshot(&self) -> BTreeMap<String, Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn record(&self, report: &Report) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|path, _| !report.gone.contains(path));
         known.extend(report.seen.clone());
     }
+}
+
+/// How an undo ended.
+#[derive(Debug, Clone)]
+pub struct Undone {
+    pub ok: bool,
+    /// What was put back, or why nothing was.
+    pub text: String,
+    /// The name under which the undo itself can be undone.
+    pub run: String,
 }
 
 /// How a call ended.
@@ -92,10 +115,26 @@ pub struct Outcome {
     pub artefact: Option<String>,
 }
 
+impl Outcome {
+    fn empty() -> Self {
+        Self {
+            envelope: String::new(),
+            ok: false,
+            wall: Duration::ZERO,
+            layers: Vec::new(),
+            absent: Vec::new(),
+            limit_hit: String::new(),
+            artefact: None,
+        }
+    }
+}
+
 /// Starts helpers; one per engine, shared by reference.
 #[derive(Debug)]
 pub struct ToolHost {
     helper: PathBuf,
+    /// The user's state folder for tools: undo journals and kept outputs.
+    state: Option<PathBuf>,
     live: Arc<Mutex<BTreeSet<u32>>>,
     slots: Semaphore,
 }
@@ -105,6 +144,9 @@ pub struct ToolHost {
 struct Gathered {
     report: Option<Report>,
     output: Vec<u8>,
+    /// Opened with the first file that changes.
+    journal: Option<Journal>,
+    changed: Vec<String>,
 }
 
 /// Why the helper's result is not the whole story.
@@ -118,7 +160,87 @@ enum End {
 impl ToolHost {
     /// `helper` is the path of `lapce-ai-tool`.
     pub fn new(helper: PathBuf) -> Self {
-        Self { helper, live: Arc::default(), slots: Semaphore::new(MAX_LIVE_CALLS) }
+        Self { helper, state: None, live: Arc::default(), slots: Semaphore::new(MAX_LIVE_CALLS) }
+    }
+
+    /// Keeps undo journals and long outputs below `state`. Without it nothing can be undone
+    /// and long outputs are only shown in part.
+    #[must_use]
+    pub fn with_state(mut self, state: PathBuf) -> Self {
+        self.state = Some(state);
+        self
+    }
+
+    fn artefacts(&self) -> Option<Artefacts> {
+        self.state.as_deref().map(Artefacts::new)
+    }
+
+    /// What can be undone in a workspace, oldest first.
+    pub fn undoable(&self, workspace: &Workspace) -> std::io::Result<Vec<journal::Undoable>> {
+        match &self.state {
+            Some(state) => Journal::open(state, workspace.root())?.list(),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Puts files back as they were before the selected changes. The undo is a change of
+    /// its own, under the run name in the result, and can be undone. A file that was
+    /// changed since by somebody else stops it, and then nothing is put back.
+    pub async fn undo(&self, workspace: &Workspace, selector: &Selector) -> Undone {
+        match self.undo_request(workspace, selector) {
+            Err(why) => Undone { ok: false, text: why, run: String::new() },
+            Ok((call, ledger)) => {
+                let run = ledger.run.clone();
+                let mut invocation = Invocation::new(call, workspace.clone());
+                invocation.ledger = ledger;
+                let mut outcome = Outcome::empty();
+                let report = self
+                    .run_helper(&invocation.call, &invocation, Limits::WRITE, &mut outcome)
+                    .await;
+                let text = report.map_or(outcome.envelope, |r| r.body);
+                Undone { ok: outcome.ok, text, run }
+            }
+        }
+    }
+
+    fn undo_request(
+        &self,
+        workspace: &Workspace,
+        selector: &Selector,
+    ) -> Result<(ToolCall, Ledger), String> {
+        let state = self.state.as_ref().ok_or("no undo journal is kept")?;
+        let failed = |e: std::io::Error| format!("the undo journal cannot be read: {e}");
+        let journal = Journal::open(state, workspace.root()).map_err(failed)?;
+        let restores = journal.select(selector).map_err(failed)?;
+        if restores.is_empty() {
+            return Err("there is nothing to undo".into());
+        }
+        let time = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |d| d.as_millis());
+        let ledger = Ledger::for_run(&format!("undo-{time:x}"));
+        let mut files = Vec::new();
+        let mut expected = BTreeMap::new();
+        for restore in restores {
+            let change = restore.change;
+            let content = if change.existed {
+                journal.content(&change.hash).map_err(failed)?
+            } else {
+                Vec::new()
+            };
+            let gone = restore.expect == Some(None);
+            if let Some(Some(hash)) = restore.expect {
+                expected.insert(change.path.clone(), Seen { mtime_ns: 0, size: 0, hash });
+            }
+            files.push(serde_json::json!({
+                "path": change.path, "existed": change.existed, "mode": change.mode,
+                "gone": gone, "hex": exec::restore::to_hex(&content),
+            }));
+        }
+        *ledger.seen.lock().unwrap_or_else(PoisonError::into_inner) = expected;
+        let call =
+            ToolCall::new(format!("undo-{time:x}"), exec::restore::NAME).with("files", files);
+        Ok((call, ledger))
     }
 
     /// Live helpers, for `status`.
@@ -136,15 +258,7 @@ impl ToolHost {
     /// Runs one call to its end. The call must have been approved.
     pub async fn run(&self, invocation: Invocation) -> Outcome {
         let started = Instant::now();
-        let mut outcome = Outcome {
-            envelope: String::new(),
-            ok: false,
-            wall: Duration::ZERO,
-            layers: Vec::new(),
-            absent: Vec::new(),
-            limit_hit: String::new(),
-            artefact: None,
-        };
+        let mut outcome = Outcome::empty();
         let call = &invocation.call;
         match spec::find(&call.name) {
             None => outcome.envelope = envelope::unknown_tool(&call.name, spec::offered()),
@@ -169,7 +283,7 @@ impl ToolHost {
         invocation: &Invocation,
         mut limits: Limits,
         outcome: &mut Outcome,
-    ) {
+    ) -> Option<Report> {
         if call.name == "execute_command"
             && let Some(seconds) = call.number("timeout").filter(|s| *s > 0)
         {
@@ -179,20 +293,32 @@ impl ToolHost {
             slot = self.slots.acquire() => slot,
             () = invocation.cancel.cancelled() => {
                 outcome.envelope = envelope::cancelled(call);
-                return;
+                return None;
             }
         };
         let scratch = match tempfile_dir(&invocation.workspace) {
             Ok(scratch) => scratch,
             Err(e) => {
                 outcome.envelope = envelope::error(call, &format!("no temporary folder: {e}"));
-                return;
+                return None;
             }
         };
+        let mut root = invocation.workspace.root().to_owned();
+        if call.name == "read_command_output" {
+            let id = call.text("artifact_id");
+            match self.artefacts().filter(|a| a.has(id)) {
+                Some(artefacts) => artefacts.dir().clone_into(&mut root),
+                None => {
+                    outcome.envelope =
+                        envelope::error(call, &format!("there is no kept output '{id}'"));
+                    return None;
+                }
+            }
+        }
         let request = Request {
             tool: call.name.clone(),
             params: call.params.clone(),
-            root: invocation.workspace.root().to_owned(),
+            root,
             limits: limits.clone(),
             sandbox: SandboxSpec {
                 scratch: Some(scratch.0.clone()),
@@ -206,9 +332,22 @@ impl ToolHost {
         if let Some(report) = &gathered.report {
             outcome.layers.clone_from(&report.layers);
             outcome.absent.clone_from(&report.absent);
-            invocation.ledger.record(report);
+            if call.name != "read_command_output" {
+                invocation.ledger.record(report);
+            }
+            if let Some(journal) = &gathered.journal {
+                let of =
+                    |path: &String| (path.clone(), report.seen.get(path).map(|s| s.hash.clone()));
+                let after = gathered.changed.iter().map(of).collect();
+                let _ = journal.after(&invocation.ledger.run, &call.id, after);
+            }
         }
-        finish(call, &limits, &gathered, &end, outcome);
+        let text = terminal::resolve(&gathered.output);
+        if text.len() > COMMAND_SHOWN_BYTES {
+            outcome.artefact = self.artefacts().and_then(|a| a.keep(&text).ok());
+        }
+        finish(call, &limits, &gathered, &text, &end, outcome);
+        gathered.report
     }
 
     /// Starts the helper, gives it the request and takes its frames until it ends.
@@ -234,7 +373,7 @@ impl ToolHost {
         let end = {
             let talk = async {
                 send(&mut stdin, &text).await?;
-                receive(&mut stdout, &mut gathered, request, invocation).await
+                self.receive(&mut stdout, &mut stdin, &mut gathered, request, invocation).await
             };
             tokio::select! {
                 talked = talk => match talked {
@@ -257,6 +396,90 @@ impl ToolHost {
             }
         };
         (gathered, end.unwrap_or(End::Exited(code)))
+    }
+
+    /// Takes frames until the helper ends.
+    async fn receive(
+        &self,
+        stdout: &mut ChildStdout,
+        stdin: &mut ChildStdin,
+        gathered: &mut Gathered,
+        request: &Request,
+        invocation: &Invocation,
+    ) -> std::io::Result<()> {
+        let mut stdout = tokio::io::BufReader::with_capacity(64 << 10, stdout);
+        let mut lossy = terminal::Utf8::default();
+        loop {
+            let mut head = [0; 5];
+            match stdout.read_exact(&mut head).await {
+                Ok(_) => {}
+                Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
+                Err(e) => return Err(e),
+            }
+            let length = u32::from_le_bytes([head[1], head[2], head[3], head[4]]) as usize;
+            if length > MAX_FRAME_BYTES {
+                return Err(std::io::Error::other("the helper sent a frame that is too long"));
+            }
+            let mut payload = vec![0; length];
+            match stdout.read_exact(&mut payload).await {
+                Ok(_) => {}
+                // Killed in the middle of a frame: what came before it counts.
+                Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
+                Err(e) => return Err(e),
+            }
+            match head[0] {
+                FRAME_OUTPUT => {
+                    let room = (request.limits.output_bytes as usize)
+                        .saturating_sub(gathered.output.len());
+                    gathered.output.extend_from_slice(&payload[..length.min(room)]);
+                    if let Some(sender) = &invocation.on_output {
+                        let text = lossy.push(&payload);
+                        if !text.is_empty() {
+                            let _ = sender.try_send(text);
+                        }
+                    }
+                }
+                FRAME_BEFORE => {
+                    let kept = self.keep_before(&payload, gathered, request, invocation);
+                    stdin.write_all(&[if kept.is_ok() { KEPT } else { NOT_KEPT }]).await?;
+                    stdin.flush().await?;
+                }
+                FRAME_REPORT => {
+                    gathered.report =
+                        Some(serde_json::from_slice(&payload).map_err(std::io::Error::other)?);
+                }
+                other => {
+                    return Err(std::io::Error::other(format!(
+                        "the helper sent a frame of kind {other}"
+                    )));
+                }
+            }
+        }
+    }
+
+    /// Puts a file's state into the undo journal.
+    fn keep_before(
+        &self,
+        payload: &[u8],
+        gathered: &mut Gathered,
+        request: &Request,
+        invocation: &Invocation,
+    ) -> std::io::Result<()> {
+        let Some(state) = &self.state else { return Ok(()) };
+        let end = payload
+            .iter()
+            .position(|b| *b == b'\n')
+            .ok_or_else(|| std::io::Error::other("no head"))?;
+        let head: BeforeHead = serde_json::from_slice(&payload[..end])?;
+        if gathered.journal.is_none() {
+            gathered.journal = Some(Journal::open(state, &request.root)?);
+        }
+        if let Some(journal) = &gathered.journal {
+            let (run, call) = (&invocation.ledger.run, &invocation.call);
+            journal.before(run, &call.id, &call.name, &head, &payload[end + 1..])?;
+            gathered.changed.push(head.path);
+        }
+        Ok(())
     }
 }
 
@@ -344,60 +567,15 @@ async fn send(stdin: &mut ChildStdin, text: &[u8]) -> std::io::Result<()> {
     }
 }
 
-async fn receive(
-    stdout: &mut ChildStdout,
-    gathered: &mut Gathered,
-    request: &Request,
-    invocation: &Invocation,
-) -> std::io::Result<()> {
-    let mut stdout = tokio::io::BufReader::with_capacity(64 << 10, stdout);
-    let mut lossy = terminal::Utf8::default();
-    loop {
-        let mut head = [0; 5];
-        match stdout.read_exact(&mut head).await {
-            Ok(_) => {}
-            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
-            Err(e) => return Err(e),
-        }
-        let length = u32::from_le_bytes([head[1], head[2], head[3], head[4]]) as usize;
-        if length > MAX_FRAME_BYTES {
-            return Err(std::io::Error::other("the helper sent a frame that is too long"));
-        }
-        let mut payload = vec![0; length];
-        match stdout.read_exact(&mut payload).await {
-            Ok(_) => {}
-            // Killed in the middle of a frame: what came before it counts.
-            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(()),
-            Err(e) => return Err(e),
-        }
-        match head[0] {
-            FRAME_OUTPUT => {
-                let room =
-                    (request.limits.output_bytes as usize).saturating_sub(gathered.output.len());
-                gathered.output.extend_from_slice(&payload[..length.min(room)]);
-                if let Some(sender) = &invocation.on_output {
-                    let text = lossy.push(&payload);
-                    if !text.is_empty() {
-                        let _ = sender.try_send(text);
-                    }
-                }
-            }
-            FRAME_BEFORE => {}
-            FRAME_REPORT => {
-                gathered.report =
-                    Some(serde_json::from_slice(&payload).map_err(std::io::Error::other)?);
-            }
-            other => {
-                return Err(std::io::Error::other(format!(
-                    "the helper sent a frame of kind {other}"
-                )));
-            }
-        }
-    }
-}
-
 /// Words the result.
-fn finish(call: &ToolCall, limits: &Limits, gathered: &Gathered, end: &End, outcome: &mut Outcome) {
+fn finish(
+    call: &ToolCall,
+    limits: &Limits,
+    gathered: &Gathered,
+    text: &str,
+    end: &End,
+    outcome: &mut Outcome,
+) {
     let command = call.name == "execute_command";
     let limit = match (&gathered.report, end) {
         (Some(report), _) if report.limit.is_some() => report.limit.clone(),
@@ -430,8 +608,14 @@ fn finish(call: &ToolCall, limits: &Limits, gathered: &Gathered, end: &End, outc
             if command && (limit.is_some() || report.exit_code.is_some() || report.signal.is_some())
             {
                 outcome.ok = report.ok;
-                let text = terminal::resolve(&gathered.output);
-                envelope::command(call, report, limit.as_ref(), limits, &text)
+                envelope::command(
+                    call,
+                    report,
+                    limit.as_ref(),
+                    limits,
+                    text,
+                    outcome.artefact.as_deref(),
+                )
             } else if let Some(limit) = &limit {
                 envelope::error(call, &envelope::limit(limit))
             } else {

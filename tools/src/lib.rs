@@ -8,11 +8,13 @@
 //! [`envelope`] words the result. The code in [`exec`] and [`sandbox`] runs in that
 //! process only: the engine never runs a tool in its own address space.
 
+pub(crate) mod artefact;
 pub mod call;
 pub mod edit;
 pub mod envelope;
 pub mod exec;
 pub mod host;
+pub mod journal;
 pub mod limits;
 pub mod native;
 pub mod policy;

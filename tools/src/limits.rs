@@ -79,7 +79,7 @@ pub fn size(bytes: u64) -> String {
 /// Longest tool call in a model's text.
 pub const MAX_CALL_BYTES: usize = 4 << 20;
 /// Longest request the helper accepts.
-pub const MAX_REQUEST_BYTES: usize = 24 << 20;
+pub const MAX_REQUEST_BYTES: usize = 96 << 20;
 /// Longest single frame from the helper.
 pub const MAX_FRAME_BYTES: usize = 20 << 20;
 /// Longest envelope given to a model.
@@ -128,3 +128,13 @@ pub const WATCH_INTERVAL_MS: u64 = 100;
 pub const TMP_BYTES: u64 = 1 << 30;
 /// Entries of a workspace checked against `.aiignore` before a command.
 pub const HIDDEN_MAX_ENTRIES: usize = 1_000_000;
+/// Contents kept for undo, per workspace.
+pub const JOURNAL_MAX_BYTES: u64 = 512 << 20;
+/// Changes kept for undo, per workspace.
+pub const JOURNAL_MAX_CHANGES: usize = 20_000;
+/// Outputs kept for `read_command_output`.
+pub const ARTEFACTS_MAX: usize = 200;
+/// Bytes of them together.
+pub const ARTEFACTS_MAX_BYTES: u64 = 512 << 20;
+/// Lines of a kept output shown when none are named.
+pub const OUTPUT_DEFAULT_LINES: usize = 500;

@@ -59,8 +59,12 @@ pub struct SandboxSpec {
 /// Kinds of frames.
 pub const FRAME_OUTPUT: u8 = b'O';
 /// A file about to be changed: a line of JSON ([`BeforeHead`]), then its content.
+/// The host answers with [`KEPT`] or [`NOT_KEPT`] on the helper's standard input.
 pub const FRAME_BEFORE: u8 = b'B';
 pub const FRAME_REPORT: u8 = b'R';
+
+pub const KEPT: u8 = b'K';
+pub const NOT_KEPT: u8 = b'N';
 
 /// Head of a [`FRAME_BEFORE`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

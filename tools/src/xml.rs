@@ -20,6 +20,9 @@ use crate::call::{Invalid, ToolCall};
 use crate::limits::MAX_CALL_BYTES;
 use crate::spec::{Kind, ToolSpec};
 
+/// Longest tag, and white space looked past, for the bound on a call's length.
+const MAX_TAG_BYTES: usize = 64;
+
 /// What the text so far amounts to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Piece {
@@ -67,6 +70,8 @@ pub struct StreamParser {
     scanned: usize,
     open: Option<Open>,
     calls: usize,
+    /// A call was too long: what follows cannot be told from its content.
+    lost: bool,
 }
 
 /// A call being read.
@@ -97,6 +102,7 @@ impl StreamParser {
             scanned: 0,
             open: None,
             calls: 0,
+            lost: false,
         }
     }
 
@@ -159,6 +165,10 @@ impl StreamParser {
 
     fn advance(&mut self, pieces: &mut Vec<Piece>) {
         loop {
+            if self.lost {
+                self.buffer.clear();
+                return;
+            }
             let went_on =
                 if self.open.is_some() { self.in_body(pieces) } else { self.in_text(pieces) };
             if !went_on {
@@ -258,10 +268,9 @@ impl StreamParser {
             return true;
         }
         self.scanned = from.max(self.scanned).min(self.buffer.len());
-        if self.buffer.len() > MAX_CALL_BYTES {
+        if self.buffer.len() > MAX_CALL_BYTES + MAX_TAG_BYTES {
             pieces.push(Piece::Error(ParseError::TooLong { tool: spec.name.into() }));
-            // What follows cannot be told from content, so it is dropped as text would
-            // be: the open call is given up, and the rest of its bytes with it.
+            self.lost = true;
             self.buffer.clear();
             self.scanned = 0;
             self.open = None;

@@ -22,6 +22,8 @@ pub(crate) fn run(request: &Request) -> Report {
         "read_file" => super::read::run(&call, &tree, &mut report),
         "list_files" => super::list::run(&call, &tree),
         "search_files" => super::search::run(&call, &tree),
+        "read_command_output" => super::artefact::run(&call, &tree),
+        super::restore::NAME => super::restore::run(&call, &tree, &mut report),
         name if super::write::is_writer(name) => super::write::run(&call, &tree, &mut report),
         other => Err(format!("{other} is not run by this program")),
     };

@@ -4,6 +4,7 @@
 //! the rest of the fence and runs the call; the parent, with no more than two pipes and
 //! the child's number, keeps the time and ends everything when the host goes away.
 
+mod artefact;
 mod command;
 mod doctor;
 mod files;
@@ -13,6 +14,7 @@ mod list;
 mod output;
 mod patch;
 mod read;
+pub(crate) mod restore;
 pub(crate) mod safe_fs;
 mod search;
 mod write;
@@ -109,8 +111,8 @@ fn supervise(pid: libc::pid_t, request: &Request) -> i32 {
             if left.is_zero() {
                 break Some(exit::WALL);
             }
-            // Nothing more is read from the host: any event on its pipe is its end.
-            let fds = [(child.as_raw_fd(), libc::POLLIN), (0, libc::POLLIN)];
+            // The host's pipe may hold answers for the child; only its end matters here.
+            let fds = [(child.as_raw_fd(), libc::POLLIN), (0, 0)];
             let wait = left.as_millis().min(60_000) as i32 + 1;
             match sys::poll(&fds, wait) {
                 Ok(events) if events[0] != 0 => break None,

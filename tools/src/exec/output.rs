@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 
-use crate::protocol::{BeforeHead, FRAME_BEFORE, FRAME_OUTPUT, FRAME_REPORT, Report};
+use crate::protocol::{BeforeHead, FRAME_BEFORE, FRAME_OUTPUT, FRAME_REPORT, KEPT, Report};
 
 pub(crate) fn output(bytes: &[u8]) -> io::Result<()> {
     frame(FRAME_OUTPUT, bytes)
@@ -18,6 +18,13 @@ pub(crate) fn before(head: &BeforeHead, content: &[u8]) -> io::Result<()> {
     payload.push(b'\n');
     payload.extend_from_slice(content);
     frame(FRAME_BEFORE, &payload)
+}
+
+/// Waits for the host's word that a file's state is kept.
+pub(crate) fn kept() -> io::Result<()> {
+    let mut answer = [0];
+    io::Read::read_exact(&mut io::stdin().lock(), &mut answer)?;
+    if answer[0] == KEPT { Ok(()) } else { Err(io::Error::other("the undo journal refused it")) }
 }
 
 fn frame(kind: u8, payload: &[u8]) -> io::Result<()> {

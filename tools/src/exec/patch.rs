@@ -10,17 +10,24 @@ use crate::exec::write::{Old, delete, load, result, store};
 use crate::protocol::Report;
 
 /// What will happen to one path.
-struct Step {
-    path: PathBuf,
-    old: Option<Old>,
+pub(crate) struct Step {
+    pub(crate) path: PathBuf,
+    pub(crate) old: Option<Old>,
     /// `None` deletes.
-    new: Option<String>,
-    notes: Vec<String>,
-    operation: &'static str,
+    pub(crate) new: Option<Vec<u8>>,
+    /// `None` keeps the mode the file has.
+    pub(crate) mode: Option<u32>,
+    pub(crate) notes: Vec<String>,
+    pub(crate) operation: &'static str,
 }
 
 pub(crate) fn run(call: &ToolCall, tree: &Tree<'_>, report: &mut Report) -> Done {
     let steps = plan(call.text("patch"), tree)?;
+    take_all(&steps, tree, report)
+}
+
+/// Takes every step, or takes those done back and says why.
+pub(crate) fn take_all(steps: &[Step], tree: &Tree<'_>, report: &mut Report) -> Done {
     for (i, step) in steps.iter().enumerate() {
         if let Err(error) = take(step, tree, report) {
             let kept = undo(&steps[..i], tree, report);
@@ -44,8 +51,9 @@ fn plan(text: &str, tree: &Tree<'_>) -> Result<Vec<Step>, String> {
             ));
         }
         let old = load(tree, &path)?;
-        let mut add = |path, old, new, notes, operation| {
-            steps.push(Step { path, old, new, notes, operation });
+        let mut add = |path, old, new: Option<String>, notes, operation| {
+            let new = new.map(String::into_bytes);
+            steps.push(Step { path, old, new, mode: None, notes, operation });
         };
         match (change, old) {
             (Change::Add { .. }, Some(_)) => {
@@ -76,7 +84,7 @@ fn plan(text: &str, tree: &Tree<'_>) -> Result<Vec<Step>, String> {
 
 fn take(step: &Step, tree: &Tree<'_>, report: &mut Report) -> Result<(), String> {
     match (&step.new, &step.old) {
-        (Some(new), old) => store(tree, &step.path, old.as_ref(), new.as_bytes(), report),
+        (Some(new), old) => store(tree, &step.path, old.as_ref(), new, step.mode, report),
         (None, Some(old)) => delete(tree, &step.path, old, report),
         (None, None) => Ok(()),
     }
@@ -89,7 +97,10 @@ fn undo(done: &[Step], tree: &Tree<'_>, report: &mut Report) -> String {
         let back = (|| {
             let now = load_again(step, tree)?;
             match (&step.old, now) {
-                (Some(old), now) => store(tree, &step.path, now.as_ref(), &old.bytes, report),
+                (Some(old), now) => {
+                    let mode = Some(std::os::unix::fs::MetadataExt::mode(&old.meta));
+                    store(tree, &step.path, now.as_ref(), &old.bytes, mode, report)
+                }
                 (None, Some(now)) => delete(tree, &step.path, &now, report),
                 (None, None) => Ok(()),
             }

@@ -89,8 +89,8 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// Hands the host what is about to be replaced, for the undo journal. Nothing is
-    /// written before this has gone out.
+    /// Hands the host what is about to be replaced, for the undo journal, and waits until
+    /// it is kept. Nothing is written before that.
     pub(crate) fn before_image(
         &self,
         shown: &str,
@@ -103,7 +103,10 @@ impl<'a> Tree<'a> {
             mode: old.map_or(0, |o| o.meta.mode()),
         };
         super::output::before(&head, old.map_or(&[], |o| &o.bytes))
-            .map_err(|e| format!("the state before the change could not be kept: {e}"))
+            .and_then(|()| super::output::kept())
+            .map_err(|e| {
+                format!("nothing was written, since the state before could not be kept: {e}")
+            })
     }
 
     /// Opens a file that a walk came upon; the walk has applied the ignore rules.

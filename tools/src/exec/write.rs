@@ -18,7 +18,7 @@ use crate::sandbox::sys;
 
 /// Whether a tool of this name changes files.
 pub(crate) fn is_writer(tool: &str) -> bool {
-    edit::NAMES.contains(&tool)
+    edit::NAMES.contains(&tool) || tool == super::restore::NAME
 }
 
 /// A file as it is before the change.
@@ -61,7 +61,7 @@ pub(crate) fn run(call: &ToolCall, tree: &Tree<'_>, report: &mut Report) -> Done
     let edited = edit::apply(call, before)?;
     let unchanged = old.as_ref().is_some_and(|o| o.bytes == edited.text.as_bytes());
     if !unchanged {
-        store(tree, &path, old.as_ref(), edited.text.as_bytes(), report)?;
+        store(tree, &path, old.as_ref(), edited.text.as_bytes(), None, report)?;
     }
     let operation = match (&old, unchanged) {
         (_, true) => "unchanged",
@@ -132,12 +132,13 @@ pub(crate) fn load_unchecked(tree: &Tree<'_>, path: &Path) -> Result<Option<Old>
 }
 
 /// Puts `new` at `path` in one step: a temporary file beside it, then a rename. The old
-/// file's mode stays.
+/// file's mode stays, unless another is given.
 pub(crate) fn store(
     tree: &Tree<'_>,
     path: &Path,
     old: Option<&Old>,
     new: &[u8],
+    mode: Option<u32>,
     report: &mut Report,
 ) -> Result<(), String> {
     let shown = show(path);
@@ -166,7 +167,9 @@ pub(crate) fn store(
             // Only the owner's own files can be given away; where that fails, the mode
             // still goes along.
             let _ = fchown(&file, Some(old.meta.uid()), Some(old.meta.gid()));
-            file.set_permissions(std::fs::Permissions::from_mode(old.meta.mode() & 0o7777))?;
+        }
+        if let Some(mode) = mode.or(old.map(|o| o.meta.mode())) {
+            file.set_permissions(std::fs::Permissions::from_mode(mode & 0o7777))?;
         }
         file.sync_data()?;
         // The file must still be the one that was read, or still not be there.

@@ -293,7 +293,7 @@ pub(super) const TOOLS: &[ToolSpec] = &[
     ToolSpec {
         name: "read_command_output",
         class: Class::Read,
-        runs: Runs::Absent,
+        runs: Runs::Helper,
         summary: "Read the kept output of an earlier command.",
         doc: "",
         params: &[

@@ -4,4 +4,5 @@ mod escape;
 mod limits;
 mod support;
 mod tools;
+mod undo;
 mod writes;

@@ -1,0 +1,380 @@
+//! Undo without Git: what files were before tools changed them.
+//!
+//! The host writes it, one folder per workspace in the user's state: `objects/` holds
+//! contents by their hash, `log.jsonl` one line per change, appended before the change is
+//! made. A crash loses nothing that was changed: at worst the last line is torn and is
+//! skipped. The oldest changes go when the journal grows past its cap.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{JOURNAL_MAX_BYTES, JOURNAL_MAX_CHANGES};
+use crate::protocol::BeforeHead;
+
+/// One file as it was before one call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    pub run: String,
+    pub call: String,
+    pub tool: String,
+    /// Unix milliseconds.
+    pub at_ms: u64,
+    /// Workspace-relative.
+    pub path: String,
+    /// False when the call created the file.
+    pub existed: bool,
+    pub mode: u32,
+    pub size: u64,
+    /// Name of the content in `objects/`, empty when the file did not exist.
+    pub hash: String,
+}
+
+/// How a call left a file: its hash, or `None` when it is gone.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct After {
+    run: String,
+    call: String,
+    after: BTreeMap<String, Option<String>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Change(Change),
+    After(After),
+}
+
+/// What to undo.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selector {
+    /// The last run, or single call without one, that changed something.
+    Last,
+    /// Every change of a run.
+    Run(String),
+    /// One call of a run; a call's name alone is enough when it is the only one.
+    Call(String),
+}
+
+/// One call in the list of what can be undone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Undoable {
+    pub run: String,
+    pub call: String,
+    pub tool: String,
+    pub at_ms: u64,
+    pub files: Vec<String>,
+}
+
+/// A file to put back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Restore {
+    pub(crate) change: Change,
+    /// How the file should be now; `None` when it is not known.
+    pub(crate) expect: Option<Option<String>>,
+}
+
+#[derive(Debug)]
+pub struct Journal {
+    dir: PathBuf,
+    max_bytes: u64,
+}
+
+impl Journal {
+    /// The journal of the workspace `root`, below the user's state folder.
+    pub fn open(state: &Path, root: &Path) -> io::Result<Self> {
+        use std::os::unix::ffi::OsStrExt as _;
+        let name = blake3::hash(root.as_os_str().as_bytes()).to_hex();
+        let dir = state.join("journal").join(&name.as_str()[..32]);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir.join("objects"))?;
+        // Which workspace it is, for people.
+        let note = dir.join("workspace");
+        if !note.exists() {
+            fs::write(note, root.as_os_str().as_bytes())?;
+        }
+        Ok(Self { dir, max_bytes: JOURNAL_MAX_BYTES })
+    }
+
+    #[cfg(test)]
+    fn with_max_bytes(mut self, max: u64) -> Self {
+        self.max_bytes = max;
+        self
+    }
+
+    /// Keeps one file's state. When this returns, the change may be made.
+    pub(crate) fn before(
+        &self,
+        run: &str,
+        call: &str,
+        tool: &str,
+        head: &BeforeHead,
+        content: &[u8],
+    ) -> io::Result<()> {
+        let hash = if head.existed { self.keep(content)? } else { String::new() };
+        self.append(&Line::Change(Change {
+            run: run.into(),
+            call: call.into(),
+            tool: tool.into(),
+            at_ms: now_ms(),
+            path: head.path.clone(),
+            existed: head.existed,
+            mode: head.mode,
+            size: content.len() as u64,
+            hash,
+        }))
+    }
+
+    /// Notes how a call left its files, so that an undo can tell whether somebody changed
+    /// them since.
+    pub(crate) fn after(
+        &self,
+        run: &str,
+        call: &str,
+        after: BTreeMap<String, Option<String>>,
+    ) -> io::Result<()> {
+        if after.is_empty() {
+            return Ok(());
+        }
+        self.append(&Line::After(After { run: run.into(), call: call.into(), after }))?;
+        self.trim()
+    }
+
+    /// What can be undone, oldest first.
+    pub fn list(&self) -> io::Result<Vec<Undoable>> {
+        let mut list: Vec<Undoable> = Vec::new();
+        for change in self.read()?.0 {
+            match list.last_mut().filter(|u| u.run == change.run && u.call == change.call) {
+                Some(last) => last.files.push(change.path),
+                None => list.push(Undoable {
+                    run: change.run,
+                    call: change.call,
+                    tool: change.tool,
+                    at_ms: change.at_ms,
+                    files: vec![change.path],
+                }),
+            }
+        }
+        for entry in &mut list {
+            entry.files.sort();
+            entry.files.dedup();
+        }
+        Ok(list)
+    }
+
+    /// The files to put back: each as it was before the first change selected.
+    pub(crate) fn select(&self, selector: &Selector) -> io::Result<Vec<Restore>> {
+        let (changes, afters) = self.read()?;
+        let key = |c: &Change| (c.run.clone(), c.call.clone());
+        let last = changes.last().map(key);
+        let chosen = |c: &Change| match selector {
+            Selector::Run(run) => c.run == *run,
+            Selector::Call(call) => c.call == *call,
+            Selector::Last => last.as_ref().is_some_and(|(run, call)| {
+                if run.is_empty() { c.run.is_empty() && c.call == *call } else { c.run == *run }
+            }),
+        };
+        let mut calls: BTreeSet<(String, String)> = BTreeSet::new();
+        let mut files: BTreeMap<String, Restore> = BTreeMap::new();
+        for change in changes.into_iter().filter(chosen) {
+            calls.insert(key(&change));
+            files.entry(change.path.clone()).or_insert(Restore { change, expect: None });
+        }
+        for after in afters {
+            if !calls.contains(&(after.run.clone(), after.call.clone())) {
+                continue;
+            }
+            for (path, hash) in after.after {
+                if let Some(restore) = files.get_mut(&path) {
+                    restore.expect = Some(hash);
+                }
+            }
+        }
+        Ok(files.into_values().collect())
+    }
+
+    /// A kept content, checked against its name.
+    pub(crate) fn content(&self, hash: &str) -> io::Result<Vec<u8>> {
+        let bytes = fs::read(self.object(hash)?)?;
+        if blake3::hash(&bytes).to_hex().as_str() != hash {
+            return Err(io::Error::other("a kept content is damaged"));
+        }
+        Ok(bytes)
+    }
+
+    fn object(&self, hash: &str) -> io::Result<PathBuf> {
+        if hash.len() != 64 || !hash.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(io::Error::other("a name in the journal is damaged"));
+        }
+        Ok(self.dir.join("objects").join(hash))
+    }
+
+    fn keep(&self, content: &[u8]) -> io::Result<String> {
+        let hash = blake3::hash(content).to_hex().to_string();
+        let object = self.object(&hash)?;
+        if !object.exists() {
+            let temporary = self.dir.join(format!("objects/.{hash}.{}", std::process::id()));
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&temporary)?;
+            file.write_all(content)?;
+            fs::rename(&temporary, &object)?;
+        }
+        Ok(hash)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir.join("log.jsonl")
+    }
+
+    fn append(&self, line: &Line) -> io::Result<()> {
+        // A torn line of an earlier crash must not swallow this one.
+        let mut text = String::from("\n");
+        text.push_str(&serde_json::to_string(line)?);
+        text.push('\n');
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(self.log())?
+            .write_all(text.as_bytes())
+    }
+
+    fn read(&self) -> io::Result<(Vec<Change>, Vec<After>)> {
+        let text = match fs::read(self.log()) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
+            Err(e) => return Err(e),
+        };
+        let (mut changes, mut afters) = (Vec::new(), Vec::new());
+        for line in text.split(|b| *b == b'\n').filter(|l| !l.is_empty()) {
+            match serde_json::from_slice(line) {
+                Ok(Line::Change(change)) => changes.push(change),
+                Ok(Line::After(after)) => afters.push(after),
+                Err(_) => {}
+            }
+        }
+        Ok((changes, afters))
+    }
+
+    /// Drops the oldest changes past the cap, and contents that nothing names.
+    fn trim(&self) -> io::Result<()> {
+        let (changes, afters) = self.read()?;
+        let mut known = BTreeSet::new();
+        let mut total = 0u64;
+        let mut first = 0;
+        for (i, change) in changes.iter().enumerate().rev() {
+            if known.insert(change.hash.as_str()) {
+                total += change.size;
+            }
+            if total > self.max_bytes || changes.len() - i > JOURNAL_MAX_CHANGES {
+                first = i + 1;
+                break;
+            }
+        }
+        if first == 0 {
+            return Ok(());
+        }
+        let kept = &changes[first..];
+        let mut text = String::new();
+        for change in kept {
+            text.push_str(&serde_json::to_string(change)?);
+            text.push('\n');
+        }
+        for after in &afters {
+            if kept.iter().any(|c| c.run == after.run && c.call == after.call) {
+                text.push_str(&serde_json::to_string(after)?);
+                text.push('\n');
+            }
+        }
+        let temporary = self.dir.join("log.jsonl.new");
+        fs::write(&temporary, text)?;
+        fs::rename(&temporary, self.log())?;
+        let named: BTreeSet<&str> = kept.iter().map(|c| c.hash.as_str()).collect();
+        for entry in fs::read_dir(self.dir.join("objects"))?.flatten() {
+            if entry.file_name().to_str().is_none_or(|name| !named.contains(name)) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn now_ms() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(path: &str, existed: bool) -> BeforeHead {
+        BeforeHead { path: path.into(), existed, mode: 0o644 }
+    }
+
+    #[test]
+    fn the_oldest_state_of_a_selection_is_what_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path(), Path::new("/w")).unwrap();
+        journal.before("r1", "c1", "edit", &head("a", true), b"one").unwrap();
+        journal.before("r1", "c2", "edit", &head("a", true), b"two").unwrap();
+        journal.before("r1", "c2", "edit", &head("b", false), b"").unwrap();
+        journal.after("r1", "c2", BTreeMap::from([("a".into(), Some("h".into()))])).unwrap();
+        let all = journal.select(&Selector::Last).unwrap();
+        assert_eq!(all.len(), 2);
+        assert_eq!(journal.content(&all[0].change.hash).unwrap(), b"one");
+        assert_eq!(all[0].expect, Some(Some("h".into())));
+        assert!(!all[1].change.existed);
+        let one = journal.select(&Selector::Call("c2".into())).unwrap();
+        assert_eq!(journal.content(&one[0].change.hash).unwrap(), b"two");
+        assert!(journal.select(&Selector::Run("none".into())).unwrap().is_empty());
+        assert_eq!(journal.list().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_torn_line_loses_only_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path(), Path::new("/w")).unwrap();
+        journal.before("r", "c1", "edit", &head("a", true), b"one").unwrap();
+        let log = journal.log();
+        let mut text = fs::read(&log).unwrap();
+        text.extend_from_slice(b"{\"run\":\"r\",\"call\":\"c2\",\"pa");
+        fs::write(&log, text).unwrap();
+        journal.before("r", "c3", "edit", &head("b", true), b"two").unwrap();
+        let calls: Vec<_> = journal.list().unwrap().into_iter().map(|u| u.call).collect();
+        assert_eq!(calls, ["c1", "c3"]);
+    }
+
+    #[test]
+    fn the_oldest_go_past_the_cap() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path(), Path::new("/w")).unwrap().with_max_bytes(2_500);
+        for i in 0..5u8 {
+            let call = format!("c{i}");
+            journal.before("r", &call, "edit", &head("a", true), &[i; 1_000]).unwrap();
+            journal.after("r", &call, BTreeMap::from([("a".into(), None)])).unwrap();
+        }
+        let calls: Vec<_> = journal.list().unwrap().into_iter().map(|u| u.call).collect();
+        assert_eq!(calls, ["c3", "c4"]);
+        assert_eq!(fs::read_dir(journal.dir.join("objects")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn damage_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path(), Path::new("/w")).unwrap();
+        journal.before("r", "c", "edit", &head("a", true), b"one").unwrap();
+        let hash = journal.select(&Selector::Last).unwrap()[0].change.hash.clone();
+        fs::write(journal.object(&hash).unwrap(), "other").unwrap();
+        assert!(journal.content(&hash).is_err());
+        assert!(journal.content("../log.jsonl").is_err());
+    }
+}

@@ -1,0 +1,141 @@
+//! The texts models are given, held byte for byte. After an intended change run with
+//! `UPDATE_GOLDEN=1` and read the diff.
+
+use std::path::Path;
+
+use lapce_ai_tools::call::{Invalid, ToolCall};
+use lapce_ai_tools::envelope::{self, LimitHit};
+use lapce_ai_tools::limits::Limits;
+use lapce_ai_tools::protocol::Report;
+use lapce_ai_tools::{prompt, schema, spec};
+
+fn check(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, text).unwrap();
+        return;
+    }
+    let want = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(want == text, "{name} differs from tests/golden/{name}; what it is now:\n{text}");
+}
+
+#[test]
+fn envelopes() {
+    let read = ToolCall::new("1", "read_file").with("path", "src/main.rs");
+    let many = ToolCall::new("1", "read_file")
+        .with("args", serde_json::json!([{"path": "a"}, {"path": "b"}]));
+    let run = ToolCall::new("1", "execute_command")
+        .with("command", "cargo test\n--all")
+        .with("cwd", "sub");
+    let write = spec::find("write_to_file").unwrap();
+    let exit = |code| Report { exit_code: Some(code), ok: code == 0, ..Report::default() };
+    let limits = Limits::COMMAND;
+    let memory = LimitHit::Memory(512 << 20);
+    let texts: Vec<(&str, String)> = vec![
+        ("result", envelope::result(&read, "body")),
+        ("empty result", envelope::result(&many, " \n")),
+        ("error", envelope::error(&read, "'src/main.rs' does not exist")),
+        ("denied", envelope::denied(&run, "")),
+        ("denied with feedback", envelope::denied(&run, "use make\n")),
+        ("denied by rule", envelope::denied_by_rule(&run, "deny execute_command 'cargo'")),
+        ("approval timeout", envelope::approval_timeout(&run, 300)),
+        ("skipped", envelope::skipped(&run)),
+        ("cancelled", envelope::cancelled(&run)),
+        ("unknown tool", envelope::unknown_tool("do_magic", [write].into_iter())),
+        ("missing parameter, xml", envelope::missing_parameter(write, "content", true)),
+        ("missing parameter, native", envelope::missing_parameter(write, "content", false)),
+        (
+            "invalid",
+            envelope::invalid(
+                write,
+                &Invalid::Wrong {
+                    name: "line_count".into(),
+                    problem: "'x' is not a whole number".into(),
+                },
+                true,
+            ),
+        ),
+        ("no tool used, xml", envelope::no_tool_used(true)),
+        ("no tool used, native", envelope::no_tool_used(false)),
+        ("cut call", envelope::cut_call("write_to_file")),
+        ("too many mistakes", envelope::too_many_mistakes(3)),
+        ("repeated call", envelope::repeated_call(&read, 4)),
+        ("command", envelope::command(&run, &exit(0), None, &limits, "ok\n", None)),
+        ("command without output", envelope::command(&run, &exit(1), None, &limits, "", None)),
+        (
+            "command out of memory",
+            envelope::command(&run, &exit(1), None, &limits, "MemoryError\n", None),
+        ),
+        (
+            "command over a limit",
+            envelope::command(&run, &Report::default(), Some(&memory), &limits, "x", None),
+        ),
+        (
+            "command by signal",
+            envelope::command(
+                &run,
+                &Report { signal: Some(11), ..Report::default() },
+                None,
+                &limits,
+                "",
+                None,
+            ),
+        ),
+        (
+            "long output",
+            envelope::command(
+                &run,
+                &exit(0),
+                None,
+                &limits,
+                &"0123456789abcde\n".repeat(4096),
+                Some("cmd-1"),
+            )
+            .replace(&"0123456789abcde\n".repeat(500), "<500 lines>\n"),
+        ),
+        ("limits", format!("{limits}")),
+        (
+            "every limit",
+            [
+                LimitHit::Wall(1500),
+                LimitHit::Cpu(2),
+                memory.clone(),
+                LimitHit::Output(1 << 20),
+                LimitHit::FileSize(2 << 30),
+                LimitHit::Disk(1 << 30),
+                LimitHit::Processes(64),
+            ]
+            .iter()
+            .map(envelope::limit)
+            .collect::<Vec<_>>()
+            .join("\n"),
+        ),
+    ];
+    let all: String = texts.iter().map(|(name, text)| format!("=== {name}\n{text}\n\n")).collect();
+    check("envelopes.txt", &all);
+}
+
+#[test]
+fn prompt_section() {
+    check("prompt.md", &prompt::xml_section(spec::offered()));
+}
+
+#[test]
+fn schemas() {
+    let all: Vec<_> = spec::all().iter().map(schema::function).collect();
+    check("schemas.json", &(serde_json::to_string_pretty(&all).unwrap() + "\n"));
+}
+
+#[test]
+fn the_catalogue_is_whole() {
+    assert_eq!(spec::all().len(), 29);
+    for spec in spec::all() {
+        assert!(spec.summary.ends_with('.'), "{}", spec.name);
+        assert_eq!(spec::all().iter().filter(|s| s.name == spec.name).count(), 1);
+        for param in spec.params {
+            assert!(param.doc.ends_with('.'), "{} {}", spec.name, param.name);
+        }
+    }
+    // What is not built is offered to nobody.
+    assert!(spec::offered().all(|s| s.runs != spec::Runs::Absent));
+}

@@ -1,0 +1,100 @@
+//! Undo without Git, and outputs that are kept.
+
+use lapce_ai_tools::host::{Ledger, ToolHost};
+use lapce_ai_tools::journal::Selector;
+use serde_json::json;
+
+use crate::support::{Bench, helper};
+
+fn bench() -> Bench {
+    let mut b = Bench::new();
+    b.host = ToolHost::new(helper()).with_state(b.dir.path().join("state"));
+    b
+}
+
+async fn in_run(b: &Bench, ledger: &Ledger, id: &str, tool: &str, params: serde_json::Value) {
+    let mut invocation = b.invocation(tool, params);
+    invocation.call.id = id.into();
+    invocation.ledger = ledger.clone();
+    let out = b.host.run(invocation).await;
+    assert!(out.ok, "{}", out.envelope);
+}
+
+#[tokio::test]
+async fn a_run_is_undone_and_the_undo_too() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let b = bench();
+    b.write("a", b"one\xff\n");
+    b.write("d", "gone\n");
+    std::fs::set_permissions(b.path("d"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let ledger = Ledger::for_run("run-1");
+    in_run(&b, &ledger, "c1", "write_to_file", json!({"path": "a", "content": "two\n"})).await;
+    in_run(&b, &ledger, "c2", "append_to_file", json!({"path": "a", "content": "three\n"})).await;
+    in_run(&b, &ledger, "c3", "write_to_file", json!({"path": "new/n", "content": "n\n"})).await;
+    in_run(&b, &ledger, "c4", "delete_file", json!({"path": "d"})).await;
+    let list = b.host.undoable(&b.workspace).unwrap();
+    assert_eq!(list.iter().map(|u| u.call.as_str()).collect::<Vec<_>>(), ["c1", "c2", "c3", "c4"]);
+
+    let undone = b.host.undo(&b.workspace, &Selector::Last).await;
+    assert!(undone.ok, "{}", undone.text);
+    assert_eq!(std::fs::read(b.path("a")).unwrap(), b"one\xff\n");
+    assert_eq!(b.read("d"), "gone\n");
+    let mode = std::fs::metadata(b.path("d")).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o755);
+    assert!(!b.path("new/n").exists());
+
+    let again = b.host.undo(&b.workspace, &Selector::Run(undone.run)).await;
+    assert!(again.ok, "{}", again.text);
+    assert_eq!((b.read("a").as_str(), b.read("new/n").as_str()), ("two\nthree\n", "n\n"));
+    assert!(!b.path("d").exists());
+
+    let one = b.host.undo(&b.workspace, &Selector::Call("c2".into())).await;
+    assert!(one.ok, "{}", one.text);
+    assert_eq!(b.read("a"), "two\n");
+    let none = b.host.undo(&b.workspace, &Selector::Run("none".into())).await;
+    assert!(!none.ok && none.text.contains("nothing to undo"), "{}", none.text);
+}
+
+#[tokio::test]
+async fn an_undo_does_not_overwrite_what_somebody_else_wrote() {
+    let b = bench();
+    b.write("a", "one\n");
+    b.write("b", "one\n");
+    let ledger = Ledger::for_run("r");
+    in_run(&b, &ledger, "c1", "write_to_file", json!({"path": "a", "content": "two\n"})).await;
+    in_run(&b, &ledger, "c2", "write_to_file", json!({"path": "b", "content": "two\n"})).await;
+    b.write("b", "the user's\n");
+    let undone = b.host.undo(&b.workspace, &Selector::Run("r".into())).await;
+    assert!(!undone.ok && undone.text.contains("changed on disk"), "{}", undone.text);
+    assert_eq!((b.read("a").as_str(), b.read("b").as_str()), ("two\n", "the user's\n"));
+}
+
+#[tokio::test]
+async fn nothing_is_written_when_the_journal_cannot_be() {
+    let b = bench();
+    b.write("a", "one\n");
+    std::fs::write(b.dir.path().join("state"), "a file where the folder should be").unwrap();
+    let out = b.call("write_to_file", json!({"path": "a", "content": "two\n"})).await;
+    assert!(!out.ok && out.envelope.contains("nothing was written"), "{}", out.envelope);
+    assert_eq!(b.read("a"), "one\n");
+}
+
+#[tokio::test]
+async fn a_long_output_is_kept_whole() {
+    let b = bench();
+    let out = b.sh("seq 1 20000; echo an error here; seq 20001 40000").await;
+    assert!(out.ok && out.envelope.len() < 40 << 10, "{}", out.envelope.len());
+    let id = out.artefact.expect("it is kept");
+    assert!(out.envelope.contains(&id) && out.envelope.contains("bytes,"), "{}", out.envelope);
+    let read = async |params| b.call("read_command_output", params).await;
+    let hit = read(json!({"artifact_id": id, "search": "error"})).await;
+    assert!(hit.ok && hit.envelope.contains("40001 lines, 1 matching lines"), "{}", hit.envelope);
+    assert!(hit.envelope.contains("20001 | an error here"), "{}", hit.envelope);
+    let part = read(json!({"artifact_id": id, "offset": 39_999, "limit": 2})).await;
+    assert!(part.envelope.contains("39999 | 39998\n 40000 | 39999\n"), "{}", part.envelope);
+    for bad in ["../state", "none", "", "a/b"] {
+        let out = read(json!({"artifact_id": bad})).await;
+        assert!(!out.ok, "{bad}: {}", out.envelope);
+    }
+    assert!(b.sh("echo short").await.artefact.is_none());
+}
