@@ -81,7 +81,8 @@ impl Engine {
             return Ok(host);
         }
         let helper = paths::find_program(TOOL_PROGRAM).ok_or_else(|| missing(TOOL_PROGRAM))?;
-        Ok(self.tools.get_or_init(|| ToolHost::new(helper)))
+        let state = self.paths.state.join("tools");
+        Ok(self.tools.get_or_init(|| ToolHost::new(helper).with_state(state)))
     }
 
     /// The user's rules about tool calls, as they are now. A file that cannot be understood

@@ -56,7 +56,7 @@ pub enum Selector {
     Last,
     /// Every change of a run.
     Run(String),
-    /// One call of a run; a call's name alone is enough when it is the only one.
+    /// One call; the newest when several runs have one of that name.
     Call(String),
 }
 
@@ -170,9 +170,14 @@ impl Journal {
         let (changes, afters) = self.read()?;
         let key = |c: &Change| (c.run.clone(), c.call.clone());
         let last = changes.last().map(key);
+        // Calls are numbered within their run: the newest of that name is meant.
+        let named = match selector {
+            Selector::Call(call) => changes.iter().rev().find(|c| c.call == *call).map(key),
+            _ => None,
+        };
         let chosen = |c: &Change| match selector {
             Selector::Run(run) => c.run == *run,
-            Selector::Call(call) => c.call == *call,
+            Selector::Call(_) => named.as_ref() == Some(&key(c)),
             Selector::Last => last.as_ref().is_some_and(|(run, call)| {
                 if run.is_empty() { c.run.is_empty() && c.call == *call } else { c.run == *run }
             }),

@@ -94,7 +94,7 @@ pub async fn handle(
         run_id: run.id().to_owned(),
         root: root.clone(),
         workspace,
-        ledger: Ledger::default(),
+        ledger: Ledger::for_run(run.id()),
         buffers,
         allowed: HashSet::new(),
         secrets: engine.providers.keys_at_hand(&config),
