@@ -29,7 +29,8 @@ pub(super) struct WorkerSlot {
 }
 
 struct Worker {
-    client: Client<IndexProtocol>,
+    /// `None` once the worker is given up: its socket's end is what ends it.
+    client: Mutex<Option<Client<IndexProtocol>>>,
     in_flight: AtomicUsize,
     /// Told when a call ends, so that the idle time starts anew.
     used: Notify,
@@ -55,8 +56,11 @@ impl WorkerSlot {
 
     /// One request to the worker, about `root`.
     pub(super) async fn call(&self, request: Request, root: &Root) -> Result<Reply, WireError> {
-        let (worker, _use) = self.worker().await?;
-        match worker.client.call_within(limits::SEARCH_TIMEOUT, request).await {
+        let (worker, client, _use) = self.worker().await?;
+        let result = client.call_within(limits::SEARCH_TIMEOUT, request).await;
+        // Not held while its end is waited for.
+        drop(client);
+        match result {
             Ok(reply) => Ok(reply),
             Err(CallError::Disconnected(_)) => {
                 let how = worker.obituary().await;
@@ -76,7 +80,7 @@ impl WorkerSlot {
     }
 
     /// The running worker, or a new one, marked as in use.
-    async fn worker(&self) -> Result<(Arc<Worker>, InUse), WireError> {
+    async fn worker(&self) -> Result<(Arc<Worker>, Client<IndexProtocol>, InUse), WireError> {
         let mut current = self.current.lock().await;
         if self.end.is_cancelled() {
             return Err(WireError::new(ErrorKind::Cancelled, "the engine is ending"));
@@ -84,14 +88,14 @@ impl WorkerSlot {
         if let Some(worker) = current.as_ref() {
             // Marked before the check: a worker in use is not stopped as idle.
             let in_use = InUse::new(worker);
-            if !worker.client.is_closed() {
-                return Ok((worker.clone(), in_use));
+            if let Some(client) = worker.client().filter(|client| !client.is_closed()) {
+                return Ok((worker.clone(), client, in_use));
             }
         }
         let (child, client) = start("worker").await?;
         let (tell, obituary) = watch::channel(None);
         let worker = Arc::new(Worker {
-            client,
+            client: Mutex::new(Some(client.clone())),
             in_flight: AtomicUsize::new(0),
             used: Notify::new(),
             hung: Notify::new(),
@@ -102,9 +106,9 @@ impl WorkerSlot {
         *self.pid.lock().unwrap_or_else(PoisonError::into_inner) = Some(child.pid());
         let watcher =
             Watcher { worker: worker.clone(), pid: self.pid.clone(), idle: self.idle, tell };
-        tokio::spawn(watcher.watch(child, self.end.clone()));
+        tokio::spawn(watcher.watch(child, client.clone(), self.end.clone()));
         *current = Some(worker.clone());
-        Ok((worker, in_use))
+        Ok((worker, client, in_use))
     }
 
     /// Ends the worker and refuses to start another.
@@ -118,6 +122,10 @@ impl WorkerSlot {
 }
 
 impl Worker {
+    fn client(&self) -> Option<Client<IndexProtocol>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Waits until it is known how the worker ended.
     async fn obituary(&self) -> String {
         let mut known = self.obituary.clone();
@@ -154,10 +162,15 @@ struct Watcher {
 }
 
 impl Watcher {
-    async fn watch(self, mut child: SocketChild, end: CancellationToken) {
+    async fn watch(
+        self,
+        mut child: SocketChild,
+        client: Client<IndexProtocol>,
+        end: CancellationToken,
+    ) {
         let why = loop {
             tokio::select! {
-                _ = self.worker.client.closed() => break "it died",
+                _ = client.closed() => break "it died",
                 () = end.cancelled() => break "the engine ends",
                 () = self.worker.hung.notified() => break "it hung",
                 () = self.worker.used.notified() => {}
@@ -168,14 +181,9 @@ impl Watcher {
                 }
             }
         };
-        let grace = match why {
-            "it hung" => Duration::ZERO,
-            _ => limits::CHILD_GRACE,
-        };
-        if why != "it died" && !grace.is_zero() {
-            // The reply does not matter: it ends on this, or on the grace being over.
-            let _ = self.worker.client.call_within(grace, Request::Shutdown).await;
-        }
+        self.worker.client.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(client);
+        let grace = if why == "it hung" { Duration::ZERO } else { limits::CHILD_GRACE };
         let how = child.end(grace).await;
         if why == "it died" {
             tracing::warn!(pid = child.pid(), %how, "index worker died");
