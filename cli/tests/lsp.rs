@@ -296,9 +296,9 @@ fn without_a_model_the_user_is_told_what_to_do() {
 }
 
 #[test]
-fn a_cancelled_question_stops_the_model() {
+fn a_cancelled_request_stops_the_model() {
     let (home, root, file) = place();
-    // A model that takes the request and never answers, before the transcript is known.
+    // A model that takes the request and never answers.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let config = Model::new(vec![]).config();
     let port = listener.local_addr().unwrap().port();
@@ -317,24 +317,25 @@ fn a_cancelled_question_stops_the_model() {
     let _ = std::io::Read::read_to_end(&mut stream, &mut rest);
 }
 
+/// However many of the requests reach the model, none of them is answered by it before the
+/// last one is there: so the others can only have been superseded.
 #[test]
 fn ghost_text_comes_superseded_requests_do_not() {
+    const REQUESTS: usize = 5;
     let (home, root, file) = place();
-    let (answer, wait) = gate();
-    let model = Model::new(vec![Reply::Ghost("copied().", Some(wait)), Reply::Ghost("", None)]);
+    let (answers, waits): (Vec<_>, Vec<_>) = (0..REQUESTS).map(|_| gate()).unzip();
+    let model =
+        Model::new(waits.into_iter().map(|wait| Reply::Ghost("copied().", Some(wait))).collect());
     home.config(&model.config());
     let mut editor = started(&home, &root, &file);
     let params = at(&file, 2, 17);
-    let mut last = 0;
-    for n in 0..5 {
-        let id = editor.begin("textDocument/inlineCompletion", &params);
-        if n > 0 {
-            assert_eq!(editor.answer(last).unwrap_err().0, SUPERSEDED, "request {last}");
-        }
-        last = id;
+    let mut ids: Vec<i64> =
+        (0..REQUESTS).map(|_| editor.begin("textDocument/inlineCompletion", &params)).collect();
+    let last = ids.pop().unwrap();
+    for id in ids {
+        assert_eq!(editor.answer(id).unwrap_err().0, SUPERSEDED, "request {id}");
     }
-    wait_for("the last request to reach the model", || model.seen().len() == 1);
-    drop(answer);
+    drop(answers);
     let items = editor.answer(last).unwrap();
     let here = json!({ "line": 2, "character": 17 });
     assert_eq!(
@@ -344,8 +345,16 @@ fn ghost_text_comes_superseded_requests_do_not() {
     let body = &model.seen()[0];
     assert!(body["prompt"].as_str().unwrap().ends_with("    items.iter()."), "{body}");
     assert!(body["suffix"].as_str().unwrap().starts_with("sum()\n}"), "{body}");
-    // Nothing to show takes away what is shown.
-    assert_eq!(editor.request("textDocument/inlineCompletion", &params).unwrap(), json!([]));
+}
+
+#[test]
+fn no_ghost_text_takes_away_what_is_shown() {
+    let (home, root, file) = place();
+    let model = Model::new(vec![Reply::Ghost("", None)]);
+    home.config(&model.config());
+    let mut editor = started(&home, &root, &file);
+    let answer = editor.request("textDocument/inlineCompletion", &at(&file, 2, 17));
+    assert_eq!(answer.unwrap(), json!([]));
 }
 
 #[test]

@@ -9,14 +9,31 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use tokio::io::unix::AsyncFd;
 
-/// Resolves when process `pid` has ended; never, if it cannot be watched.
-pub(super) async fn ended(pid: u32) {
-    if let Ok(fd) = pidfd(pid).and_then(register)
-        && fd.readable().await.is_ok()
-    {
-        return;
+/// A process that is watched.
+pub(super) struct Watch(Option<AsyncFd<OwnedFd>>);
+
+impl Watch {
+    /// Starts watching `pid`. Whether it can be watched is found out here, while it lives: a
+    /// process that is not there at this moment is one of another container, and its number
+    /// says nothing.
+    pub(super) fn start(pid: u32) -> Self {
+        Self(pidfd(pid).and_then(register).ok())
     }
-    std::future::pending::<()>().await;
+
+    /// Watches nothing.
+    pub(super) fn nobody() -> Self {
+        Self(None)
+    }
+
+    /// Resolves when the process has ended; never, if it cannot be watched.
+    pub(super) async fn ended(&self) {
+        if let Some(fd) = &self.0
+            && fd.readable().await.is_ok()
+        {
+            return;
+        }
+        std::future::pending::<()>().await;
+    }
 }
 
 fn register(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
@@ -44,7 +61,8 @@ mod tests {
     #[tokio::test]
     async fn the_end_of_a_process_is_noticed() {
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
-        let watch = tokio::spawn(ended(child.id()));
+        let watch = Watch::start(child.id());
+        let watch = tokio::spawn(async move { watch.ended().await });
         tokio::task::yield_now().await;
         assert!(!watch.is_finished());
         child.kill().unwrap();

@@ -23,7 +23,7 @@ use super::framing::Frame;
 use super::handlers::{actions, completion, rename, search};
 use super::index::Indexer;
 use super::limits;
-use super::parent;
+use super::parent::Watch;
 use super::rpc::{self, Answer, Failure, Id, Incoming};
 use super::settings::Settings;
 use super::shell::Shell;
@@ -53,6 +53,8 @@ struct Server {
     out: Outbox,
     phase: Phase,
     in_flight: Rc<RefCell<HashMap<Id, AbortHandle>>>,
+    /// The process that `initialize` names.
+    process: Watch,
 }
 
 /// Serves until the editor is gone.
@@ -62,26 +64,24 @@ pub(super) async fn serve(mut frames: mpsc::Receiver<Frame>, out: Outbox) -> End
         out: out.clone(),
         phase: Phase::Waiting,
         in_flight: Rc::default(),
+        process: Watch::nobody(),
     };
     // SAFETY: getppid has no preconditions and cannot fail.
     let parent_id = unsafe { libc::getppid() };
-    let orphaned = parent::ended(u32::try_from(parent_id).unwrap_or(0));
-    tokio::pin!(orphaned);
-    let editor_gone = std::future::pending();
-    let mut editor_gone: std::pin::Pin<Box<dyn Future<Output = ()>>> = Box::pin(editor_gone);
+    let parent = Watch::start(u32::try_from(parent_id).unwrap_or(0));
     loop {
         let frame = tokio::select! {
             frame = async { out.room().await; frames.recv().await } => frame,
-            () = &mut orphaned => return End::Clean,
-            () = &mut editor_gone => return End::Clean,
+            () = parent.ended() => return End::Clean,
+            () = server.process.ended() => return End::Clean,
             () = out.broken() => return End::Clean,
         };
         match frame {
-            Some(Frame::Message(body)) => match server.message(&body) {
-                Next::Continue => {}
-                Next::WatchEditor(pid) => editor_gone = Box::pin(parent::ended(pid)),
-                Next::End(end) => return end,
-            },
+            Some(Frame::Message(body)) => {
+                if let Some(end) = server.message(&body) {
+                    return end;
+                }
+            }
             Some(Frame::TooLarge(bytes)) => {
                 let text = format!(
                     "a message of {bytes} bytes was skipped; the limit is {}",
@@ -101,20 +101,15 @@ pub(super) async fn serve(mut frames: mpsc::Receiver<Frame>, out: Outbox) -> End
     }
 }
 
-enum Next {
-    Continue,
-    WatchEditor(u32),
-    End(End),
-}
-
 impl Server {
-    fn message(&mut self, body: &[u8]) -> Next {
+    /// Takes a message in; says when it was the last.
+    fn message(&mut self, body: &[u8]) -> Option<End> {
         match rpc::parse(body) {
-            Incoming::Request { id, method, params } => return self.request(id, &method, params),
+            Incoming::Request { id, method, params } => self.request(id, &method, params),
             Incoming::Notification { method, params } => {
                 if method == "exit" {
                     let clean = self.phase == Phase::ShutDown;
-                    return Next::End(if clean { End::Clean } else { End::Unclean });
+                    return Some(if clean { End::Clean } else { End::Unclean });
                 }
                 // A panic here must not take the editor's session down.
                 let handled = std::panic::catch_unwind(AssertUnwindSafe(|| {
@@ -131,30 +126,29 @@ impl Server {
             Incoming::Response { id, ok } => self.shell.editor.answered(&id, ok),
             Incoming::Invalid { id, code, message } => self.invalid(id, code, message),
         }
-        Next::Continue
+        None
     }
 
     fn invalid(&self, id: Option<Id>, code: i32, message: String) {
         self.out.push(rpc::response(id.as_ref(), &Err(Failure { code, message })));
     }
 
-    fn request(&mut self, id: Id, method: &str, params: Option<Box<RawValue>>) -> Next {
+    fn request(&mut self, id: Id, method: &str, params: Option<Box<RawValue>>) {
         match (method, self.phase) {
             ("initialize", Phase::Waiting) => {
                 let initialize = match rpc::params::<Initialize>(params.as_deref()) {
                     Ok(initialize) => initialize,
                     Err(failure) => {
-                        self.out.push(rpc::response(Some(&id), &Err(failure)));
-                        return Next::Continue;
+                        return self.out.push(rpc::response(Some(&id), &Err(failure)));
                     }
                 };
                 self.phase = Phase::Running;
+                // The editor's own process; a wrapper may stand between it and us.
+                if let Some(pid) = initialize.process_id.and_then(|pid| u32::try_from(pid).ok()) {
+                    self.process = Watch::start(pid);
+                }
                 let result = self.initialize(&initialize);
                 self.out.push(rpc::response(Some(&id), &Ok(result)));
-                // Lapce's own process; a wrapper may stand between it and us.
-                if let Some(pid) = initialize.process_id.and_then(|pid| u32::try_from(pid).ok()) {
-                    return Next::WatchEditor(pid);
-                }
             }
             ("initialize", _) => {
                 self.invalid(Some(id), rpc::INVALID_REQUEST, "initialized already".into())
@@ -171,7 +165,6 @@ impl Server {
             }
             (_, Phase::Running) => self.dispatch(id, method, params.as_deref()),
         }
-        Next::Continue
     }
 
     /// Starts the handler of a request.

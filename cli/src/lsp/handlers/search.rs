@@ -214,15 +214,8 @@ mod tests {
             ("x.py", "HeaderParser", "class HeaderParser:"),
             ("q.c", "", "/parse/header/ /parse/header/"),
         ];
-        for query in [
-            "parse header",
-            "Parse",
-            "header !nothing",
-            "hdr",
-            "PARSE config",
-            "ü",
-            "a/b",
-        ] {
+        for query in ["parse header", "Parse", "header !nothing", "hdr", "PARSE config", "ü", "a/b"]
+        {
             let entries: Vec<String> = (0..limits::HITS as usize)
                 .map(|rank| {
                     let (path, symbol_name, code) = codes[rank % codes.len()];
