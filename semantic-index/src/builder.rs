@@ -17,7 +17,7 @@ use lancedb::Session;
 use tokio::sync::mpsc;
 
 use crate::chunk::Chunker;
-use crate::embed::Embedder;
+use crate::embed::{self, Embedder};
 use crate::error::Error;
 use crate::limits::{
     BATCH_BYTES, CHECKPOINT_EVERY, COMPACT_AFTER_FRAGMENTS, MAX_FILE_BYTES, PIPELINE_FILES, PROGRESS_EVERY,
@@ -459,7 +459,7 @@ fn process(root: &Path, entry: &Entry, known: Option<[u8; 16]>, chunker: &mut Ch
         .into_iter()
         .map(|chunk| {
             let code = &text[chunk.start..chunk.end];
-            let place = format!("{} {} {}", entry.path, chunk.crumb, chunk.symbol);
+            let place = embed::place(&entry.path, &chunk.crumb, &chunk.symbol);
             Row {
                 tokens: doc::index_text(&entry.path, &chunk, code),
                 vector: embedder.and_then(|e| e.chunk(&place, code)),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bm25::Bm25;
 use crate::chunk::Chunker;
+use crate::embed::{self, Embedder, cosine, default_embedder};
 use crate::rank::{Candidate, Query, Weights, rank};
 use crate::{doc, limits, sniff, walk};
 
@@ -169,7 +170,9 @@ pub trait Searcher {
 /// A whole corpus in memory: the product's chunks and ranking without a store.
 pub struct Memory {
     candidates: Vec<Candidate>,
+    vectors: Vec<Option<Vec<i8>>>,
     index: Bm25,
+    embedder: Option<std::sync::Arc<dyn Embedder>>,
     pub weights: Weights,
     pub arm: Mode,
 }
@@ -193,7 +196,7 @@ impl std::fmt::Debug for Memory {
 impl Memory {
     pub fn load(root: &Path, weights: Weights) -> anyhow::Result<Self> {
         anyhow::ensure!(root.is_dir(), "{} is not a folder", root.display());
-        let mut out = Self { candidates: Vec::new(), index: Bm25::default(), weights, arm: Mode::Hybrid };
+        let mut out = Self { candidates: Vec::new(), vectors: Vec::new(), index: Bm25::default(), embedder: default_embedder(), weights, arm: Mode::Hybrid };
         let mut chunker = Chunker::new();
         for entry in walk::walk(root, 2, &AtomicBool::new(false), |_| {}).entries {
             let Ok(bytes) = std::fs::read(root.join(&entry.path)) else { continue };
@@ -201,6 +204,8 @@ impl Memory {
             let flags = sniff::flags_of(&entry.path, &text);
             for chunk in chunker.chunk(&entry.path, &text) {
                 let code = &text[chunk.start..chunk.end];
+                let place = embed::place(&entry.path, &chunk.crumb, &chunk.symbol);
+                out.vectors.push(out.embedder.as_ref().and_then(|e| e.chunk(&place, code)));
                 out.index.add(&doc::index_text(&entry.path, &chunk, code));
                 out.candidates.push(Candidate {
                     row: out.candidates.len() as u64,
@@ -226,10 +231,28 @@ impl Memory {
 impl Searcher for Memory {
     fn search(&self, text: &str, limit: usize) -> anyhow::Result<Vec<Place>> {
         let query = Query::parse(text);
-        let found = self.index.search(query.terms(), limits::CANDIDATES);
+        let mut found: Vec<(u32, f32)> = match self.arm {
+            Mode::Dense => Vec::new(),
+            _ => self.index.search(query.terms(), limits::CANDIDATES),
+        };
+        let vector = match self.arm {
+            Mode::Dense | Mode::Hybrid => self.embedder.as_ref().and_then(|e| e.query(&query.text)),
+            Mode::Bm25 | Mode::Lexical => None,
+        };
+        let similarity = |id: u32| match (&vector, &self.vectors[id as usize]) {
+            (Some(a), Some(b)) => cosine(a, b),
+            _ => 0.0,
+        };
+        if vector.is_some() {
+            let mut near: Vec<(u32, f32)> = (0..self.vectors.len() as u32).map(|id| (id, similarity(id))).collect();
+            near.sort_by(|a, b| b.1.total_cmp(&a.1));
+            near.truncate(limits::CANDIDATES);
+            let known: std::collections::HashSet<u32> = found.iter().map(|f| f.0).collect();
+            found.extend(near.into_iter().filter(|(id, _)| !known.contains(id)).map(|(id, _)| (id, 0.0)));
+        }
         let candidates: Vec<Candidate> = found
             .into_iter()
-            .map(|(id, lexical)| Candidate { lexical, ..self.candidates[id as usize].clone() })
+            .map(|(id, lexical)| Candidate { lexical, dense: similarity(id), ..self.candidates[id as usize].clone() })
             .collect();
         let order: Vec<usize> = if self.arm == Mode::Bm25 {
             (0..candidates.len().min(limit)).collect()
