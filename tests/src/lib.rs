@@ -7,7 +7,7 @@
 
 mod processes;
 
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::fmt;
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
@@ -274,4 +274,49 @@ pub fn bin_dir() -> PathBuf {
     // target/PROFILE/deps/TEST, or target/PROFILE/PROGRAM.
     let dir = exe.parent().expect("a folder");
     if dir.ends_with("deps") { dir.parent().expect("a folder").to_path_buf() } else { dir.into() }
+}
+
+/// Gives `command` and what it starts a file system of its own at `dir`, of `bytes` at most.
+/// Needs root or user namespaces; the command does not start without them.
+pub fn small_disk(command: &mut Command, dir: &Path, bytes: u64) {
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::os::unix::process::CommandExt as _;
+
+    std::fs::create_dir_all(dir).expect("a folder to mount on");
+    let at = CString::new(dir.as_os_str().as_bytes()).expect("no NUL");
+    let options = CString::new(format!("size={bytes},mode=0700")).expect("no NUL");
+    // SAFETY: runs between fork and exec: system calls only, on strings made before.
+    unsafe {
+        command.pre_exec(move || {
+            let check =
+                |got: i32| if got == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) };
+            let user = if libc::getuid() == 0 { 0 } else { libc::CLONE_NEWUSER };
+            check(libc::unshare(libc::CLONE_NEWNS | user))?;
+            let (none, private) = (std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE);
+            check(libc::mount(none, c"/".as_ptr(), none, private, none.cast()))?;
+            let tmpfs = c"tmpfs".as_ptr();
+            check(libc::mount(tmpfs, at.as_ptr(), tmpfs, 0, options.as_ptr().cast()))
+        });
+    }
+}
+
+/// Takes root's right to pass over permissions from `command` and what it starts.
+pub fn bound_by_permissions(command: &mut Command) {
+    use std::os::unix::process::CommandExt as _;
+
+    const CAP_DAC_OVERRIDE: libc::c_ulong = 1;
+    const CAP_DAC_READ_SEARCH: libc::c_ulong = 2;
+    // SAFETY: runs between fork and exec: two system calls with integers.
+    unsafe {
+        command.pre_exec(|| {
+            if libc::getuid() == 0 {
+                for capability in [CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH] {
+                    if libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) != 0 {
+                        return Err(std::io::Error::last_os_error());
+                    }
+                }
+            }
+            Ok(())
+        });
+    }
 }
