@@ -7,9 +7,11 @@
 
 mod coldstart;
 mod home;
+mod ipc_bench;
 mod memory;
 mod report;
 mod search;
+mod tools;
 
 use std::process::ExitCode;
 
@@ -34,8 +36,15 @@ enum Bench {
     Coldstart(coldstart::Options),
     /// RSS, PSS and private memory of all our processes, idle with an open index.
     Memory(memory::Options),
+    /// The ring beside other mechanisms: round trips, rate, idle CPU, whole calls.
+    Ipc(ipc_bench::Options),
+    /// The other process of `ipc`.
+    #[command(hide = true)]
+    IpcPeer(ipc_bench::PeerOptions),
     /// Query latency through client, engine and worker, beside ripgrep on the same words.
     Search(search::Options),
+    /// Tool calls: dispatch, the sandbox beside a plain process and bubblewrap, memory, growth.
+    Tools(tools::Options),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +53,9 @@ fn main() -> ExitCode {
         Bench::Coldstart(options) => coldstart::run(options),
         Bench::Memory(options) => memory::run(options),
         Bench::Search(options) => search::run(options),
+        Bench::Tools(options) => tools::run(options),
+        Bench::Ipc(options) => ipc_bench::run(options),
+        Bench::IpcPeer(options) => return ipc_bench::peer(options),
     };
     match report {
         Ok(report) => {

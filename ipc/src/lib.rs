@@ -24,6 +24,8 @@ mod hello;
 pub mod limits;
 pub mod paths;
 pub mod protocol;
+#[cfg(feature = "raw")]
+pub mod raw;
 mod ring;
 pub mod server;
 mod sys;

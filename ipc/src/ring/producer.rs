@@ -33,6 +33,12 @@ impl Producer {
         self.capacity as usize / RECORD_SHARE as usize - RECORD_HEADER
     }
 
+    /// The peer's head as last seen.
+    #[cfg(feature = "raw")]
+    pub fn head(&self) -> u64 {
+        self.head
+    }
+
     /// Bytes published and not yet consumed, as far as known.
     pub fn in_ring(&self) -> u64 {
         self.tail - self.head

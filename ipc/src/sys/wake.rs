@@ -1,5 +1,6 @@
 //! How a sleeping peer is woken: an eventfd where there is one, else a byte on the socket.
 
+#[cfg(feature = "portable")]
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use super::eventfd::EventFd;
@@ -10,6 +11,7 @@ pub const WAKE_BYTE: u8 = b'W';
 pub enum Wake {
     Event(EventFd),
     /// A second descriptor of the control socket.
+    #[cfg(feature = "portable")]
     Socket(OwnedFd),
     /// Nobody to wake: the peer is a test.
     #[cfg(any(test, feature = "fuzzing"))]
@@ -20,6 +22,7 @@ impl Wake {
     pub fn wake(&self) {
         match self {
             Self::Event(event) => event.wake(),
+            #[cfg(feature = "portable")]
             Self::Socket(socket) => {
                 // A full socket is fine: what is in it wakes the peer.
                 // SAFETY: one readable byte; never blocks, never raises SIGPIPE.

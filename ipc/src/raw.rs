@@ -1,0 +1,206 @@
+//! One blocking endpoint straight on the rings: no runtime, no calls, no codec.
+//!
+//! For the bench alone, which compares the ring itself with other mechanisms; the same
+//! producer, consumer and park code as a connection, and the same handshake. Not part of
+//! the product (feature `raw`).
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use tokio::net::UnixStream;
+
+use crate::client::Options;
+use crate::error::ConnectError;
+use crate::handshake::{Link, accept, connect};
+use crate::limits::{SPIN_MAX, SPIN_MIN};
+use crate::protocol::{EngineProtocol, Ident};
+use crate::ring::consumer::Consumer;
+use crate::ring::park::{News, Parker, Waker};
+use crate::ring::producer::{Full, Producer};
+use crate::ring::region::{Mine, Peers};
+pub use crate::ring::Buf;
+use crate::ring::{Lane, Own as _, Theirs as _, Word};
+use crate::sys::wake::Wake;
+
+/// How an endpoint waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// For ever on the CPU.
+    Spin,
+    /// Always asleep, woken by the eventfd.
+    Park,
+    /// A bounded spin unless the peer runs on this CPU, then asleep.
+    Adaptive,
+}
+
+pub struct Raw {
+    mine: Mine,
+    peers: Peers,
+    wake: Wake,
+    epoll: OwnedFd,
+    producers: [Producer; 2],
+    consumers: [Consumer; 2],
+    parker: Parker,
+    waker: Waker,
+    _keep: (UnixStream, Option<crate::sys::eventfd::EventFd>),
+}
+
+/// A message over this many bytes takes the bulk ring.
+const SMALL: usize = 16 << 10;
+
+impl Raw {
+    pub async fn open(socket: UnixStream, client: bool) -> Result<Self, ConnectError> {
+        let (ident, options) = (Ident::new("bench", "0"), Options::default());
+        let link = if client {
+            connect::<EngineProtocol>(socket, &ident, &options).await?
+        } else {
+            accept::<EngineProtocol>(socket, &ident, &options, None).await?
+        };
+        let Link { mine, peers, wait, wake, socket, .. } = link;
+        // SAFETY: plain system call, result checked.
+        let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if epoll < 0 {
+            return Err(io::Error::last_os_error().into());
+        }
+        // SAFETY: a fresh descriptor that nobody else owns.
+        let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
+        if let Some(wait) = &wait {
+            let mut event =
+                libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLET) as u32, u64: 0 };
+            // SAFETY: both descriptors are open, the event is live memory.
+            let done = unsafe {
+                libc::epoll_ctl(
+                    epoll.as_raw_fd(),
+                    libc::EPOLL_CTL_ADD,
+                    wait.as_raw_fd(),
+                    &raw mut event,
+                )
+            };
+            if done != 0 {
+                return Err(io::Error::last_os_error().into());
+            }
+        }
+        let both = [Lane::Control, Lane::Bulk];
+        Ok(Self {
+            producers: both.map(|l| Producer::new(l, mine.capacity().of(l))),
+            consumers: both.map(|l| Consumer::new(l, peers.capacity().of(l))),
+            mine,
+            peers,
+            wake,
+            epoll,
+            parker: Parker::default(),
+            waker: Waker::default(),
+            _keep: (socket, wait),
+        })
+    }
+
+    /// Sends one message, in fragments if it is large; waits while the ring is full.
+    pub fn send(&mut self, bytes: &[u8], wait: Wait) {
+        let lane = if bytes.len() <= SMALL { 0 } else { 1 };
+        let largest = self.producers[lane].max_body() - 16;
+        let mut prefix = [0; 16];
+        prefix[..8].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
+        let mut rest = bytes;
+        loop {
+            let (now, later) = rest.split_at(rest.len().min(largest));
+            while self.producers[lane].push(&self.mine, &self.peers, 3, 0, &prefix, now)
+                == Ok(Err(Full))
+            {
+                self.wait(wait, Some(lane));
+            }
+            // A spinning peer never sleeps, so nobody needs waking.
+            if wait != Wait::Spin && self.waker.must_wake(&self.mine, &self.peers, News::Data) {
+                self.wake.wake();
+            }
+            rest = later;
+            if rest.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Receives one message into `into`.
+    pub fn receive(&mut self, into: &mut Buf, wait: Wait) {
+        into.clear();
+        let mut total = None;
+        loop {
+            for lane in 0..2 {
+                let consumer = &mut self.consumers[lane];
+                let tail = consumer.look(&self.peers).expect("an honest peer");
+                while let Some(record) = consumer.next(&self.peers, tail).expect("an honest peer") {
+                    let [len, _] = consumer.prefix(&self.peers, &record).expect("an honest peer");
+                    total = Some(len as usize);
+                    consumer.body(&self.peers, &record, 16, into);
+                    consumer.consume(&record);
+                    if consumer.held() * 8 >= self.peers.capacity().bulk.into() {
+                        consumer.release(&self.mine);
+                    }
+                    if total == Some(into.len()) {
+                        break;
+                    }
+                }
+                // Told in lumps while more waits, at once when all is read.
+                let lump = consumer.held() * 8 >= u64::from(self.peers.capacity().control);
+                if (lump || consumer.head() == tail)
+                    && consumer.release(&self.mine)
+                    && wait != Wait::Spin
+                    && self.waker.must_wake(&self.mine, &self.peers, News::Space)
+                {
+                    self.wake.wake();
+                }
+            }
+            if total == Some(into.len()) {
+                return;
+            }
+            self.wait(wait, None);
+        }
+    }
+
+    fn stirs(&self, full: Option<usize>) -> bool {
+        match full {
+            // For space: push checks, this only wants to know whether to look again.
+            Some(lane) => {
+                let head = [Word::ControlHead, Word::BulkHead][lane];
+                self.producers[lane].in_ring() > 0
+                    && self.peers.load(head) != self.producers[lane].head()
+            }
+            None => self.consumers.iter().any(|c| c.stirs(&self.peers)),
+        }
+    }
+
+    fn wait(&mut self, wait: Wait, full: Option<usize>) {
+        let spin = match wait {
+            Wait::Spin => Duration::MAX,
+            Wait::Park => Duration::ZERO,
+            Wait::Adaptive => {
+                let cpu = u64::from(crate::sys::cpu()) + 1;
+                self.mine.store(Word::Cpu, cpu);
+                if self.peers.load(Word::Cpu) == cpu { Duration::ZERO } else { SPIN_MAX }
+            }
+        };
+        if spin >= SPIN_MIN {
+            let start = Instant::now();
+            loop {
+                for _ in 0..64 {
+                    if self.stirs(full) {
+                        return;
+                    }
+                    std::hint::spin_loop();
+                }
+                if spin != Duration::MAX && start.elapsed() > spin {
+                    break;
+                }
+            }
+        }
+        self.parker.park(&self.mine, full.is_some());
+        if !self.stirs(full) {
+            // SAFETY: zeroed events are valid; one live slot.
+            unsafe {
+                let mut event: libc::epoll_event = std::mem::zeroed();
+                libc::epoll_wait(self.epoll.as_raw_fd(), &raw mut event, 1, 1000);
+            }
+        }
+        self.parker.unpark(&self.mine);
+    }
+}
