@@ -145,6 +145,11 @@ pub fn repeated_call(call: &ToolCall, count: u32) -> String {
     )
 }
 
+/// A note below a command's result: some of its changes cannot be undone.
+pub fn not_undoable(what: &str) -> String {
+    format!("\n<notice>cannot be undone: {}</notice>", crate::call::one_line(what, 500))
+}
+
 /// Names the limit a call ran into.
 pub fn limit(what: &LimitHit) -> String {
     match what {

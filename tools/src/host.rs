@@ -22,8 +22,9 @@ use crate::exec;
 use crate::journal::{self, Journal, Selector};
 use crate::limits::{
     COMMAND_MAX_TIMEOUT_S, COMMAND_SHOWN_BYTES, KILL_GRACE_MS, Limits, MAX_FRAME_BYTES,
-    MAX_LIVE_CALLS,
+    MAX_LIVE_CALLS, SNAPSHOT_WALL_MS,
 };
+use crate::policy::commands::only_looks;
 use crate::protocol::{
     BeforeHead, FRAME_BEFORE, FRAME_OUTPUT, FRAME_REPORT, KEPT, NOT_KEPT, Report, Request,
     SandboxSpec, Seen, exit,
@@ -269,12 +270,63 @@ impl ToolHost {
                 Err(problem) => outcome.envelope = envelope::invalid(spec, &problem, false),
                 Ok(call) => {
                     let limits = invocation.limits.clone().unwrap_or_else(|| spec.limits.clone());
-                    self.run_helper(&call, &invocation, limits, &mut outcome).await;
+                    if call.name == "execute_command" && !only_looks(call.text("command")) {
+                        self.run_undoable(&call, &invocation, limits, &mut outcome).await;
+                    } else {
+                        self.run_helper(&call, &invocation, limits, &mut outcome).await;
+                    }
                 }
             },
         }
         outcome.wall = started.elapsed();
         outcome
+    }
+
+    /// Runs a command between a look at the workspace and another, so that what it changed
+    /// can be undone.
+    async fn run_undoable(
+        &self,
+        call: &ToolCall,
+        invocation: &Invocation,
+        limits: Limits,
+        outcome: &mut Outcome,
+    ) {
+        let root = invocation.workspace.root();
+        let journal = self.state.as_deref().and_then(|state| Journal::open(state, root).ok());
+        let taken = match &journal {
+            Some(journal) => self.order(exec::snapshot::TAKE, invocation, journal).await.is_some(),
+            None => false,
+        };
+        self.run_helper(call, invocation, limits, outcome).await;
+        let Some(journal) = journal.filter(|_| taken) else { return };
+        let Some(report) = self.order(exec::snapshot::DIFF, invocation, &journal).await else {
+            return;
+        };
+        if !report.changed.is_empty() {
+            let run = &invocation.ledger.run;
+            if let Err(e) = journal.command(run, &call.id, &report.changed) {
+                outcome.envelope.push_str(&envelope::not_undoable(&e.to_string()));
+            }
+        }
+        if !report.body.is_empty() {
+            outcome.envelope.push_str(&envelope::not_undoable(&report.body.replace('\n', ", ")));
+        }
+    }
+
+    /// An order of the host's own, fenced like a file tool with the journal besides. Not
+    /// cancelled with the call: after a cancelled command it is wanted most.
+    async fn order(&self, name: &str, of: &Invocation, journal: &Journal) -> Option<Report> {
+        let call = ToolCall::new(name, name).with("journal", journal.dir().to_str()?);
+        let mut invocation = Invocation::new(call, of.workspace.clone().writable(journal.dir()));
+        invocation.ledger = Ledger::default();
+        let limits = Limits {
+            file_bytes: Limits::COMMAND.file_bytes,
+            wall_ms: SNAPSHOT_WALL_MS,
+            ..Limits::COMMAND
+        };
+        let mut outcome = Outcome::empty();
+        let report = self.run_helper(&invocation.call, &invocation, limits, &mut outcome).await;
+        report.filter(|r| r.ok)
     }
 
     async fn run_helper(

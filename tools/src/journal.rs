@@ -14,7 +14,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{JOURNAL_MAX_BYTES, JOURNAL_MAX_CHANGES};
-use crate::protocol::BeforeHead;
+use crate::protocol::{BeforeHead, Changed};
+
+/// The state of the workspace's files before the last command; written by the helper.
+pub(crate) const SNAPSHOT: &str = "snapshot.json";
 
 /// One file as it was before one call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,7 +117,7 @@ impl Journal {
         head: &BeforeHead,
         content: &[u8],
     ) -> io::Result<()> {
-        let hash = if head.existed { self.keep(content)? } else { String::new() };
+        let hash = if head.existed { keep(&self.dir, content)? } else { String::new() };
         self.append(&Line::Change(Change {
             run: run.into(),
             call: call.into(),
@@ -126,6 +129,30 @@ impl Journal {
             size: content.len() as u64,
             hash,
         }))
+    }
+
+    /// Notes what a command changed; the contents are in the journal already.
+    pub(crate) fn command(&self, run: &str, call: &str, changed: &[Changed]) -> io::Result<()> {
+        for change in changed {
+            self.append(&Line::Change(Change {
+                run: run.into(),
+                call: call.into(),
+                tool: "execute_command".into(),
+                at_ms: now_ms(),
+                path: change.path.clone(),
+                existed: change.existed,
+                mode: change.mode,
+                size: change.size,
+                hash: change.before.clone(),
+            }))?;
+        }
+        let after = changed.iter().map(|c| (c.path.clone(), c.after.clone())).collect();
+        self.after(run, call, after)
+    }
+
+    /// The folder, for the helper.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Notes how a call left its files, so that an undo can tell whether somebody changed
@@ -217,23 +244,6 @@ impl Journal {
         Ok(self.dir.join("objects").join(hash))
     }
 
-    fn keep(&self, content: &[u8]) -> io::Result<String> {
-        let hash = blake3::hash(content).to_hex().to_string();
-        let object = self.object(&hash)?;
-        if !object.exists() {
-            let temporary = self.dir.join(format!("objects/.{hash}.{}", std::process::id()));
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&temporary)?;
-            file.write_all(content)?;
-            fs::rename(&temporary, &object)?;
-        }
-        Ok(hash)
-    }
-
     fn log(&self) -> PathBuf {
         self.dir.join("log.jsonl")
     }
@@ -302,6 +312,7 @@ impl Journal {
         fs::write(&temporary, text)?;
         fs::rename(&temporary, self.log())?;
         let named: BTreeSet<&str> = kept.iter().map(|c| c.hash.as_str()).collect();
+        // Contents that only the snapshot names go too: the next one keeps them again.
         for entry in fs::read_dir(self.dir.join("objects"))?.flatten() {
             if entry.file_name().to_str().is_none_or(|name| !named.contains(name)) {
                 let _ = fs::remove_file(entry.path());
@@ -309,6 +320,24 @@ impl Journal {
         }
         Ok(())
     }
+}
+
+/// Puts a content into the journal in `folder` under its hash.
+pub(crate) fn keep(folder: &Path, content: &[u8]) -> io::Result<String> {
+    let hash = blake3::hash(content).to_hex().to_string();
+    let object = folder.join("objects").join(&hash);
+    if !object.exists() {
+        let temporary = folder.join(format!("objects/.{hash}.{}", std::process::id()));
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        file.write_all(content)?;
+        fs::rename(&temporary, &object)?;
+    }
+    Ok(hash)
 }
 
 fn now_ms() -> u64 {

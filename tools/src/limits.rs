@@ -138,3 +138,11 @@ pub const ARTEFACTS_MAX: usize = 200;
 pub const ARTEFACTS_MAX_BYTES: u64 = 512 << 20;
 /// Lines of a kept output shown when none are named.
 pub const OUTPUT_DEFAULT_LINES: usize = 500;
+/// Files looked at before and after a command, for undo.
+pub const SNAPSHOT_MAX_FILES: usize = 50_000;
+/// Larger files are not covered by the undo of commands.
+pub const SNAPSHOT_MAX_FILE: u64 = 1 << 20;
+/// Contents kept for the undo of commands, per workspace.
+pub const SNAPSHOT_MAX_BYTES: u64 = 256 << 20;
+/// Time for one look at the workspace's files.
+pub const SNAPSHOT_WALL_MS: u64 = 20_000;

@@ -47,6 +47,9 @@ pub struct SandboxSpec {
     pub protected: Vec<String>,
     /// The whole environment of a command.
     pub env: Vec<(String, String)>,
+    /// Writable besides the workspace: the undo journal, for the host's own orders.
+    #[serde(default)]
+    pub write: Vec<PathBuf>,
     /// The user's home folder: replaced by an empty one.
     pub home: Option<PathBuf>,
     /// A private folder for this call, for when `/tmp` cannot be replaced.
@@ -93,6 +96,22 @@ pub struct Report {
     /// Files deleted.
     #[serde(default)]
     pub gone: Vec<String>,
+    /// What a command changed, from the snapshot order.
+    #[serde(default)]
+    pub changed: Vec<Changed>,
+}
+
+/// A file that a command changed, created or deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    pub path: String,
+    pub existed: bool,
+    pub mode: u32,
+    pub size: u64,
+    /// Hash of the content before, empty when there was no file.
+    pub before: String,
+    /// Hash of the content now; `None` when it is gone or not known.
+    pub after: Option<String>,
 }
 
 /// Exit codes by which the helper tells of an end it could not report in a frame.

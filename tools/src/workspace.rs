@@ -184,6 +184,12 @@ impl Workspace {
         self
     }
 
+    /// Lets one more folder be written; for the host's own orders.
+    pub(crate) fn writable(mut self, path: &Path) -> Self {
+        self.sandbox.write.push(path.to_owned());
+        self
+    }
+
     pub(crate) fn sandbox(&self) -> SandboxSpec {
         self.sandbox.clone()
     }
@@ -262,6 +268,7 @@ fn fence(var: impl Fn(&str) -> Option<OsString>) -> SandboxSpec {
         read,
         protected: PROTECTED.iter().map(|p| (*p).to_owned()).collect(),
         env,
+        write: Vec::new(),
         home,
         scratch: None,
         off: Vec::new(),

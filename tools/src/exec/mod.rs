@@ -17,6 +17,7 @@ mod read;
 pub(crate) mod restore;
 pub(crate) mod safe_fs;
 mod search;
+pub(crate) mod snapshot;
 mod write;
 
 use std::io::{self, Read as _};

@@ -235,6 +235,18 @@ pub(super) fn decide(rules: &[&Rule], call: &ToolCall) -> Verdict {
     Verdict::Allow { rule: used.join(", ") }
 }
 
+/// Whether a command line does nothing but look, so that nothing needs to be kept for undo.
+pub(crate) fn only_looks(line: &str) -> bool {
+    shell::parse(line).is_ok_and(|commands| {
+        commands.iter().all(|c| {
+            let writes = |(op, target): &(String, shell::Word)| {
+                op.contains('>') && target.text != "/dev/null"
+            };
+            c.assignments.is_empty() && !c.redirects.iter().any(writes) && looks_only(c)
+        })
+    })
+}
+
 /// The rule that allows this one command, or why it must be asked about.
 fn allowed(rules: &[&Rule], command: &Simple) -> Result<String, String> {
     let shown = || {

@@ -4,7 +4,7 @@
 //! repository cannot add one. Called by the agent and the tool handler before a call is
 //! handed to the host; the sandbox holds whatever policy lets through.
 
-mod commands;
+pub(crate) mod commands;
 pub mod file;
 pub mod shell;
 

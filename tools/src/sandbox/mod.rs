@@ -138,6 +138,7 @@ pub(crate) fn enter(fence: &Fence<'_>, layers: &mut Layers) -> Result<(), String
             writable: fence.writable,
             programs,
             read: &spec.read,
+            write: &spec.write,
             protected: &spec.protected,
             hidden: fence.hidden,
             home: spec.home.as_deref(),
@@ -163,7 +164,10 @@ pub(crate) fn enter(fence: &Fence<'_>, layers: &mut Layers) -> Result<(), String
     if off(layer::RLIMITS) {
         layers.off(layer::RLIMITS);
     } else {
-        layers.note(layer::RLIMITS, rlimits(&request.limits, fence.writable));
+        layers.note(
+            layer::RLIMITS,
+            rlimits(&request.limits, fence.writable || !spec.write.is_empty()),
+        );
     }
     if off(layer::LANDLOCK) {
         layers.off(layer::LANDLOCK);
@@ -215,6 +219,7 @@ fn rules(fence: &Fence<'_>, viewed: bool) -> landlock::Rules {
         rules.write.extend(view::DEVICES.iter().map(|name| Path::new("/dev").join(name)));
     }
     rules.read.push("/proc".into());
+    rules.write.extend(spec.write.iter().cloned());
     if viewed {
         // The view holds nothing that may not be listed.
         rules.list.push("/".into());

@@ -67,6 +67,7 @@ pub(crate) struct View<'a> {
     /// Whether programs will run: then the system and the toolchains are put in.
     pub(crate) programs: bool,
     pub(crate) read: &'a [PathBuf],
+    pub(crate) write: &'a [PathBuf],
     pub(crate) protected: &'a [String],
     /// Paths below the root to hide, each by an empty file or folder.
     pub(crate) hidden: &'a [PathBuf],
@@ -102,6 +103,10 @@ pub(crate) fn enter(view: &View<'_>) -> io::Result<io::Result<()>> {
             let attributes = sys::MOUNT_NOSUID | sys::MOUNT_NOEXEC;
             pick(&Path::new("/dev").join(name), attributes, &mut plan, &mut links)?;
         }
+    }
+    for path in view.write {
+        let attributes = sys::MOUNT_NOSUID | sys::MOUNT_NODEV | sys::MOUNT_NOEXEC;
+        pick(path, attributes, &mut plan, &mut links)?;
     }
     let workspace = if view.writable { sys::MOUNT_NOSUID | sys::MOUNT_NODEV } else { readonly };
     pick(view.root, workspace, &mut plan, &mut links)?;

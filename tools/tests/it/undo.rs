@@ -98,3 +98,61 @@ async fn a_long_output_is_kept_whole() {
     }
     assert!(b.sh("echo short").await.artefact.is_none());
 }
+
+#[tokio::test]
+async fn what_a_command_changed_is_undone() {
+    let b = bench();
+    b.write(".gitignore", "build/\n");
+    b.write("keep", "keep\n");
+    b.write("edit", "one\n");
+    b.write("gone/deep", "deep\n".as_bytes());
+    b.write("build/out", "1");
+    let ledger = Ledger::for_run("r");
+    let command = "echo two > edit; rm -r gone; mkdir -p new; echo n > new/n; chmod +x keep; echo 2 > build/out";
+    in_run(&b, &ledger, "c1", "execute_command", json!({"command": command})).await;
+    assert!(!b.path("gone").exists() && b.read("edit") == "two\n");
+    let list = b.host.undoable(&b.workspace).unwrap();
+    assert_eq!(list.len(), 1);
+    assert_eq!(list[0].files, ["edit", "gone/deep", "keep", "new/n"]);
+    let undone = b.host.undo(&b.workspace, &Selector::Last).await;
+    assert!(undone.ok, "{}", undone.text);
+    assert_eq!(
+        (b.read("edit").as_str(), b.read("gone/deep").as_bytes()),
+        ("one\n", "deep\n".as_bytes())
+    );
+    assert!(!b.path("new/n").exists());
+    assert_eq!(b.read("build/out"), "2\n", "ignored files are not covered");
+    // Looking alone keeps nothing.
+    in_run(&b, &ledger, "c2", "execute_command", json!({"command": "cat edit"})).await;
+    assert_eq!(b.host.undoable(&b.workspace).unwrap().len(), 2, "the command and its undo");
+}
+
+#[tokio::test]
+async fn a_cancelled_command_is_undone_too() {
+    let b = bench();
+    b.write("f", "one\n");
+    let command = "rm f; touch marker; sleep 60";
+    let mut invocation = b.invocation("execute_command", json!({"command": command}));
+    invocation.call.id = "c1".into();
+    let cancel = invocation.cancel.clone();
+    let waiting = async {
+        while !b.path("marker").exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        cancel.cancel();
+    };
+    let (out, ()) = tokio::join!(b.host.run(invocation), waiting);
+    assert!(out.envelope.contains("Cancelled"), "{}", out.envelope);
+    assert!(!b.path("f").exists());
+    let undone = b.host.undo(&b.workspace, &Selector::Call("c1".into())).await;
+    assert!(undone.ok, "{}", undone.text);
+    assert!(b.read("f") == "one\n" && !b.path("marker").exists());
+}
+
+#[tokio::test]
+async fn a_change_too_large_to_keep_is_named() {
+    let b = bench();
+    b.write("large.txt", "x".repeat(3 << 20));
+    let out = b.sh("echo y >> large.txt; echo done > small").await;
+    assert!(out.ok && out.envelope.contains("cannot be undone: large.txt"), "{}", out.envelope);
+}
