@@ -156,7 +156,7 @@ async fn a_prompt_that_is_too_long_is_halved() {
     assert!(reply.unwrap().answered);
     assert!(notices(&events).iter().any(|n| n.contains("too long")), "{:?}", notices(&events));
     let sizes: Vec<usize> = server.seen().iter().map(|s| s.body.to_string().len()).collect();
-    assert!(sizes[1] < sizes[0] * 2 / 3, "{sizes:?}");
+    assert!(sizes[1] + 500 < sizes[0], "{sizes:?}");
 }
 
 fn completion(base_url: &str) -> String {

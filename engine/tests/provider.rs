@@ -374,7 +374,7 @@ async fn ghost_text_in_each_form() {
 
 #[tokio::test]
 async fn model_servers_of_this_machine_are_found_and_told_apart() {
-    let llama = r#"{"object":"list","data":[{"id":"smollm2.gguf","object":"model","owned_by":"llamacpp"}]}"#;
+    let llama = r#"{"object":"list","data":[{"id":"/models/smollm2.gguf","object":"model","owned_by":"llamacpp"}]}"#;
     let other = "<html>a web page</html>";
     let none = closed_port();
     let find = async |llama: u16, ollama: u16, studio: u16| {
@@ -394,7 +394,7 @@ async fn model_servers_of_this_machine_are_found_and_told_apart() {
     ])
     .await;
     let found = find(server.port, none, none).await.unwrap();
-    assert_eq!((found.id().as_str(), found.context), ("llama-server/smollm2.gguf", 4096));
+    assert_eq!((found.id().as_str(), found.context), ("llama-server/smollm2", 4096));
 
     let page = Scripted::new(vec![json_body(other)]).await;
     let tags = r#"{"models":[{"name":"nomic-embed-text:latest"},{"name":"qwen2.5-coder:7b"}]}"#;

@@ -14,6 +14,10 @@ pub const CUT_RETRIES: u32 = 2;
 pub const TURNS: u32 = 200;
 /// One tool result takes at most this share of the context window.
 pub const RESULT_SHARE: u32 = 4;
+/// Most tokens of a question with its passages. A local model reads a prompt at tens to
+/// hundreds of tokens a second, so there a long one costs minutes.
+pub const ASK_TOKENS: usize = 24_000;
+pub const ASK_TOKENS_LOCAL: usize = 2_000;
 /// Most hits `ask` looks at.
 pub const ASK_HITS: u32 = 20;
 /// Text around the caret that goes into a prompt: at most this share of its room.

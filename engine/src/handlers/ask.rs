@@ -112,6 +112,8 @@ pub async fn handle(
         )
         .hint("ask something shorter, or choose a model with a larger context"));
     }
+    let cap = if model.local { agent_limits::ASK_TOKENS_LOCAL } else { agent_limits::ASK_TOKENS };
+    room = room.min(tokens::estimate(&request.question) + cap);
     let mut cited = 0;
     loop {
         let (question, used) = prompt::ask_question(mark, &request.question, editor, &hits, room);

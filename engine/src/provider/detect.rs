@@ -39,7 +39,10 @@ async fn llama_server(http: &Http, network: &Network, port: u16) -> Option<Model
     let base = format!("http://127.0.0.1:{port}");
     let list = get(http, network, "llama-server", format!("{base}/v1/models")).await?;
     let first = list["data"].as_array()?.iter().find(|m| m["owned_by"] == "llamacpp")?;
-    let name = first["id"].as_str()?.to_owned();
+    // Without an alias the name is the path of the weights.
+    let id = first["id"].as_str()?;
+    let name = id.rsplit('/').next().unwrap_or(id);
+    let name = name.strip_suffix(".gguf").unwrap_or(name).to_owned();
     // The context it was started with; the model's own limit may be larger.
     let props = get(http, network, "llama-server", format!("{base}/props")).await;
     let context = props.and_then(|p| p["default_generation_settings"]["n_ctx"].as_u64());
