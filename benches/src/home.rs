@@ -12,7 +12,8 @@ use lapce_ai_ipc::{EngineProtocol, Ident};
 
 /// A home folder that no other engine uses.
 pub struct Home {
-    dir: tempfile::TempDir,
+    /// Removed on drop.
+    _dir: tempfile::TempDir,
     pub paths: Paths,
 }
 
@@ -22,11 +23,7 @@ impl Home {
         let dir = tempfile::Builder::new().prefix("lapce-ai-bench-").tempdir()?;
         // SAFETY: called before the bench starts a thread.
         unsafe { std::env::set_var(lapce_ai_ipc::env::HOME, dir.path()) };
-        Ok(Self { dir, paths: Paths::from_env() })
-    }
-
-    pub fn path(&self) -> &Path {
-        self.dir.path()
+        Ok(Self { _dir: dir, paths: Paths::from_env() })
     }
 
     pub async fn connect(&self) -> Result<Client<EngineProtocol>> {
