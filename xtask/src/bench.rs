@@ -11,12 +11,12 @@ use crate::ctx::{Ctx, run};
 const WITHOUT_INDEX: [&str; 3] = ["ipc", "tools", "coldstart"];
 
 pub fn list(ctx: &Ctx) -> Result<()> {
-    harness(ctx)?;
+    harness(ctx, "")?;
     run(Command::new(ctx.target.join("release/lapce-ai-bench")).arg("--help"))
 }
 
 pub fn run_bench(ctx: &Ctx, args: &[String]) -> Result<()> {
-    harness(ctx)?;
+    harness(ctx, args.first().map_or("", String::as_str))?;
     let bin = if args.first().is_some_and(|name| WITHOUT_INDEX.contains(&name.as_str())) {
         build::small(ctx, Profile::Release)?;
         ctx.target.join("release")
@@ -29,6 +29,12 @@ pub fn run_bench(ctx: &Ctx, args: &[String]) -> Result<()> {
         .env("LAPCE_AI_BIN_DIR", bin))
 }
 
-fn harness(ctx: &Ctx) -> Result<()> {
-    run(ctx.cargo()?.args(["build", "--release", "--quiet", "-p", "lapce-ai-benches"]))
+fn harness(ctx: &Ctx, bench: &str) -> Result<()> {
+    let mut cargo = ctx.cargo()?;
+    cargo.args(["build", "--release", "--quiet", "-p", "lapce-ai-benches"]);
+    if bench == "ipc" {
+        // A large dependency that only this baseline needs.
+        cargo.args(["--features", "iceoryx2"]);
+    }
+    run(&mut cargo)
 }
