@@ -4,6 +4,7 @@
 
 #[path = "../../cli/tests/lsp_support/mod.rs"]
 mod lsp_support;
+#[expect(dead_code, reason = "the index is built by the shim here, and searched through it")]
 mod support;
 
 use std::path::Path;
