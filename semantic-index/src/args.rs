@@ -47,6 +47,8 @@ pub(crate) enum Command {
         explain: bool,
         #[arg(long)]
         json: bool,
+        #[arg(long, value_enum, default_value_t = Arm::Hybrid)]
+        arm: Arm,
         /// Ask this many times and print the times instead.
         #[arg(long)]
         repeat: Option<u32>,
@@ -86,12 +88,16 @@ pub(crate) struct Eval {
     #[arg(long, required_unless_present = "set")]
     pub(crate) corpus: Option<PathBuf>,
     /// JSONL: {"query", "relevant": [{"path", "line"?}], "split"?}
-    #[arg(long, required_unless_present = "set")]
+    #[arg(long, required_unless_present_any = ["set", "doc_sentences"])]
     pub(crate) queries: Option<PathBuf>,
     /// A folder with repos.json and labels/, evaluated repository by repository; the
     /// repositories lie under --corpus as NAME.
     #[arg(long)]
     pub(crate) set: Option<PathBuf>,
+    /// Take the queries from the corpus itself: the first sentence of each documented
+    /// function must find it in a copy without comments.
+    #[arg(long, conflicts_with_all = ["queries", "store"])]
+    pub(crate) doc_sentences: bool,
     #[arg(long, value_enum, default_value_t = Arm::Hybrid)]
     pub(crate) arm: Arm,
     /// Ranking weights as JSON, to try others than the product's.

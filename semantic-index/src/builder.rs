@@ -160,6 +160,17 @@ fn remove_others(dir: &Path, keep: &str) {
     }
 }
 
+/// Removes the vectors of builds before this one; a reader keeps what it has mapped.
+fn remove_old_vectors(db: &Path, keep: &str) {
+    for entry in std::fs::read_dir(db).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("vectors-") && name != keep {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// One file through the pipeline.
 struct Done {
     entry: Entry,
@@ -207,10 +218,16 @@ impl Build {
                 store.compact().await?;
             }
         }
+        if work && self.dims() > 0 {
+            let name = format!("vectors-{}", self.next_generation());
+            store.write_vectors(&db.join(&name), self.dims()).await?;
+            self.state.vectors = name;
+        }
         self.files.dirty = false;
         self.state.built_at = unix_micros() / 1_000_000;
         self.next_generation();
         self.save(&db)?;
+        remove_old_vectors(&db, &self.state.vectors);
         self.state.disk_bytes = disk_bytes(&self.options.dir);
         self.state.save(&self.options.dir).map_err(Error::io("cannot write into", &self.options.dir))
     }

@@ -17,6 +17,8 @@ pub const CHUNK_BYTES: usize = 2_400;
 pub const PART_BYTES: usize = 1_500;
 /// A container (class, impl, module) up to this size stays whole.
 pub const CONTAINER_WHOLE_BYTES: usize = 900;
+/// A shorter opening line joins the first definition after it.
+pub const HEAD_BYTES: usize = 100;
 /// A definition with fewer lines than this joins its neighbours.
 pub const SMALL_DEF_LINES: usize = 2;
 /// No file yields more chunks; the rest of it is cut off.
@@ -37,6 +39,10 @@ pub const MAX_QUERY_BYTES: usize = 4_096;
 
 /// Candidates taken from the full-text index and from the vectors.
 pub const CANDIDATES: usize = 150;
+/// Up to this many vectors are all compared exactly.
+pub const EXACT_VECTORS: usize = 10_000;
+/// Candidates that only the vectors found.
+pub const DENSE_CANDIDATES: usize = 60;
 /// Most hits of one search.
 pub const MAX_HITS: usize = 100;
 /// Code in one hit.

@@ -39,8 +39,8 @@ fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
 pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Build { root: Some(root), dir: Some(dir), force, json, .. } => build(&root, &dir, force, json),
-        Command::Search { dir, query, limit, explain, json, repeat } => {
-            runtime()?.block_on(search(&dir, &query, limit, explain, json, repeat))
+        Command::Search { dir, query, limit, explain, json, arm, repeat } => {
+            runtime()?.block_on(search(&dir, &query, limit, explain, json, arm_of(arm)?, repeat))
         }
         Command::Stats { dir } => {
             let state = State::load(&dir).with_context(|| format!("no index in {}", dir.display()))?;
@@ -77,11 +77,11 @@ fn build(root: &Path, dir: &Path, force: bool, json: bool) -> anyhow::Result<()>
     Ok(())
 }
 
-async fn search(dir: &Path, query: &str, limit: u32, explain: bool, json: bool, repeat: Option<u32>) -> anyhow::Result<()> {
+async fn search(dir: &Path, query: &str, limit: u32, explain: bool, json: bool, arm: search::Arm, repeat: Option<u32>) -> anyhow::Result<()> {
     let index = server::open(dir, "this workspace").await?;
     let embedder = default_embedder();
     let weights = Weights::default();
-    let ask = || index.search(query, limit, explain, embedder.as_deref(), &weights, search::Arm::Hybrid);
+    let ask = || index.search(query, limit, explain, embedder.as_deref(), &weights, arm);
     if let Some(repeat) = repeat {
         let mut times = Vec::new();
         for _ in 0..repeat.max(1) {
@@ -170,12 +170,7 @@ pub(crate) struct Built {
 
 impl Built {
     pub(crate) fn new(root: &Path, weights: Weights, arm: Arm) -> anyhow::Result<Self> {
-        let arm = match arm {
-            Arm::Bm25 => anyhow::bail!("--arm bm25 is measured in memory"),
-            Arm::Lexical => search::Arm::Lexical,
-            Arm::Dense => search::Arm::Dense,
-            Arm::Hybrid => search::Arm::Hybrid,
-        };
+        let arm = arm_of(arm)?;
         let dir = std::env::temp_dir().join(format!("lapce-ai-eval-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         let options = builder::Options { root: root.into(), dir: dir.clone(), force: true, threads: server::builder_threads(), batch_rows: BATCH_ROWS };
@@ -203,4 +198,13 @@ impl Searcher for Built {
         let found = self.runtime.block_on(search)?;
         Ok(found.hits.into_iter().map(|h| Place { path: h.path, start_line: h.start_line, end_line: h.end_line }).collect())
     }
+}
+
+fn arm_of(arm: Arm) -> anyhow::Result<search::Arm> {
+    Ok(match arm {
+        Arm::Bm25 => anyhow::bail!("--arm bm25 is measured in memory"),
+        Arm::Lexical => search::Arm::Lexical,
+        Arm::Dense => search::Arm::Dense,
+        Arm::Hybrid => search::Arm::Hybrid,
+    })
 }

@@ -41,6 +41,11 @@ fn main() -> ExitCode {
 
 fn run(command: args::Command) -> anyhow::Result<()> {
     use args::Command;
+    if !matches!(command, Command::Worker { .. } | Command::Build { fd: Some(_), .. }) {
+        // By hand, `… | head` ends quietly. On the ring a closed socket must be an error.
+        // SAFETY: sets the default action of a signal before any thread starts.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    }
     match command {
         Command::DryRun { root } => measure::dry_run(&root),
         Command::Eval(eval) => measure::eval(&eval),

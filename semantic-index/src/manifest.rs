@@ -36,6 +36,9 @@ pub struct State {
     /// Size of the index folder at the end of the last build.
     #[serde(default)]
     pub disk_bytes: u64,
+    /// File of the vectors in the database folder, or empty.
+    #[serde(default)]
+    pub vectors: String,
     /// Counts up with every commit: a reader reopens the table when it changes.
     pub generation: u64,
 }
@@ -45,7 +48,8 @@ impl State {
     pub fn load(dir: &Path) -> Option<Self> {
         let text = fs::read(dir.join("meta.json")).ok()?;
         let state: Self = serde_json::from_slice(&text).ok()?;
-        let plain = state.db.starts_with("db-") && state.db[3..].bytes().all(|b| b.is_ascii_digit());
+        let plain = state.db.strip_prefix("db-").is_some_and(digits)
+            && (state.vectors.is_empty() || state.vectors.strip_prefix("vectors-").is_some_and(digits));
         (state.format == FORMAT && plain).then_some(state)
     }
 
@@ -56,6 +60,10 @@ impl State {
     pub fn db_path(&self, dir: &Path) -> PathBuf {
         dir.join(&self.db)
     }
+}
+
+fn digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// One indexed file.

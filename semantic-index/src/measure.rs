@@ -42,9 +42,16 @@ pub(crate) fn eval(args: &Eval) -> anyhow::Result<()> {
             for repo in &repos {
                 let name = repo["name"].as_str().context("repos.json: name")?;
                 let root = corpora.join(name).join(repo["benchmark_root"].as_str().unwrap_or_default());
-                let queries = eval::load_queries(&set.join("labels").join(format!("{name}.json")))?;
+                let queries = if args.doc_sentences {
+                    Vec::new()
+                } else {
+                    eval::load_queries(&set.join("labels").join(format!("{name}.json")))?
+                };
                 one(args, &root, &queries, &weights, &mut table, name).with_context(|| name.to_string())?;
             }
+        }
+        None if args.doc_sentences => {
+            one(args, args.corpus.as_deref().context("--corpus")?, &[], &weights, &mut table, "")?;
         }
         None => {
             let (corpus, queries) = args.corpus.as_deref().zip(args.queries.as_deref()).context("--corpus and --queries")?;
@@ -67,7 +74,14 @@ pub(crate) fn eval(args: &Eval) -> anyhow::Result<()> {
 }
 
 fn one(args: &Eval, root: &Path, queries: &[eval::Labelled], weights: &Weights, table: &mut Table, name: &str) -> anyhow::Result<()> {
-    let searcher: Box<dyn Searcher> = if args.store {
+    let mut own = Vec::new();
+    let searcher: Box<dyn Searcher> = if args.doc_sentences {
+        let stripped = eval::docs::strip(root, DOC_QUERIES);
+        own = stripped.queries;
+        let mut memory = Memory::of(stripped.files, weights.clone());
+        memory.arm = mode(args.arm);
+        Box::new(memory)
+    } else if args.store {
         #[cfg(feature = "lance")]
         {
             Box::new(crate::local::Built::new(root, weights.clone(), args.arm)?)
@@ -76,15 +90,10 @@ fn one(args: &Eval, root: &Path, queries: &[eval::Labelled], weights: &Weights, 
         anyhow::bail!("--store needs the feature `lance`")
     } else {
         let mut memory = Memory::load(root, weights.clone())?;
-        memory.arm = match args.arm {
-            Arm::Bm25 => eval::Mode::Bm25,
-            Arm::Lexical => eval::Mode::Lexical,
-            Arm::Dense => eval::Mode::Dense,
-            Arm::Hybrid => eval::Mode::Hybrid,
-        };
+        memory.arm = mode(args.arm);
         Box::new(memory)
     };
-    for labelled in queries {
+    for labelled in queries.iter().chain(&own) {
         let hits = searcher.search(&labelled.query, 10)?;
         let scores = eval::score(labelled, &hits);
         table.add(&labelled.split, &scores);
@@ -104,4 +113,16 @@ fn one(args: &Eval, root: &Path, queries: &[eval::Labelled], weights: &Weights, 
         }
     }
     Ok(())
+}
+
+/// Queries taken from one repository's documentation.
+const DOC_QUERIES: usize = 200;
+
+fn mode(arm: Arm) -> eval::Mode {
+    match arm {
+        Arm::Bm25 => eval::Mode::Bm25,
+        Arm::Lexical => eval::Mode::Lexical,
+        Arm::Dense => eval::Mode::Dense,
+        Arm::Hybrid => eval::Mode::Hybrid,
+    }
 }

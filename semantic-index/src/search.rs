@@ -3,6 +3,7 @@
 //! Candidates from the full-text index (and the vectors, where the index has them), then
 //! `rank`, then the code of the winners. Read-only; called by the worker.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,10 +13,10 @@ use lancedb::Session;
 
 use crate::embed::Embedder;
 use crate::error::Error;
-use crate::limits::{CANDIDATES, MAX_HIT_CODE_BYTES, MAX_HITS};
+use crate::limits::{CANDIDATES, DENSE_CANDIDATES, MAX_HIT_CODE_BYTES, MAX_HITS};
 use crate::manifest::State;
-use crate::rank::{Candidate, Query, Weights, rank};
-use crate::store::Store;
+use crate::rank::{Query, Weights, rank};
+use crate::store::{Store, Vectors};
 
 /// An index open for reading; clones share the table.
 #[derive(Debug, Clone)]
@@ -23,13 +24,15 @@ pub struct Index {
     dir: PathBuf,
     state: State,
     store: Store,
+    vectors: Option<Arc<Vectors>>,
 }
 
 impl Index {
     pub async fn open(dir: &Path, root: &str, session: &Arc<Session>) -> Result<Self, Error> {
         let state = State::load(dir).ok_or_else(|| Error::NoIndex(root.to_string()))?;
         let store = Store::open(&state.db_path(dir), session).await?;
-        Ok(Self { dir: dir.to_path_buf(), state, store })
+        let vectors = vectors(dir, &state);
+        Ok(Self { dir: dir.to_path_buf(), state, store, vectors })
     }
 
     /// Notices what a build has committed since the last question.
@@ -39,6 +42,9 @@ impl Index {
             self.store = Store::open(&state.db_path(&self.dir), session).await?;
         } else if state.generation != self.state.generation {
             self.store.refresh().await?;
+        }
+        if state.vectors != self.state.vectors || state.db != self.state.db {
+            self.vectors = vectors(&self.dir, &state);
         }
         self.state = state;
         Ok(())
@@ -66,13 +72,20 @@ impl Index {
         let started = Instant::now();
         let limit = (limit as usize).clamp(1, MAX_HITS);
         let query = Query::parse(text);
-        let embedder = embedder.filter(|e| arm != Arm::Lexical && e.name() == self.state.embedder);
+        let vectors = self.vectors.as_ref().filter(|_| arm != Arm::Lexical);
+        let embedder = embedder.filter(|e| vectors.is_some() && e.name() == self.state.embedder);
         let vector = embedder.and_then(|e| e.query(&query.text));
-        let mut candidates =
-            if arm == Arm::Dense { Vec::new() } else { self.store.lexical(query.terms(), CANDIDATES.max(limit)).await? };
-        if let Some(vector) = &vector {
-            let near = self.store.dense(vector, CANDIDATES.max(limit)).await?;
-            merge(&mut candidates, near);
+        let depth = CANDIDATES.max(limit);
+        let mut candidates = match arm {
+            Arm::Dense => Vec::new(),
+            Arm::Lexical | Arm::Hybrid => self.store.lexical(query.terms(), vector.as_deref(), depth).await?,
+        };
+        if let (Some(vector), Some(vectors)) = (&vector, vectors) {
+            let known: HashSet<u64> = candidates.iter().map(|c| c.row).collect();
+            let mut near = vectors.nearest(vector, depth);
+            near.retain(|(row, _)| !known.contains(row));
+            near.truncate(if arm == Arm::Dense { depth } else { DENSE_CANDIDATES });
+            candidates.extend(self.store.rows(&near).await?);
         }
         let ranked = rank(&query, &candidates, limit, weights);
         let rows: Vec<u64> = ranked.iter().map(|r| candidates[r.at].row).collect();
@@ -113,13 +126,9 @@ pub enum Arm {
     Hybrid,
 }
 
-/// Adds the dense candidates to the lexical ones; a row in both keeps both scores.
-fn merge(candidates: &mut Vec<Candidate>, near: Vec<Candidate>) {
-    let places: std::collections::HashMap<u64, usize> = candidates.iter().enumerate().map(|(at, c)| (c.row, at)).collect();
-    for candidate in near {
-        match places.get(&candidate.row) {
-            Some(&at) => candidates[at].dense = candidate.dense,
-            None => candidates.push(candidate),
-        }
+fn vectors(dir: &Path, state: &State) -> Option<Arc<Vectors>> {
+    if state.vectors.is_empty() {
+        return None;
     }
+    Vectors::open(&state.db_path(dir).join(&state.vectors)).map(Arc::new)
 }

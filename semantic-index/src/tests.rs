@@ -318,6 +318,46 @@ async fn a_forced_build_leaves_readers_in_peace() {
 }
 
 #[tokio::test]
+async fn meaning_finds_what_words_do_not() {
+    let bench = Bench::new();
+    bench.write("src/cache.rs", "pub fn evict(&mut self) {\n    let victim = self.queue.pop_front();\n    self.map.remove(&victim);\n}\n");
+    bench.write("src/draw.rs", "pub fn triangle(canvas: &mut Canvas) {\n    canvas.line(a, b);\n    canvas.line(b, c);\n}\n");
+    for n in 0..20 {
+        bench.code(&format!("src/f{n}.rs"), &format!("function_{n}"));
+    }
+    let embedder = crate::embed::default_embedder().unwrap();
+    let build = || {
+        let embedder = Some(Arc::clone(&embedder));
+        builder::build(bench.options(false), Arc::clone(&bench.session), embedder, Arc::new(|_| {}), Arc::default())
+    };
+    build().await.unwrap();
+    let ask = |query: &'static str| {
+        let (bench, embedder) = (&bench, &embedder);
+        async move {
+            let index = Index::open(&bench.dir, "x", &bench.session).await.unwrap();
+            assert_eq!(index.stats().embedder, embedder.name());
+            index.search(query, 3, true, Some(&**embedder), &Weights::default(), Arm::Hybrid).await.unwrap()
+        }
+    };
+    let found = ask("delete the oldest entry").await;
+    assert!(found.hybrid);
+    assert_eq!(found.hits[0].path, "src/cache.rs", "{:?}", found.hits);
+    assert!(found.hits[0].why.contains("meaning"));
+
+    // An update rewrites the vectors; rows that are gone are not found by them.
+    fs::remove_file(bench.root.join("src/cache.rs")).unwrap();
+    build().await.unwrap();
+    assert!(ask("delete the oldest entry").await.hits.iter().all(|h| h.path != "src/cache.rs"));
+    bench.assert_sound().await;
+
+    // Another embedder means another index.
+    let before = bench.db();
+    bench.build().await;
+    assert_ne!(before, bench.db());
+    assert_eq!(State::load(&bench.dir).unwrap().embedder, "");
+}
+
+#[tokio::test]
 async fn many_small_updates_stay_sound() {
     let bench = Bench::new();
     for n in 0..30 {

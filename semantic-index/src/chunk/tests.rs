@@ -31,15 +31,13 @@ fn rust_definitions_with_docs_and_breadcrumbs() {
     assert_eq!(
         names,
         [
-            ("", "code", ""),
             ("Greeter", "struct", ""),
-            ("Greeter", "impl", ""),
             ("hello", "function", "Greeter"),
             ("bye", "function", "Greeter"),
         ]
     );
-    assert_eq!((found[1].3, found[1].4), (3, 8), "the doc comment and the attribute belong to the struct");
-    assert_eq!(found[3].3, 11, "the method's doc comment belongs to it");
+    assert_eq!((found[0].3, found[0].4), (1, 8), "comment, attribute and a lone import belong to the struct");
+    assert_eq!(found[1].3, 10, "the impl's head and the doc comment belong to the first method");
     assert_covers("src/a.rs", &text);
 }
 

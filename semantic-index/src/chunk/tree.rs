@@ -11,7 +11,7 @@ use tree_sitter::{Node, ParseOptions, Parser};
 
 use super::{Named, Out, names};
 use crate::lang::{Lang, is_container};
-use crate::limits::{CHUNK_BYTES, CONTAINER_WHOLE_BYTES, MAX_DEPTH, PARSE_TIMEOUT, SMALL_DEF_LINES};
+use crate::limits::{CHUNK_BYTES, CONTAINER_WHOLE_BYTES, HEAD_BYTES, MAX_DEPTH, PARSE_TIMEOUT, SMALL_DEF_LINES};
 
 /// Fills `out`; false when the grammar is missing or the parse took too long.
 pub(super) fn cut(parser: &mut Parser, lang: &'static Lang, out: &mut Out<'_>) -> bool {
@@ -97,6 +97,9 @@ impl Walk<'_, '_> {
                     self.named.push(Named { at: child.start_byte(), name: def.name, label: def.label });
                     continue;
                 }
+                if self.is_head(from, start) {
+                    start = from + (self.out.text[from..start].len() - self.out.text[from..start].trim_start().len());
+                }
                 self.leftover(from, start);
                 self.definition(&def, start, end, depth);
                 from = end;
@@ -124,6 +127,12 @@ impl Walk<'_, '_> {
         let from = self.siblings(def.node, start, depth + 1);
         self.leftover(from, end);
         self.owner = outer;
+    }
+
+    /// A line or two that only open what follows (`impl Foo {`): no chunk of their own.
+    fn is_head(&self, from: usize, to: usize) -> bool {
+        let text = self.out.text[from..to].trim();
+        text.len() <= HEAD_BYTES && text.lines().count() <= 2 && self.named.is_empty() && text.chars().any(char::is_alphanumeric)
     }
 
     fn leftover(&mut self, from: usize, to: usize) {

@@ -91,6 +91,8 @@ pub struct Weights {
     /// Weight of the dense arm by kind of query.
     pub dense_words: f32,
     pub dense_symbol: f32,
+    /// BM25 that weighs as much as a cosine of 1.
+    pub bm25: f32,
     pub coherence: f32,
     pub definition: f32,
     pub definition_embedded: f32,
@@ -109,38 +111,41 @@ pub struct Weights {
 impl Default for Weights {
     fn default() -> Self {
         Self {
-            dense_words: 0.5,
-            dense_symbol: 0.15,
-            coherence: 0.55,
+            dense_words: 1.0,
+            dense_symbol: 0.3,
+            bm25: 30.0,
+            coherence: 0.4,
             definition: 1.0,
             definition_embedded: 0.5,
             symbol: 0.2,
-            file: 1.0,
-            folder: 0.45,
+            file: 0.8,
+            folder: 0.3,
             test: 0.4,
             auxiliary: 0.5,
             vendored: 0.6,
             generated: 0.5,
             barrel: 0.6,
             prose: 0.5,
-            repeat: 0.4,
+            repeat: 0.55,
         }
     }
 }
 
 /// The best `limit` candidates, best first.
 pub fn rank(query: &Query, candidates: &[Candidate], limit: usize, weights: &Weights) -> Vec<Ranked> {
-    let top_lexical = candidates.iter().map(|c| c.lexical).fold(0.0, f32::max).max(f32::MIN_POSITIVE);
-    let top_dense = candidates.iter().map(|c| c.dense).fold(0.0, f32::max).max(f32::MIN_POSITIVE);
     let dense_weight = match query.kind {
         Kind::Symbol => weights.dense_symbol,
         Kind::Words => weights.dense_words,
     };
+    // Not each arm by its own best: a weak best BM25 stays weak, so that meaning can win
+    // where no word matches.
+    let base_of = |c: &Candidate| c.lexical / weights.bm25 + dense_weight * c.dense.max(0.0);
+    let top = candidates.iter().map(base_of).fold(0.0, f32::max).max(f32::MIN_POSITIVE);
     let mut file_sums: HashMap<&str, (f32, usize)> = HashMap::new();
     let mut whys: Vec<(f32, Why)> = Vec::with_capacity(candidates.len());
     for (at, candidate) in candidates.iter().enumerate() {
-        let lexical = candidate.lexical / top_lexical * if top_dense > f32::MIN_POSITIVE { 1.0 - dense_weight } else { 1.0 };
-        let dense = candidate.dense / top_dense * dense_weight;
+        let lexical = candidate.lexical / weights.bm25 / top;
+        let dense = dense_weight * candidate.dense.max(0.0) / top;
         let base = lexical + dense;
         let slot = file_sums.entry(&candidate.path).or_insert((0.0, at));
         slot.0 += base;

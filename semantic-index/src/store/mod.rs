@@ -5,23 +5,27 @@
 //! update adds a file's new rows before it deletes the old ones.
 
 mod rows;
+mod vectors;
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float32Type, UInt8Type, UInt32Type, UInt64Type};
-use arrow_array::{ArrayRef, Int8Array, RecordBatch};
+use arrow_array::types::{Float32Type, Int8Type, UInt8Type, UInt32Type};
+use arrow_array::types::UInt64Type;
+use arrow_array::{Array, ArrayRef, RecordBatch};
 use futures::TryStreamExt;
 use lancedb::index::Index;
 use lancedb::index::scalar::{BTreeIndexBuilder, FtsIndexBuilder, FullTextSearchQuery, MatchQuery};
 use lancedb::query::{ExecutableQuery, QueryBase, Select};
 use lancedb::table::{CompactionOptions, OptimizeAction, OptimizeOptions};
-use lancedb::{Connection, DistanceType, ObjectStoreRegistry, Session, Table};
+use lancedb::{Connection, ObjectStoreRegistry, Session, Table};
 
 pub use rows::{Row, Rows};
+pub use vectors::Vectors;
 
+use crate::embed::cosine;
 use crate::limits::{DELETE_PATHS, FTS_MEMORY_MIB, KEEP_VERSIONS, PATH_INDEX_ROWS};
 use crate::rank::Candidate;
 
@@ -37,6 +41,18 @@ pub type Result<T> = std::result::Result<T, lancedb::Error>;
 /// Caches of a process, shared by its tables.
 pub fn session(index_cache: usize, metadata_cache: usize) -> Arc<Session> {
     Arc::new(Session::new(index_cache, metadata_cache, Arc::new(ObjectStoreRegistry::default())))
+}
+
+/// The Lance dataset below LanceDB's table: it plans faster, and takes a question's vector
+/// as bytes, which LanceDB would turn into floats that a column of bytes refuses. A macro,
+/// because LanceDB does not export the type's name.
+macro_rules! snapshot {
+    ($store:expr) => {
+        match $store.table.dataset() {
+            Some(wrapper) => wrapper.get().await?,
+            None => return Err(lancedb::Error::Runtime { message: "not a local table".into() }),
+        }
+    };
 }
 
 /// An open table.
@@ -166,54 +182,76 @@ impl Store {
         Ok(self.table.stats().await?.fragment_stats.num_fragments)
     }
 
-    /// The best rows by BM25.
-    pub async fn lexical(&self, terms: &[String], limit: usize) -> Result<Vec<Candidate>> {
+    /// The best rows by BM25; with a question's vector, also their cosines to it.
+    pub async fn lexical(&self, terms: &[String], vector: Option<&[i8]>, limit: usize) -> Result<Vec<Candidate>> {
         if terms.is_empty() || !self.searchable {
             return Ok(Vec::new());
         }
         let query = MatchQuery::new(terms.join(" ")).with_column(Some("tokens".into()));
-        let batches = self
-            .table
-            .query()
-            .full_text_search(FullTextSearchQuery::new_query(query.into()))
-            .select(Select::columns(&[LIGHT, &["_score"]].concat()))
-            .with_row_id()
-            .limit(limit)
-            .execute()
-            .await?
-            .try_collect::<Vec<_>>()
-            .await?;
-        let mut out = Vec::new();
-        for batch in &batches {
-            let scores = column(batch, "_score")?.as_primitive::<Float32Type>().clone();
-            candidates(batch, &mut out, |candidate, at| candidate.lexical = scores.value(at))?;
+        let mut columns = [LIGHT, &["_score"]].concat();
+        if vector.is_some() {
+            columns.push("vector");
         }
+        let dataset = snapshot!(self);
+        let mut scan = dataset.scan();
+        scan.full_text_search(FullTextSearchQuery::new_query(query.into()))?;
+        scan.limit(Some(limit as i64), None)?.project(&columns)?.with_row_id();
+        let batch = scan.try_into_batch().await?;
+        let scores = column(&batch, "_score")?.as_primitive::<Float32Type>();
+        let vectors = if vector.is_some() { Some(column(&batch, "vector")?.as_fixed_size_list()) } else { None };
+        let mut out = Vec::new();
+        candidates(&batch, &mut out, |candidate, at| {
+            candidate.lexical = scores.value(at);
+            if let (Some(vector), Some(vectors)) = (vector, vectors)
+                && vectors.is_valid(at)
+            {
+                candidate.dense = cosine(vector, vectors.value(at).as_primitive::<Int8Type>().values());
+            }
+        })?;
         out.sort_by(|a, b| b.lexical.total_cmp(&a.lexical).then_with(|| (&a.path, a.start_line).cmp(&(&b.path, b.start_line))));
         Ok(out)
     }
 
-    /// The rows whose vectors are nearest.
-    pub async fn dense(&self, vector: &[i8], limit: usize) -> Result<Vec<Candidate>> {
-        let query: ArrayRef = Arc::new(Int8Array::from(vector.to_vec()));
-        let batches = self
-            .table
-            .query()
-            .nearest_to(query)?
-            .column("vector")
-            .distance_type(DistanceType::Cosine)
-            .select(Select::columns(&[LIGHT, &["_distance"]].concat()))
-            .with_row_id()
-            .limit(limit)
-            .execute()
-            .await?
-            .try_collect::<Vec<_>>()
-            .await?;
+    /// What ranking needs of these rows; rows that are gone are left out.
+    pub async fn rows(&self, near: &[(u64, f32)]) -> Result<Vec<Candidate>> {
         let mut out = Vec::new();
-        for batch in &batches {
-            let distances = column(batch, "_distance")?.as_primitive::<Float32Type>().clone();
-            candidates(batch, &mut out, |candidate, at| candidate.dense = 1.0 - distances.value(at))?;
+        if near.is_empty() {
+            return Ok(out);
+        }
+        let dataset = snapshot!(self);
+        let columns = dataset.schema().project(LIGHT)?;
+        let ids: Vec<u64> = near.iter().map(|n| n.0).collect();
+        let batch = dataset.take_rows(&ids, columns.clone()).await?;
+        if batch.num_rows() == ids.len() {
+            light(&batch, &mut out, |candidate, at| (candidate.row, candidate.dense) = near[at])?;
+            return Ok(out);
+        }
+        // Some were deleted since the vectors were written; which, only one by one shows.
+        for row in near {
+            let batch = dataset.take_rows(&[row.0], columns.clone()).await?;
+            light(&batch, &mut out, |candidate, _| (candidate.row, candidate.dense) = *row)?;
         }
         Ok(out)
+    }
+
+    /// Copies the vector column into the file the dense arm reads.
+    pub async fn write_vectors(&self, path: &Path, dims: usize) -> Result<()> {
+        let failed = |source: std::io::Error| lancedb::Error::Runtime { message: format!("cannot write {}: {source}", path.display()) };
+        let dataset = snapshot!(self);
+        let filter = "vector IS NOT NULL";
+        let count = self.table.count_rows(Some(filter.into())).await?;
+        let mut writer = vectors::Writer::create(path, dims, count).map_err(failed)?;
+        let mut scan = dataset.scan();
+        scan.filter(filter)?.project(&["vector"])?.with_row_id();
+        let mut stream = scan.try_into_stream().await?;
+        while let Some(batch) = stream.try_next().await? {
+            let ids = column(&batch, "_rowid")?.as_primitive::<UInt64Type>().values();
+            let lists = column(&batch, "vector")?.as_fixed_size_list();
+            let first = lists.value_offset(0) as usize;
+            let values = &lists.values().as_primitive::<Int8Type>().values()[first..first + ids.len() * dims];
+            writer.push(ids, values).map_err(failed)?;
+        }
+        writer.finish().map_err(failed)
     }
 
     /// The code of these rows.
@@ -222,15 +260,11 @@ impl Store {
         if rows.is_empty() {
             return Ok(out);
         }
-        let mut stream =
-            self.table.take_row_ids(rows.to_vec()).select(Select::columns(&["code"])).with_row_id().execute().await?;
-        while let Some(batch) = stream.try_next().await? {
-            let ids = column(&batch, "_rowid")?.as_primitive::<UInt64Type>();
-            let code = column(&batch, "code")?.as_string::<i32>();
-            for at in 0..batch.num_rows() {
-                out.insert(ids.value(at), code.value(at).to_string());
-            }
-        }
+        let dataset = snapshot!(self);
+        let batch = dataset.take_rows(rows, dataset.schema().project(&["code"])?).await?;
+        let code = column(&batch, "code")?.as_string::<i32>();
+        // Rows come back in the order asked for.
+        out.extend(rows.iter().copied().zip(code.iter().flatten().map(ToString::to_string)));
         Ok(out)
     }
 }
@@ -239,16 +273,23 @@ fn column<'b>(batch: &'b RecordBatch, name: &str) -> Result<&'b ArrayRef> {
     batch.column_by_name(name).ok_or_else(|| lancedb::Error::Runtime { message: format!("no column {name}") })
 }
 
+/// Reads candidates that come with their row ids.
 fn candidates(batch: &RecordBatch, out: &mut Vec<Candidate>, mut score: impl FnMut(&mut Candidate, usize)) -> Result<()> {
+    let ids = column(batch, "_rowid")?.as_primitive::<UInt64Type>();
+    light(batch, out, |candidate, at| {
+        candidate.row = ids.value(at);
+        score(candidate, at);
+    })
+}
+
+fn light(batch: &RecordBatch, out: &mut Vec<Candidate>, mut score: impl FnMut(&mut Candidate, usize)) -> Result<()> {
     let text = |name: &str| Ok::<_, lancedb::Error>(column(batch, name)?.as_string::<i32>().clone());
     let (paths, symbols, kinds, crumbs) = (text("path")?, text("symbol")?, text("kind")?, text("crumb")?);
     let starts = column(batch, "start_line")?.as_primitive::<UInt32Type>();
     let ends = column(batch, "end_line")?.as_primitive::<UInt32Type>();
     let flags = column(batch, "flags")?.as_primitive::<UInt8Type>();
-    let ids = column(batch, "_rowid")?.as_primitive::<UInt64Type>();
     for at in 0..batch.num_rows() {
         let mut candidate = Candidate {
-            row: ids.value(at),
             path: paths.value(at).to_string(),
             start_line: starts.value(at),
             end_line: ends.value(at),

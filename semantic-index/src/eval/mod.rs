@@ -4,6 +4,8 @@
 //! or from the development set's folder. `lapce-ai-index eval` prints the table; users can
 //! run it on their own repository.
 
+pub mod docs;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -196,20 +198,35 @@ impl std::fmt::Debug for Memory {
 impl Memory {
     pub fn load(root: &Path, weights: Weights) -> anyhow::Result<Self> {
         anyhow::ensure!(root.is_dir(), "{} is not a folder", root.display());
-        let mut out = Self { candidates: Vec::new(), vectors: Vec::new(), index: Bm25::default(), embedder: default_embedder(), weights, arm: Mode::Hybrid };
+        let entries = walk::walk(root, 2, &AtomicBool::new(false), |_| {}).entries;
+        let files = entries.into_iter().filter_map(|entry| {
+            let text = sniff::text_of(std::fs::read(root.join(&entry.path)).ok()?).ok()?;
+            Some((entry.path, text))
+        });
+        Ok(Self::of(files, weights))
+    }
+
+    /// Over files given as (path, text).
+    pub fn of(files: impl IntoIterator<Item = (String, String)>, weights: Weights) -> Self {
+        let mut out = Self {
+            candidates: Vec::new(),
+            vectors: Vec::new(),
+            index: Bm25::default(),
+            embedder: default_embedder(),
+            weights,
+            arm: Mode::Hybrid,
+        };
         let mut chunker = Chunker::new();
-        for entry in walk::walk(root, 2, &AtomicBool::new(false), |_| {}).entries {
-            let Ok(bytes) = std::fs::read(root.join(&entry.path)) else { continue };
-            let Ok(text) = sniff::text_of(bytes) else { continue };
-            let flags = sniff::flags_of(&entry.path, &text);
-            for chunk in chunker.chunk(&entry.path, &text) {
+        for (path, text) in files {
+            let flags = sniff::flags_of(&path, &text);
+            for chunk in chunker.chunk(&path, &text) {
                 let code = &text[chunk.start..chunk.end];
-                let place = embed::place(&entry.path, &chunk.crumb, &chunk.symbol);
+                let place = embed::place(&path, &chunk.crumb, &chunk.symbol);
                 out.vectors.push(out.embedder.as_ref().and_then(|e| e.chunk(&place, code)));
-                out.index.add(&doc::index_text(&entry.path, &chunk, code));
+                out.index.add(&doc::index_text(&path, &chunk, code));
                 out.candidates.push(Candidate {
                     row: out.candidates.len() as u64,
-                    path: entry.path.clone(),
+                    path: path.clone(),
                     start_line: chunk.start_line,
                     end_line: chunk.end_line,
                     symbol: chunk.symbol,
@@ -220,7 +237,7 @@ impl Memory {
                 });
             }
         }
-        Ok(out)
+        out
     }
 
     pub fn chunks(&self) -> usize {
