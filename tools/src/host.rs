@@ -19,7 +19,7 @@ use crate::artefact::Artefacts;
 use crate::call::ToolCall;
 use crate::envelope::{self, LimitHit};
 use crate::exec;
-use crate::journal::{self, Journal, Selector};
+use crate::journal::{self, Expect, Journal, Selector};
 use crate::limits::{
     COMMAND_MAX_TIMEOUT_S, COMMAND_SHOWN_BYTES, KILL_GRACE_MS, Limits, MAX_FRAME_BYTES,
     MAX_LIVE_CALLS, SNAPSHOT_WALL_MS,
@@ -229,8 +229,8 @@ impl ToolHost {
             } else {
                 Vec::new()
             };
-            let gone = restore.expect == Some(None);
-            if let Some(Some(hash)) = restore.expect {
+            let gone = restore.expect == Expect::Gone;
+            if let Expect::Hash(hash) = restore.expect {
                 expected.insert(change.path.clone(), Seen { mtime_ns: 0, size: 0, hash });
             }
             files.push(serde_json::json!({
@@ -348,7 +348,7 @@ impl ToolHost {
                 return None;
             }
         };
-        let scratch = match tempfile_dir(&invocation.workspace) {
+        let scratch = match scratch() {
             Ok(scratch) => scratch,
             Err(e) => {
                 outcome.envelope = envelope::error(call, &format!("no temporary folder: {e}"));
@@ -567,8 +567,8 @@ impl Drop for Scratch {
     }
 }
 
-fn tempfile_dir(workspace: &Workspace) -> std::io::Result<Scratch> {
-    workspace.scratch().map(Scratch)
+fn scratch() -> std::io::Result<Scratch> {
+    Workspace::scratch().map(Scratch)
 }
 
 fn spawn(helper: &std::path::Path) -> std::io::Result<Child> {

@@ -42,7 +42,8 @@ pub struct Change {
 struct After {
     run: String,
     call: String,
-    after: BTreeMap<String, Option<String>>,
+    #[serde(rename = "after")]
+    files: BTreeMap<String, Option<String>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -77,8 +78,16 @@ pub struct Undoable {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Restore {
     pub(crate) change: Change,
-    /// How the file should be now; `None` when it is not known.
-    pub(crate) expect: Option<Option<String>>,
+    /// How the file should be now.
+    pub(crate) expect: Expect,
+}
+
+/// How the call left a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Expect {
+    Unknown,
+    Gone,
+    Hash(String),
 }
 
 #[derive(Debug)]
@@ -166,7 +175,7 @@ impl Journal {
         if after.is_empty() {
             return Ok(());
         }
-        self.append(&Line::After(After { run: run.into(), call: call.into(), after }))?;
+        self.append(&Line::After(After { run: run.into(), call: call.into(), files: after }))?;
         self.trim()
     }
 
@@ -213,15 +222,15 @@ impl Journal {
         let mut files: BTreeMap<String, Restore> = BTreeMap::new();
         for change in changes.into_iter().filter(chosen) {
             calls.insert(key(&change));
-            files.entry(change.path.clone()).or_insert(Restore { change, expect: None });
+            files.entry(change.path.clone()).or_insert(Restore { change, expect: Expect::Unknown });
         }
         for after in afters {
             if !calls.contains(&(after.run.clone(), after.call.clone())) {
                 continue;
             }
-            for (path, hash) in after.after {
+            for (path, hash) in after.files {
                 if let Some(restore) = files.get_mut(&path) {
-                    restore.expect = Some(hash);
+                    restore.expect = hash.map_or(Expect::Gone, Expect::Hash);
                 }
             }
         }
@@ -365,7 +374,7 @@ mod tests {
         let all = journal.select(&Selector::Last).unwrap();
         assert_eq!(all.len(), 2);
         assert_eq!(journal.content(&all[0].change.hash).unwrap(), b"one");
-        assert_eq!(all[0].expect, Some(Some("h".into())));
+        assert_eq!(all[0].expect, Expect::Hash("h".into()));
         assert!(!all[1].change.existed);
         let one = journal.select(&Selector::Call("c2".into())).unwrap();
         assert_eq!(journal.content(&one[0].change.hash).unwrap(), b"two");

@@ -8,6 +8,11 @@
 //! [`envelope`] words the result. The code in [`exec`] and [`sandbox`] runs in that
 //! process only: the engine never runs a tool in its own address space.
 
+#![expect(
+    clippy::single_match_else,
+    reason = "a match shows both outcomes of a system call side by side"
+)]
+
 pub(crate) mod artefact;
 pub mod call;
 pub mod edit;

@@ -195,7 +195,7 @@ impl Workspace {
     }
 
     /// Makes a private folder for one call.
-    pub(crate) fn scratch(&self) -> io::Result<PathBuf> {
+    pub(crate) fn scratch() -> io::Result<PathBuf> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let time = std::time::SystemTime::now()

@@ -151,7 +151,7 @@ impl StreamParser {
         }
         match self.open.take() {
             Some(open) => {
-                pieces.push(Piece::Error(ParseError::Cut { tool: open.spec.name.into() }))
+                pieces.push(Piece::Error(ParseError::Cut { tool: open.spec.name.into() }));
             }
             None => text(&mut pieces, std::mem::take(&mut self.buffer)),
         }

@@ -111,7 +111,9 @@ fn envelopes() {
             .join("\n"),
         ),
     ];
-    let all: String = texts.iter().map(|(name, text)| format!("=== {name}\n{text}\n\n")).collect();
+    let all: Vec<String> =
+        texts.iter().map(|(name, text)| format!("=== {name}\n{text}\n\n")).collect();
+    let all = all.concat();
     check("envelopes.txt", &all);
 }
 

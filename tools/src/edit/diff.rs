@@ -274,9 +274,9 @@ fn parse(diff: &str) -> Result<Vec<Block>, String> {
                 }
                 let line = unescape(raw).to_owned();
                 if part == Part::Search {
-                    block.search.push(line)
+                    block.search.push(line);
                 } else {
-                    block.replace.push(line)
+                    block.replace.push(line);
                 }
             }
         }

@@ -13,7 +13,7 @@ pub(super) fn insert(call: &ToolCall, old: Option<&str>) -> Result<Edited, Strin
     let count = old.lines().count();
     let line = usize::try_from(line).map_err(|_| format!("line {line} is negative"))?;
     if line == 0 || line == count + 1 {
-        return append(call, Some(old));
+        return Ok(append(call, Some(old)));
     }
     if line > count {
         return Err(format!("line {line} is past the end: the file has {count} lines"));
@@ -26,7 +26,7 @@ pub(super) fn insert(call: &ToolCall, old: Option<&str>) -> Result<Edited, Strin
     Ok(Edited::new(format!("{}{content}{}", &old[..at], &old[at..])))
 }
 
-pub(super) fn append(call: &ToolCall, old: Option<&str>) -> Result<Edited, String> {
+pub(super) fn append(call: &ToolCall, old: Option<&str>) -> Edited {
     let old = old.unwrap_or_default();
     let content = lines::adapt(call.text("content"), old);
     let mut text = old.to_owned();
@@ -37,7 +37,7 @@ pub(super) fn append(call: &ToolCall, old: Option<&str>) -> Result<Edited, Strin
             .push("the file did not end in a line break; one was added before the new text".into());
     }
     text.push_str(&content);
-    Ok(Edited { text, notes })
+    Edited { text, notes }
 }
 
 #[cfg(test)]

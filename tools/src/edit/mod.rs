@@ -44,7 +44,7 @@ pub fn apply(call: &ToolCall, old: Option<&str>) -> Result<Edited, String> {
     match call.name.as_str() {
         "write_to_file" => return whole::write(call, old),
         "insert_content" => return insert::insert(call, old),
-        "append_to_file" => return insert::append(call, old),
+        "append_to_file" => return Ok(insert::append(call, old)),
         "edit_file" => return replace::tolerant(call, old),
         _ => {}
     }

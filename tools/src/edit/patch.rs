@@ -92,7 +92,7 @@ pub(crate) fn parse(patch: &str) -> Result<Vec<(String, Change)>, String> {
                     // A run of @@ lines narrows one place down.
                     match hunks.last_mut().filter(|h| h.old.is_empty() && h.new.is_empty()) {
                         Some(hunk) => {
-                            hunk.anchors.extend((!anchor.is_empty()).then(|| anchor.to_owned()))
+                            hunk.anchors.extend((!anchor.is_empty()).then(|| anchor.to_owned()));
                         }
                         None => {
                             let mut hunk = Hunk::default();

@@ -86,6 +86,9 @@ pub(super) fn exact(call: &ToolCall, old: &str) -> Result<Edited, String> {
     }
 }
 
+/// Finds the byte ranges of a text that a search text stands for.
+type Find = fn(&str, &str) -> Vec<(usize, usize)>;
+
 /// `edit_file`: exact, then tolerant of white space, then by tokens.
 pub(super) fn tolerant(call: &ToolCall, old: Option<&str>) -> Result<Edited, String> {
     let (search, replace) = (call.text("old_string"), call.text("new_string"));
@@ -105,7 +108,7 @@ pub(super) fn tolerant(call: &ToolCall, old: Option<&str>) -> Result<Edited, Str
         .filter(|n| *n > 0)
         .ok_or("expected_replacements must be 1 or more")?;
     let (search, replace) = (lines::adapt(search, old), lines::adapt(replace, old));
-    let ways: [(&str, fn(&str, &str) -> Vec<(usize, usize)>); 3] =
+    let ways: [(&str, Find); 3] =
         [("exact", find_exact), ("ignoring white space", find_spaced), ("by tokens", find_tokens)];
     for (how, find) in ways {
         let found = find(old, &search);

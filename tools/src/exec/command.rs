@@ -192,7 +192,7 @@ impl Watch<'_> {
 
     /// Passes one piece of output on. Returns whether there may be more.
     fn pass_on(&mut self, output: &mut File, limit: &mut Option<LimitHit>) -> Result<bool, String> {
-        let mut buffer = [0; 64 << 10];
+        let mut buffer = [0; 16 << 10];
         match output.read(&mut buffer) {
             Ok(0) => Ok(false),
             Ok(n) => {

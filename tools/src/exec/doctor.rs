@@ -29,7 +29,7 @@ pub(crate) fn main() -> i32 {
 }
 
 fn probe() -> std::io::Result<Report> {
-    let folder = Workspace::new(&std::env::temp_dir())?.scratch()?;
+    let folder = Workspace::scratch()?;
     let report = run_in(&folder);
     let _ = std::fs::remove_dir_all(&folder);
     report

@@ -48,12 +48,9 @@ pub(crate) fn run(call: &ToolCall, tree: &Tree<'_>) -> Done {
     let mut problems = 0;
     let mut more = 0usize;
     for entry in builder.build() {
-        let entry = match entry {
-            Ok(entry) => entry,
-            Err(_) => {
-                problems += 1;
-                continue;
-            }
+        let Ok(entry) = entry else {
+            problems += 1;
+            continue;
         };
         if let Some(error) = entry.error() {
             closed(error)?;

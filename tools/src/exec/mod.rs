@@ -129,8 +129,7 @@ fn supervise(pid: libc::pid_t, request: &Request) -> i32 {
     let ended = sys::reap(pid, true);
     end_orphans();
     match (code, ended) {
-        (Some(code), _) => code,
-        (None, Some((_, Ended::Exit(code)))) => code,
+        (Some(code), _) | (None, Some((_, Ended::Exit(code)))) => code,
         (None, _) => exit::KILLED,
     }
 }

@@ -5,7 +5,7 @@ use std::io::Read as _;
 
 use crate::call::ToolCall;
 use crate::exec::files::Done;
-use crate::exec::safe_fs::{Found, Tree, seen, show};
+use crate::exec::safe_fs::{Found, Tree, explain, seen, show};
 use crate::limits::{
     READ_MAX_BYTES, READ_MAX_FILES, READ_MAX_LINE_BYTES, READ_MAX_LINES, SNIFF_BYTES, size,
 };
@@ -85,7 +85,7 @@ fn one(
     if meta.len() > MAP_FROM {
         // SAFETY: the mapping is private and read-only; if the file is cut short by
         // somebody meanwhile, this process alone dies, and the host says so.
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| tree.explain(&shown, &e))?;
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(|e| explain(&shown, &e))?;
         if meta.len() <= REMEMBER_BYTES {
             report.seen.insert(shown, seen(&meta, &map));
         }
@@ -93,10 +93,7 @@ fn one(
     } else {
         // A file that grows meanwhile is read to the size it had.
         let mut bytes = Vec::with_capacity(meta.len() as usize);
-        file.by_ref()
-            .take(MAP_FROM)
-            .read_to_end(&mut bytes)
-            .map_err(|e| tree.explain(&shown, &e))?;
+        file.by_ref().take(MAP_FROM).read_to_end(&mut bytes).map_err(|e| explain(&shown, &e))?;
         report.seen.insert(shown, seen(&meta, &bytes));
         content(&mut out, &bytes, ranges, room);
     }
@@ -156,13 +153,13 @@ fn lines(out: &mut String, bytes: &[u8], ranges: &[(u64, u64)], room: &mut usize
     let mut stopped = None;
     let mut rest = bytes;
     while !rest.is_empty() {
-        let end = memchr(rest).map_or(rest.len(), |at| at + 1);
+        let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
         let (line, after) = rest.split_at(end);
         rest = after;
         total += 1;
         if stopped.is_some() || total > last_wanted {
             // Only counted from here.
-            total += rest.iter().filter(|b| **b == b'\n').count() as u64;
+            total += memchr::memchr_iter(b'\n', rest).count() as u64;
             total += u64::from(rest.last().is_some_and(|b| *b != b'\n'));
             break;
         }
@@ -216,10 +213,6 @@ fn lines(out: &mut String, bytes: &[u8], ranges: &[(u64, u64)], room: &mut usize
     } else if given && last_wanted < total {
         let _ = writeln!(out, "<notice>the file has {total} lines</notice>");
     }
-}
-
-fn memchr(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|b| *b == b'\n')
 }
 
 fn utf16(bytes: &[u8]) -> Option<String> {

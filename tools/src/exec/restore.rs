@@ -1,8 +1,6 @@
 //! Putting files back for an undo: an order of the host's, offered to no model. All files
 //! change, or none does.
 
-use std::path::PathBuf;
-
 use serde_json::Value;
 
 use crate::call::ToolCall;
@@ -40,14 +38,7 @@ pub(crate) fn run(call: &ToolCall, tree: &Tree<'_>, report: &mut Report) -> Done
             (Some(_), None) => "deleted",
             (Some(_), Some(_)) => "put back",
         };
-        steps.push(Step {
-            path: PathBuf::from(path),
-            old,
-            new,
-            mode,
-            notes: Vec::new(),
-            operation,
-        });
+        steps.push(Step { path, old, new, mode, notes: Vec::new(), operation });
     }
     take_all(&steps, tree, report)
 }

@@ -57,22 +57,22 @@ impl<'a> Tree<'a> {
             Ok(handle) => (handle, relative),
             // A symlink on the way. Where it leads counts, for the ignore rules too.
             Err(e) if e.raw_os_error() == Some(libc::ELOOP) => {
-                let handle = self.handle(at, BENEATH).map_err(|e| self.explain(&shown, &e))?;
+                let handle = self.handle(at, BENEATH).map_err(|e| explain(&shown, &e))?;
                 let real = self.real_path(&handle, &shown)?;
                 self.check_ignored(&real)?;
-                let handle = self.handle(&real, STRICT).map_err(|e| self.explain(&shown, &e))?;
+                let handle = self.handle(&real, STRICT).map_err(|e| explain(&shown, &e))?;
                 (handle, real)
             }
-            Err(e) => return Err(self.explain(&shown, &e)),
+            Err(e) => return Err(explain(&shown, &e)),
         };
-        let before = File::from(handle).metadata().map_err(|e| self.explain(&shown, &e))?;
+        let before = File::from(handle).metadata().map_err(|e| explain(&shown, &e))?;
         kind(&before).map_err(|kind| format!("'{shown}' is a {kind}, not a file or folder"))?;
         let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
         let at = if relative.as_os_str().is_empty() { Path::new(".") } else { &relative };
         let file = sys::openat2(self.dir.as_fd(), at, flags, 0, STRICT)
             .map(File::from)
-            .map_err(|e| self.explain(&shown, &e))?;
-        let meta = file.metadata().map_err(|e| self.explain(&shown, &e))?;
+            .map_err(|e| explain(&shown, &e))?;
+        let meta = file.metadata().map_err(|e| explain(&shown, &e))?;
         if (meta.dev(), meta.ino()) != (before.dev(), before.ino()) {
             return Err(format!("'{shown}' was replaced while it was being opened; try again"));
         }
@@ -85,28 +85,8 @@ impl<'a> Tree<'a> {
         {
             Ok(_) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(e) => Err(self.explain(&show(relative), &e)),
+            Err(e) => Err(explain(&show(relative), &e)),
         }
-    }
-
-    /// Hands the host what is about to be replaced, for the undo journal, and waits until
-    /// it is kept. Nothing is written before that.
-    pub(crate) fn before_image(
-        &self,
-        shown: &str,
-        old: Option<&super::write::Old>,
-    ) -> Result<(), String> {
-        use std::os::unix::fs::MetadataExt as _;
-        let head = BeforeHead {
-            path: shown.to_owned(),
-            existed: old.is_some(),
-            mode: old.map_or(0, |o| o.meta.mode()),
-        };
-        super::output::before(&head, old.map_or(&[], |o| &o.bytes))
-            .and_then(|()| super::output::kept())
-            .map_err(|e| {
-                format!("nothing was written, since the state before could not be kept: {e}")
-            })
     }
 
     /// Opens a file that a walk came upon; the walk has applied the ignore rules.
@@ -138,10 +118,10 @@ impl<'a> Tree<'a> {
                     .or_else(
                         |e| if e.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(e) },
                     )
-                    .map_err(|e| self.explain(&show(path), &e))?;
+                    .map_err(|e| explain(&show(path), &e))?;
                 self.folder(path, false)
             }
-            Err(e) => Err(self.explain(&show(path), &e)),
+            Err(e) => Err(explain(&show(path), &e)),
         }
     }
 
@@ -175,26 +155,40 @@ impl<'a> Tree<'a> {
             .map(Path::to_owned)
             .map_err(|_| format!("'{shown}' leads out of the workspace"))
     }
+}
 
-    /// An error of the system in words that help.
-    pub(crate) fn explain(&self, shown: &str, error: &io::Error) -> String {
-        match error.raw_os_error() {
-            Some(libc::ENOENT) => format!("'{shown}' does not exist"),
-            Some(libc::EXDEV) => format!("'{shown}' leads out of the workspace"),
-            Some(libc::ELOOP) => {
-                format!("'{shown}' goes through a symlink, which is not followed here")
-            }
-            Some(libc::ENOTDIR) => format!("a part of '{shown}' is not a folder"),
-            Some(libc::EISDIR) => format!("'{shown}' is a folder"),
-            Some(libc::EACCES | libc::EPERM) => format!("no permission for '{shown}'"),
-            Some(libc::ENOSPC | libc::EDQUOT) => {
-                format!("the disk is full; '{shown}' was not written")
-            }
-            Some(libc::EROFS) => format!("'{shown}' is on a read-only file system"),
-            Some(libc::ENAMETOOLONG) => format!("'{shown}' is too long a name"),
-            _ => format!("'{shown}': {error}"),
+/// An error of the system in words that help.
+pub(crate) fn explain(shown: &str, error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(libc::ENOENT) => format!("'{shown}' does not exist"),
+        Some(libc::EXDEV) => format!("'{shown}' leads out of the workspace"),
+        Some(libc::ELOOP) => {
+            format!("'{shown}' goes through a symlink, which is not followed here")
         }
+        Some(libc::ENOTDIR) => format!("a part of '{shown}' is not a folder"),
+        Some(libc::EISDIR) => format!("'{shown}' is a folder"),
+        Some(libc::EACCES | libc::EPERM) => format!("no permission for '{shown}'"),
+        Some(libc::ENOSPC | libc::EDQUOT) => {
+            format!("the disk is full; '{shown}' was not written")
+        }
+        Some(libc::EROFS) => format!("'{shown}' is on a read-only file system"),
+        Some(libc::ENAMETOOLONG) => format!("'{shown}' is too long a name"),
+        _ => format!("'{shown}': {error}"),
     }
+}
+
+/// Hands the host what is about to be replaced, for the undo journal, and waits until
+/// it is kept. Nothing is written before that.
+pub(crate) fn before_image(shown: &str, old: Option<&super::write::Old>) -> Result<(), String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let head = BeforeHead {
+        path: shown.to_owned(),
+        existed: old.is_some(),
+        mode: old.map_or(0, |o| o.meta.mode()),
+    };
+    super::output::before(&head, old.map_or(&[], |o| &o.bytes))
+        .and_then(|()| super::output::kept())
+        .map_err(|e| format!("nothing was written, since the state before could not be kept: {e}"))
 }
 
 /// See [`Tree::relative`].

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::call::ToolCall;
 use crate::edit;
 use crate::exec::files::Done;
-use crate::exec::safe_fs::{Tree, seen, show};
+use crate::exec::safe_fs::{self, Tree, seen, show};
 use crate::limits::{EDIT_MAX_BYTES, size};
 use crate::protocol::Report;
 use crate::sandbox::sys;
@@ -127,7 +127,7 @@ pub(crate) fn load_unchecked(tree: &Tree<'_>, path: &Path) -> Result<Option<Old>
     (&found.file)
         .take(EDIT_MAX_BYTES + 1)
         .read_to_end(&mut bytes)
-        .map_err(|e| tree.explain(&shown, &e))?;
+        .map_err(|e| safe_fs::explain(&shown, &e))?;
     Ok(Some(Old { bytes, meta: found.meta }))
 }
 
@@ -150,14 +150,14 @@ pub(crate) fn store(
             size(limit)
         ));
     }
-    tree.before_image(&shown, old)?;
+    safe_fs::before_image(&shown, old)?;
     let parent = path.parent().unwrap_or(Path::new(""));
     let name = Path::new(path.file_name().ok_or("the path has no name")?);
     let dir = tree.folder(parent, true)?;
     let temporary = PathBuf::from(format!(".lapce-ai-{}.tmp", unique()));
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
     let resolve = sys::RESOLVE_BENEATH | sys::RESOLVE_NO_SYMLINKS | sys::RESOLVE_NO_MAGICLINKS;
-    let explain = |e: &std::io::Error| tree.explain(&shown, e);
+    let explain = |e: &std::io::Error| safe_fs::explain(&shown, e);
     let file = sys::openat2(dir.as_fd(), &temporary, flags, 0o666, resolve)
         .map(File::from)
         .map_err(|e| explain(&e))?;
@@ -207,10 +207,10 @@ pub(crate) fn delete(
     report: &mut Report,
 ) -> Result<(), String> {
     let shown = show(path);
-    tree.before_image(&shown, Some(old))?;
+    safe_fs::before_image(&shown, Some(old))?;
     let dir = tree.folder(path.parent().unwrap_or(Path::new("")), false)?;
     let name = Path::new(path.file_name().ok_or("the path has no name")?);
-    sys::unlinkat(dir.as_fd(), name).map_err(|e| tree.explain(&shown, &e))?;
+    sys::unlinkat(dir.as_fd(), name).map_err(|e| safe_fs::explain(&shown, &e))?;
     report.seen.remove(&shown);
     report.gone.push(shown);
     Ok(())

@@ -180,6 +180,15 @@ pub(crate) fn set_rlimit(resource: libc::__rlimit_resource_t, value: u64) -> Res
     }
 }
 
+#[repr(C)]
+struct Header {
+    version: u32,
+    pid: c_int,
+}
+
+/// The version of `capset` with two sets of three words.
+const VERSION_3: u32 = 0x2008_0522;
+
 /// Drops every capability, now and across exec.
 pub(crate) fn drop_capabilities() -> Result<()> {
     for cap in 0..64 {
@@ -191,12 +200,6 @@ pub(crate) fn drop_capabilities() -> Result<()> {
         }
     }
     let _ = prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong, 0);
-    #[repr(C)]
-    struct Header {
-        version: u32,
-        pid: c_int,
-    }
-    const VERSION_3: u32 = 0x2008_0522;
     let header = Header { version: VERSION_3, pid: 0 };
     let none = [[0u32; 3]; 2];
     // SAFETY: header and data have the layout of version 3 (two sets of three words).

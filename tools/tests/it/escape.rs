@@ -2,6 +2,7 @@
 //! outside it, by the same program, so that a test cannot pass for the wrong reason.
 
 use std::io::Write as _;
+use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -114,7 +115,6 @@ async fn no_tcp_no_dns_no_abstract_sockets() {
     let udp = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.sendto(b\"x\", (\"127.0.0.1\", 53))";
     fails_only_inside(&b, &python(udp)).await;
 
-    use std::os::linux::net::SocketAddrExt as _;
     let name = format!("lapce-ai-test-{}", std::process::id());
     let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
     let _listener = std::os::unix::net::UnixListener::bind_addr(&address).unwrap();
