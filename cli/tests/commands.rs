@@ -487,6 +487,32 @@ fn rules_decide_about_tools() {
 }
 
 #[test]
+fn what_a_tool_changed_can_be_undone() {
+    let home = home();
+    let root = home.workspace("w", &[("a.txt", "before\n")]);
+    let file = root.join("a.txt");
+    let text = || std::fs::read_to_string(&file).unwrap();
+    let nothing = home.cli_in(&root, ["undo"]).exited(1);
+    assert!(nothing.stderr.contains("next: `lapce-ai undo --list`"), "{nothing}");
+    let json = "{\"path\":\"a.txt\",\"content\":\"after\\n\"}";
+    home.cli_in(&root, ["tool", "run", "write_to_file", "--json", json]).ok();
+    assert_eq!(text(), "after\n");
+    let list = home.cli_in(&root, ["undo", "--list", "--json"]).ok().json();
+    assert_eq!(list[0]["tool"], "write_to_file", "{list}");
+    assert_eq!(list[0]["files"][0], "a.txt", "{list}");
+    let undone = home.cli_in(&root, ["undo", "--json"]).ok().json();
+    assert_eq!(text(), "before\n");
+    // And the undo itself.
+    home.cli_in(&root, ["undo", undone["run"].as_str().unwrap()]).ok();
+    assert_eq!(text(), "after\n");
+    // Somebody else's change is not overwritten.
+    std::fs::write(&file, "mine\n").unwrap();
+    home.cli_in(&root, ["undo"]).exited(1);
+    assert_eq!(text(), "mine\n");
+    home.assert_nothing_left();
+}
+
+#[test]
 fn completions_and_references_are_written() {
     let home = home();
     for shell in ["bash", "zsh", "fish"] {

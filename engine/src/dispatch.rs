@@ -84,6 +84,8 @@ async fn route(
         Request::Complete(r) => {
             Box::pin(handlers::complete::handle(engine, r, cx)).await.map(Reply::Complete)
         }
+        Request::Undo(r) => Box::pin(handlers::undo::handle(engine, r)).await.map(Reply::Undo),
+        Request::Undoable { root } => handlers::undo::list(engine, &root).map(Reply::Undoable),
     }
 }
 
@@ -100,6 +102,8 @@ fn name(request: &Request) -> &'static str {
         Request::CancelRun { .. } => "cancel-run",
         Request::Tool(_) => "tool",
         Request::Complete(_) => "complete",
+        Request::Undo(_) => "undo",
+        Request::Undoable { .. } => "undoable",
     }
 }
 

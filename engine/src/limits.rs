@@ -48,3 +48,5 @@ pub const HITS: u32 = 100;
 pub const TOOL_HITS: u32 = 10;
 /// Chunks of a command's live output that may wait for the client.
 pub const TOOL_OUTPUT_EVENTS: usize = 64;
+/// Calls listed as undoable.
+pub const UNDOABLE_LISTED: usize = 500;

@@ -10,7 +10,7 @@ use crate::error::CallError;
 use crate::protocol::EngineProtocol;
 use crate::wire::engine::{
     Answer, Ask, AskReply, BuildReport, Complete, CompleteReply, Event, IndexBuild, Reply, Request,
-    Run, RunReply, Search, SearchReply, Status, ToolCall, ToolReply,
+    Run, RunReply, Search, SearchReply, Status, ToolCall, ToolReply, Undo, UndoReply, Undoable,
 };
 
 /// A connection to the engine.
@@ -88,6 +88,15 @@ impl EngineClient {
 
     pub async fn complete(&self, complete: Complete) -> Result<CompleteReply, CallError> {
         self.typed(Request::Complete(complete), pick!(Complete)).finish().await
+    }
+
+    pub async fn undo(&self, undo: Undo) -> Result<UndoReply, CallError> {
+        self.typed(Request::Undo(undo), pick!(Undo)).finish().await
+    }
+
+    pub async fn undoable(&self, root: impl Into<String>) -> Result<Vec<Undoable>, CallError> {
+        let request = Request::Undoable { root: root.into() };
+        self.typed(request, pick!(Undoable)).finish().await
     }
 
     pub async fn answer(&self, answer: Answer) -> Result<(), CallError> {

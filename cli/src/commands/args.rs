@@ -154,6 +154,19 @@ Examples:
     #[command(subcommand)]
     Tool(Tool),
 
+    /// Put files back as they were before tools changed them
+    #[command(
+        long_about = "\
+Put files back as they were before tools changed them: those of the last run, of a run, or of one \
+call. A file that someone else has changed since stops it, and then nothing is put back. An undo \
+is a change of its own and can be undone.",
+        after_help = "\
+Examples:
+  lapce-ai undo            the last run, or single call, that changed something
+  lapce-ai undo --list     what can be undone, newest first"
+    )]
+    Undo(Undo),
+
     /// List and change what tools may do
     #[command(
         subcommand,
@@ -311,6 +324,19 @@ pub struct ToolRun {
     pub report: bool,
     #[command(flatten)]
     pub root: Root,
+}
+
+#[derive(Debug, Args)]
+pub struct Undo {
+    /// A run or a call, as --list names them [default: the last one]
+    pub what: Option<String>,
+    /// List what can be undone
+    #[arg(long, conflicts_with = "what")]
+    pub list: bool,
+    #[command(flatten)]
+    pub root: Root,
+    #[command(flatten)]
+    pub json: Json,
 }
 
 #[derive(Debug, Subcommand)]

@@ -19,6 +19,7 @@ mod status;
 mod stop;
 mod stream;
 mod tool;
+mod undo;
 
 use std::process::ExitCode;
 
@@ -64,6 +65,7 @@ async fn dispatch(command: Command, out: Output) -> Outcome {
         Command::Ask(args) => ask::run(args, out).await,
         Command::Run(args) => run::run(args, out).await,
         Command::Tool(args) => tool::run(args, out).await,
+        Command::Undo(args) => undo::run(args, out).await,
         Command::Rules(args) => rules::run(args, out),
         Command::Completions { shell } => generate::completions(shell, out),
         Command::Generate { what } => generate::reference(what, out),
@@ -77,6 +79,7 @@ fn wants_json(command: &Command) -> bool {
         | Command::Stop(json)
         | Command::Tool(Tool::List(json)) => json.json,
         Command::Rules(Rules::List(json)) => json.json,
+        Command::Undo(args) => args.json.json,
         Command::Doctor(args) => args.json.json,
         Command::Index(args) => args.json,
         Command::Search(args) => args.json.json,

@@ -8,6 +8,7 @@ pub mod run;
 pub mod search;
 pub mod status;
 pub mod tool;
+pub mod undo;
 
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
 

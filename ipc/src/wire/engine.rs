@@ -12,6 +12,8 @@
 //! | `Answer`, `CancelRun` | – | `Done` |
 //! | `Tool` | `ToolOutput`, `Approval`, `Notice` | `Tool` |
 //! | `Complete` | – | `Complete` |
+//! | `Undo` | – | `Undo` |
+//! | `Undoable` | – | `Undoable` |
 
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -33,6 +35,26 @@ wire! {
         CancelRun { run_id: String },
         Tool(ToolCall),
         Complete(Complete),
+        Undo(Undo),
+        /// What `Undo` could take back in `root`, newest first.
+        Undoable { root: String },
+    }
+}
+
+wire! {
+    /// Put files back as they were before tools changed them.
+    pub struct Undo {
+        pub root: String,
+        pub what: UndoWhat,
+    }
+}
+
+wire! {
+    pub enum UndoWhat {
+        /// The last run, or single call, that changed something.
+        Last,
+        Run(String),
+        Call(String),
     }
 }
 
@@ -178,6 +200,31 @@ wire! {
         Run(RunReply),
         Tool(ToolReply),
         Complete(CompleteReply),
+        Undo(UndoReply),
+        Undoable(Vec<Undoable>),
+    }
+}
+
+wire! {
+    pub struct UndoReply {
+        /// False: nothing was put back, and `text` says why.
+        pub ok: bool,
+        pub text: String,
+        /// Under this name the undo can be undone.
+        pub run: String,
+    }
+}
+
+wire! {
+    /// A call that changed files.
+    pub struct Undoable {
+        pub run: String,
+        pub call: String,
+        pub tool: String,
+        /// Unix milliseconds.
+        pub at_ms: u64,
+        /// Workspace-relative.
+        pub files: Vec<String>,
     }
 }
 
