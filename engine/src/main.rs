@@ -1,10 +1,5 @@
 //! `lapce-ai-engine`: see [`lapce_ai_engine::lifecycle`].
 
-use std::process::ExitCode;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-fn main() -> ExitCode {
+fn main() -> std::process::ExitCode {
     lapce_ai_engine::lifecycle::main()
 }

@@ -388,3 +388,25 @@ async fn the_log_tells_calls_apart_and_goes_on_without_a_place_to_write() {
     let _child = start(&home, &[]);
     connect(&home).await.ping().await.unwrap();
 }
+
+/// Times the process was put to sleep so far.
+fn sleeps(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn idle_it_does_nothing_at_all() {
+    let home = home();
+    let child = start(&home, &[]);
+    let client = connect(&home).await;
+    client.status().await.unwrap();
+    // A connection settles for a second after its last message.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    let before = sleeps(child.id());
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    let woken = sleeps(child.id()) - before;
+    assert!(woken <= 1, "woken {woken} times in three idle seconds");
+    client.ping().await.unwrap();
+}
