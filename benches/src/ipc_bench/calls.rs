@@ -99,6 +99,34 @@ pub fn round_trips(
     })
 }
 
+/// Microseconds of pings to a real engine: back to back, and each after a millisecond of
+/// silence, when both sides sleep.
+pub fn engine(n: usize) -> Result<Vec<(String, Vec<f64>)>> {
+    let home = crate::home::Home::new()?;
+    runtime()?.block_on(async {
+        let client = home.connect().await?;
+        let mut cases = Vec::new();
+        for (name, n, pause) in
+            [("engine ping hot", n, None), ("engine ping parked", n / 20 + 20, Some(Duration::from_millis(1)))]
+        {
+            let mut values = Vec::with_capacity(n);
+            for i in 0..n + n / 10 {
+                if let Some(pause) = pause {
+                    tokio::time::sleep(pause).await;
+                }
+                let started = Instant::now();
+                client.call(Request::Ping).await?;
+                if i >= n / 10 {
+                    values.push(started.elapsed().as_secs_f64() * 1e6);
+                }
+            }
+            cases.push((name.to_owned(), values));
+        }
+        home.stop(client).await?;
+        Ok(cases)
+    })
+}
+
 /// Share of one CPU that a server with one open, silent connection uses.
 pub fn idle_cpu(transport: Transport, time: Duration) -> Result<f64> {
     runtime()?.block_on(async {

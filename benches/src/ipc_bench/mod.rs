@@ -129,6 +129,15 @@ pub fn run(options: &Options) -> Result<Report> {
             }
         }
     }
+    machine::unpin();
+    match calls::engine((options.samples / 20).max(20)) {
+        Ok(cases) => {
+            for (name, values) in cases {
+                times.insert((name, "ours".into()), values);
+            }
+        }
+        Err(error) => report.note("engine not measured", format!("{error:#}")),
+    }
     let sorted: BTreeMap<_, _> = times.into_iter().map(|(k, v)| (k, Samples::new(v))).collect();
     for ((case, mechanism), samples) in &sorted {
         report.rows.push(samples.row(case, mechanism, "µs"));
@@ -245,5 +254,11 @@ fn bars(
         report.bar(&format!("{label}: whole call hot p50"), call("hot"), 5.0, "µs");
         report.bar(&format!("{label}: whole call parked p50"), call("parked"), 40.0, "µs");
     }
+    let engine = |kind: &str| {
+        let key = (format!("engine ping {kind}"), "ours".to_owned());
+        times.get(&key).map_or(f64::NAN, |s| s.quantile(0.5))
+    };
+    report.bar("through the engine, hot p50", engine("hot"), 5.0, "µs");
+    report.bar("through the engine, parked p50", engine("parked"), 40.0, "µs");
     let _ = rates;
 }

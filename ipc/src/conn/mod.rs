@@ -13,7 +13,7 @@ mod rx;
 mod spin;
 mod tx;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use futures::task::AtomicWaker;
@@ -88,6 +88,8 @@ pub(crate) struct Core {
     ended: OnceLock<End>,
     gone: CancellationToken,
     pool: Mutex<pool::Pool>,
+    /// Size of the last message sent: the next one is often like it.
+    last_size: AtomicUsize,
     counters: Counters,
 }
 
@@ -123,6 +125,7 @@ impl Core {
             ended: OnceLock::new(),
             gone: CancellationToken::new(),
             pool: Mutex::default(),
+            last_size: AtomicUsize::new(0),
             counters: Counters::default(),
         }
     }
@@ -179,7 +182,9 @@ impl Core {
 
     /// A buffer to encode into: the prefix is there, the body follows it.
     pub(crate) fn buffer(&self) -> Buf {
-        let mut buf = lock(&self.pool).take(0);
+        // Growing a buffer step by step would copy a large message twice over.
+        let expected = self.last_size.load(Ordering::Relaxed).min(limits::POOL_BYTES / 2);
+        let mut buf = lock(&self.pool).take(expected);
         buf.extend_from_slice(&[0; PREFIX]);
         buf
     }
@@ -206,6 +211,7 @@ impl Core {
         }
         let lane = if bulk || !tx.fits_control(&buf) { Lane::Bulk } else { Lane::Control };
         self.counters.sent(buf.len());
+        self.last_size.store(buf.len(), Ordering::Relaxed);
         let outcome = tx.send(self, kind, stream, extra, buf, lane);
         self.settle(tx, outcome);
         lane == Lane::Bulk

@@ -17,8 +17,7 @@ pub(crate) fn worth_keeping(buf: &Buf) -> bool {
 }
 
 impl Pool {
-    /// An empty buffer with room for `len`; 0 means that the size is not known yet, and
-    /// gets a small one.
+    /// An empty buffer with room for `len`, and not much less than 256 bytes.
     pub(crate) fn take(&mut self, len: usize) -> Buf {
         if len >= SMALLEST
             && let Some(at) = self.free.iter().position(|b| b.capacity() >= len)
@@ -27,7 +26,7 @@ impl Pool {
             self.bytes -= buf.capacity();
             return buf;
         }
-        Buf::with_capacity(if len == 0 { 256 } else { (len + 15) & !15 })
+        Buf::with_capacity((len.max(256) + 15) & !15)
     }
 
     pub(crate) fn put(&mut self, mut buf: Buf) {

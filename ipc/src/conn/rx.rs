@@ -155,7 +155,7 @@ impl Rx {
             if total > MESSAGE_MAX {
                 return broken("larger than a message may be");
             }
-            let body = lock(&core.pool).take(total.max(1));
+            let body = lock(&core.pool).take(total);
             Joining { kind, stream, extra, total, body }
         } else {
             match self.joining.take() {
@@ -243,8 +243,11 @@ impl Core {
             self.finish(End::Broken(violation));
         } else if was_parked {
             // The driver still sleeps, so leave the word as it left it.
-            rx.parker.park(&self.mine, self.stalled.load(Ordering::Acquire));
-            if rx.stirs(self) {
+            let stalled = self.stalled.load(Ordering::Acquire);
+            rx.parker.park(&self.mine, stalled);
+            // Data or space may have come while the word said that nobody sleeps, and then
+            // nobody was woken for it.
+            if stalled || rx.stirs(self) {
                 self.kick();
             }
         }
