@@ -241,6 +241,9 @@ pub fn command(
         let shown = head_and_tail(output, crate::limits::COMMAND_SHOWN_BYTES);
         let _ = write!(text, "\n<output>\n{}\n</output>", shown.trim_end_matches('\n'));
     }
+    for note in &report.notes {
+        let _ = write!(text, "\n<notice>{note}</notice>");
+    }
     if let Some(id) = artefact {
         let _ = write!(
             text,

@@ -96,6 +96,9 @@ pub struct Report {
     /// Files deleted.
     #[serde(default)]
     pub gone: Vec<String>,
+    /// What else the reader should know, a sentence each.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// What a command changed, from the snapshot order.
     #[serde(default)]
     pub changed: Vec<Changed>,

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::guard::Guard;
 use super::{output, safe_fs};
 use crate::envelope::LimitHit;
 use crate::limits::WATCH_INTERVAL_MS;
@@ -45,6 +46,7 @@ fn start_and_watch(request: &Request, layers: &Layers) -> Result<Report, String>
         // Orphans come here instead of to the namespace's first process.
         let _ = sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0);
     }
+    let guard = Guard::before(&request.root, &request.sandbox.protected);
     let pid = match sys::fork() {
         Ok(Fork::Child) => plan.become_command(&writer),
         Ok(Fork::Parent(pid)) => pid,
@@ -53,6 +55,7 @@ fn start_and_watch(request: &Request, layers: &Layers) -> Result<Report, String>
     drop(writer);
     let watch = Watch {
         request,
+        guard,
         root: File::open(&request.root).ok(),
         pid,
         pid_ns,
@@ -136,6 +139,7 @@ impl Plan {
 
 struct Watch<'a> {
     request: &'a Request,
+    guard: Guard,
     root: Option<File>,
     pid: libc::pid_t,
     pid_ns: bool,
@@ -287,7 +291,8 @@ impl Watch<'_> {
 
     fn report(&self, ended: Option<Ended>, limit: Option<LimitHit>) -> Report {
         let limits = &self.request.limits;
-        let mut report = Report { limit, ..Report::default() };
+        let notes = self.guard.after();
+        let mut report = Report { limit, notes, ..Report::default() };
         let signal = match ended {
             Some(Ended::Exit(code)) => {
                 report.exit_code = Some(code);

@@ -8,6 +8,7 @@ mod artefact;
 mod command;
 mod doctor;
 mod files;
+mod guard;
 mod hidden;
 mod ignored;
 mod list;

@@ -292,6 +292,23 @@ async fn protected_paths_cannot_be_written() {
 }
 
 #[tokio::test]
+async fn protected_paths_cannot_be_made_either() {
+    let b = Bench::new();
+    let make = "mkdir -p .lapce .github/workflows && echo evil > .lapce/settings.toml && echo evil > .github/workflows/x.yml";
+    let out = b.sh(make).await;
+    assert!(out.envelope.contains("'.lapce' is protected"), "{}", out.envelope);
+    assert!(!b.path(".lapce").exists() && !b.path(".github/workflows").exists());
+    let out = b
+        .sh("git init -q . && git -c user.name=t -c user.email=t@t commit -q --allow-empty -m x")
+        .await;
+    assert!(out.ok && b.path(".git/HEAD").exists(), "{}", out.envelope);
+    let b = Bench::new();
+    let out = b.sh("git init -q . && git config core.fsmonitor ./evil").await;
+    assert!(out.envelope.contains("'.git' is protected"), "{}", out.envelope);
+    assert!(!b.path(".git").exists());
+}
+
+#[tokio::test]
 async fn nothing_outside_can_be_written() {
     let b = Bench::new();
     let target = b.dir.path().join("outside.txt");

@@ -17,11 +17,75 @@ async fn read_file_numbers_lines() {
 }
 
 #[tokio::test]
-async fn commands_run() {
+async fn commands_report_code_folder_and_output() {
     let b = Bench::new();
-    let out = b.sh("echo hi; id -u; pwd; ls -la / ; ls /dev /proc; cat /proc/self/status | grep -E 'Cap|Seccomp'; env; exit 3").await;
-    println!("{out:#?}\n{}", out.envelope);
-    assert!(out.envelope.contains("Exit code: 3"));
+    b.write("sub/x", "");
+    let out = b
+        .call(
+            "execute_command",
+            json!({"command": "pwd; echo err >&2; printf 'a\\rb\\n'; cat; exit 3", "cwd": "sub"}),
+        )
+        .await;
+    let want = format!(
+        "[execute_command for 'pwd; echo err >&2; printf 'a\\rb\\n'; cat; exit 3'] Result:\nExit code: \
+         3\nWorking folder: sub\n<output>\n{}\nerr\nb\n</output>",
+        b.path("sub").display()
+    );
+    assert_eq!(out.envelope, want);
+    assert!(!out.ok);
+    for (cwd, word) in [
+        ("none", "does not exist"),
+        ("..", "outside"),
+        ("sub/x", "not a folder"),
+        ("/etc", "outside"),
+    ] {
+        let out = b.call("execute_command", json!({"command": "true", "cwd": cwd})).await;
+        assert!(!out.ok && out.envelope.contains(word), "{cwd}: {}", out.envelope);
+    }
+}
+
+#[tokio::test]
+async fn output_streams_while_the_command_runs() {
+    let b = Bench::new();
+    let mut invocation = b.invocation(
+        "execute_command",
+        json!({"command": "echo first; while [ ! -e go ]; do sleep 0.01; done; echo last"}),
+    );
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(16);
+    invocation.on_output = Some(sender);
+    let watch = async {
+        assert_eq!(receiver.recv().await.as_deref(), Some("first\n"));
+        b.write("go", "");
+        assert_eq!(receiver.recv().await.as_deref(), Some("last\n"));
+    };
+    let (out, ()) = tokio::join!(b.host.run(invocation), watch);
+    assert!(out.ok, "{}", out.envelope);
+}
+
+#[tokio::test]
+async fn toolchains_work_inside() {
+    let b = Bench::new();
+    b.write(
+        "Cargo.toml",
+        "[package]\nname = \"x\"\nversion = \"0.1.0\"\nedition = \"2021\"\n[workspace]\n",
+    );
+    b.write("src/main.rs", "fn main() { println!(\"built\"); }\n");
+    b.write("m.c", "#include <stdio.h>\nint main(void) { puts(\"compiled\"); }\n");
+    let out = b.sh("cargo run -q --offline && cc -o m m.c && ./m && python3 -c 'print(6 * 7)' && git --version").await;
+    assert!(out.ok, "{}", out.envelope);
+    for word in ["built", "compiled", "42", "git version"] {
+        assert!(out.envelope.contains(word), "{}", out.envelope);
+    }
+}
+
+#[tokio::test]
+async fn a_bad_helper_is_an_error_not_a_crash() {
+    let b = Bench::new();
+    for helper in ["/nonexistent/helper", "/bin/true", "/bin/cat"] {
+        let host = lapce_ai_tools::host::ToolHost::new(helper.into());
+        let out = host.run(b.invocation("read_file", json!({"path": "x"}))).await;
+        assert!(!out.ok && out.envelope.contains("<error>"), "{helper}: {}", out.envelope);
+    }
 }
 
 #[tokio::test]
