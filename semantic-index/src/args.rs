@@ -5,7 +5,11 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 #[derive(Debug, Parser)]
-#[command(name = "lapce-ai-index", version, about = "The index process of Lapce AI. The engine starts it; by hand it builds, searches and measures one index.")]
+#[command(
+    name = "lapce-ai-index",
+    version,
+    about = "The index process of Lapce AI. The engine starts it; by hand it builds, searches and measures one index."
+)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,

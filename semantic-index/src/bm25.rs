@@ -64,7 +64,9 @@ mod tests {
     #[test]
     fn rare_words_and_short_documents_win() {
         let mut index = Bm25::default();
-        for document in ["open file read file", "open socket", "open door and window and wall and roof"] {
+        for document in
+            ["open file read file", "open socket", "open door and window and wall and roof"]
+        {
             index.add(document);
         }
         let ids = |terms: &[&str]| {

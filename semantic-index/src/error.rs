@@ -39,7 +39,9 @@ impl Error {
             #[cfg(feature = "lance")]
             Self::Store(error) => {
                 let text = error.to_string();
-                text.contains("No space left") || text.contains("os error 28") || text.contains("StorageFull")
+                text.contains("No space left")
+                    || text.contains("os error 28")
+                    || text.contains("StorageFull")
             }
             _ => false,
         }

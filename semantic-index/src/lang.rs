@@ -27,7 +27,10 @@ impl std::fmt::Debug for Lang {
 
 /// Labels whose members are chunks of their own when the whole is large.
 pub fn is_container(label: &str) -> bool {
-    !matches!(label, "function" | "method" | "macro" | "constant" | "variable" | "rule" | "signature" | "type")
+    !matches!(
+        label,
+        "function" | "method" | "macro" | "constant" | "variable" | "rule" | "signature" | "type"
+    )
 }
 
 macro_rules! grammar {
@@ -134,10 +137,17 @@ pub static LANGS: &[Lang] = &[
         ],
         grammar: grammar!("lang-go", tree_sitter_go::LANGUAGE),
     },
-    Lang { name: "c", extensions: &["c"], defs: C_DEFS, grammar: grammar!("lang-c", tree_sitter_c::LANGUAGE) },
+    Lang {
+        name: "c",
+        extensions: &["c"],
+        defs: C_DEFS,
+        grammar: grammar!("lang-c", tree_sitter_c::LANGUAGE),
+    },
     Lang {
         name: "cpp",
-        extensions: &["cc", "cpp", "cxx", "c++", "h", "hh", "hpp", "hxx", "h++", "ipp", "inl", "cu", "cuh"],
+        extensions: &[
+            "cc", "cpp", "cxx", "c++", "h", "hh", "hpp", "hxx", "h++", "ipp", "inl", "cu", "cuh",
+        ],
         defs: C_DEFS,
         grammar: grammar!("lang-cpp", tree_sitter_cpp::LANGUAGE),
     },
@@ -364,7 +374,12 @@ pub static LANGS: &[Lang] = &[
     Lang {
         name: "proto",
         extensions: &["proto"],
-        defs: &[("message", "struct"), ("enum", "enum"), ("service", "interface"), ("rpc", "method")],
+        defs: &[
+            ("message", "struct"),
+            ("enum", "enum"),
+            ("service", "interface"),
+            ("rpc", "method"),
+        ],
         grammar: grammar!("lang-proto", tree_sitter_proto::LANGUAGE),
     },
     Lang {
@@ -451,11 +466,18 @@ mod tests {
             let mut parser = tree_sitter::Parser::new();
             parser.set_language(&grammar).unwrap_or_else(|e| panic!("{}: {e}", lang.name));
             // Shared tables (C, JS) name kinds of their dialects; a language must know one.
-            let known = lang.defs.iter().filter(|(kind, _)| grammar.id_for_node_kind(kind, true) != 0).count();
+            let known = lang
+                .defs
+                .iter()
+                .filter(|(kind, _)| grammar.id_for_node_kind(kind, true) != 0)
+                .count();
             assert!(known > 0 || lang.defs.is_empty(), "{}: no known kind", lang.name);
             if !["javascript", "typescript", "tsx", "c", "cpp", "objc"].contains(&lang.name) {
-                let unknown: Vec<_> =
-                    lang.defs.iter().filter(|(kind, _)| grammar.id_for_node_kind(kind, true) == 0).collect();
+                let unknown: Vec<_> = lang
+                    .defs
+                    .iter()
+                    .filter(|(kind, _)| grammar.id_for_node_kind(kind, true) == 0)
+                    .collect();
                 assert!(unknown.is_empty(), "{}: no node kinds: {unknown:?}", lang.name);
             }
         }
@@ -469,6 +491,9 @@ mod tests {
         assert!(matches!(format_of("Cargo.toml"), Format::Config));
         assert!(matches!(format_of("Makefile"), Format::Text));
         assert!(matches!(format_of(".gitignore"), Format::Text));
-        assert!(LANGS.iter().filter(|l| (l.grammar)().is_some()).count() >= 25 || cfg!(not(feature = "all-languages")));
+        assert!(
+            LANGS.iter().filter(|l| (l.grammar)().is_some()).count() >= 25
+                || cfg!(not(feature = "all-languages"))
+        );
     }
 }

@@ -74,4 +74,4 @@ pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 /// Small updates tolerated before the table is compacted.
 pub const COMPACT_AFTER_FRAGMENTS: usize = 24;
 /// Superseded versions are kept this long for readers that still hold them.
-pub const KEEP_VERSIONS: Duration = Duration::from_secs(300);
+pub const KEEP_VERSIONS: Duration = Duration::from_mins(5);

@@ -8,7 +8,9 @@ use std::time::Instant;
 use anyhow::Context;
 use lapce_ai_index::embed::default_embedder;
 use lapce_ai_index::eval::{Place, Searcher};
-use lapce_ai_index::limits::{BATCH_ROWS, BUILD_ADDRESS_SPACE, WORKER_INDEX_CACHE, WORKER_METADATA_CACHE};
+use lapce_ai_index::limits::{
+    BATCH_ROWS, BUILD_ADDRESS_SPACE, WORKER_INDEX_CACHE, WORKER_METADATA_CACHE,
+};
 use lapce_ai_index::manifest::{Files, Lock, State};
 use lapce_ai_index::rank::Weights;
 use lapce_ai_index::search::Index;
@@ -29,7 +31,10 @@ pub(crate) fn be_modest() {
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?)
+    Ok(tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .build()?)
 }
 
 fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
@@ -38,12 +43,15 @@ fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
 
 pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Build { root: Some(root), dir: Some(dir), force, json, .. } => build(&root, &dir, force, json),
+        Command::Build { root: Some(root), dir: Some(dir), force, json, .. } => {
+            build(&root, &dir, force, json)
+        }
         Command::Search { dir, query, limit, explain, json, arm, repeat } => {
             runtime()?.block_on(search(&dir, &query, limit, explain, json, arm_of(arm)?, repeat))
         }
         Command::Stats { dir } => {
-            let state = State::load(&dir).with_context(|| format!("no index in {}", dir.display()))?;
+            let state =
+                State::load(&dir).with_context(|| format!("no index in {}", dir.display()))?;
             println!("{}", serde_json::to_string_pretty(&state)?);
             Ok(())
         }
@@ -55,19 +63,39 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
 }
 
 fn build(root: &Path, dir: &Path, force: bool, json: bool) -> anyhow::Result<()> {
-    let options = builder::Options { root: root.into(), dir: absolute(dir)?, force, threads: server::builder_threads(), batch_rows: BATCH_ROWS };
+    let options = builder::Options {
+        root: root.into(),
+        dir: absolute(dir)?,
+        force,
+        threads: server::builder_threads(),
+        batch_rows: BATCH_ROWS,
+    };
     let progress: builder::OnProgress = Arc::new(|p| {
-        eprintln!("{:?} {}/{} files, {} chunks {}", p.phase, p.files_done, p.files_total, p.chunks, p.current);
+        eprintln!(
+            "{:?} {}/{} files, {} chunks {}",
+            p.phase, p.files_done, p.files_total, p.chunks, p.current
+        );
     });
     let session = store::session(WORKER_INDEX_CACHE, WORKER_METADATA_CACHE);
     let cancel = Arc::new(AtomicBool::new(false));
-    let report = runtime()?.block_on(builder::build(options, session, default_embedder(), progress, cancel))?;
+    let report = runtime()?.block_on(builder::build(
+        options,
+        session,
+        default_embedder(),
+        progress,
+        cancel,
+    ))?;
     if json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         println!(
             "{} files, {} chunks ({} added, {} changed, {} removed) in {} ms, peak {} MiB",
-            report.files, report.chunks, report.files_added, report.files_changed, report.files_removed, report.took_ms,
+            report.files,
+            report.chunks,
+            report.files_added,
+            report.files_changed,
+            report.files_removed,
+            report.took_ms,
             report.peak_rss_kib / 1024
         );
         for skip in &report.skipped {
@@ -77,7 +105,15 @@ fn build(root: &Path, dir: &Path, force: bool, json: bool) -> anyhow::Result<()>
     Ok(())
 }
 
-async fn search(dir: &Path, query: &str, limit: u32, explain: bool, json: bool, arm: search::Arm, repeat: Option<u32>) -> anyhow::Result<()> {
+async fn search(
+    dir: &Path,
+    query: &str,
+    limit: u32,
+    explain: bool,
+    json: bool,
+    arm: search::Arm,
+    repeat: Option<u32>,
+) -> anyhow::Result<()> {
     let index = server::open(dir, "this workspace").await?;
     let embedder = default_embedder();
     let weights = Weights::default();
@@ -104,7 +140,10 @@ async fn search(dir: &Path, query: &str, limit: u32, explain: bool, json: bool, 
         return Ok(());
     }
     for hit in &found.hits {
-        println!("{:>6.3} {}:{}-{} {} {}", hit.score, hit.path, hit.start_line, hit.end_line, hit.kind, hit.symbol);
+        println!(
+            "{:>6.3} {}:{}-{} {} {}",
+            hit.score, hit.path, hit.start_line, hit.end_line, hit.kind, hit.symbol
+        );
         if explain {
             println!("       {}", hit.why);
         }
@@ -116,11 +155,14 @@ async fn search(dir: &Path, query: &str, limit: u32, explain: bool, json: bool, 
 async fn verify(dir: &Path) -> anyhow::Result<()> {
     let state = State::load(dir).with_context(|| format!("no index in {}", dir.display()))?;
     let db = state.db_path(dir);
-    let files = Files::load(&db).with_context(|| format!("{} has no readable list of files; rebuild it", db.display()))?;
-    let store = store::Store::open(&db, &store::session(WORKER_INDEX_CACHE, WORKER_METADATA_CACHE)).await?;
+    let files = Files::load(&db)
+        .with_context(|| format!("{} has no readable list of files; rebuild it", db.display()))?;
+    let store =
+        store::Store::open(&db, &store::session(WORKER_INDEX_CACHE, WORKER_METADATA_CACHE)).await?;
     let rows = store.count().await?;
     let stored: std::collections::HashSet<String> = store.paths().await?.into_iter().collect();
-    let missing = files.records.iter().filter(|(path, r)| r.chunks > 0 && !stored.contains(*path)).count();
+    let missing =
+        files.records.iter().filter(|(path, r)| r.chunks > 0 && !stored.contains(*path)).count();
     let unknown = stored.iter().filter(|path| !files.records.contains_key(*path)).count();
     println!("{} files, {} chunks listed, {rows} rows stored", files.count(), files.chunks());
     anyhow::ensure!(
@@ -136,7 +178,11 @@ async fn gc(dir: &Path) -> anyhow::Result<()> {
     let state = State::load(dir).with_context(|| format!("no index in {}", dir.display()))?;
     let _lock = Lock::acquire(dir)?.context("a build is running")?;
     let before = builder::disk_bytes(dir);
-    let store = store::Store::open(&state.db_path(dir), &store::session(WORKER_INDEX_CACHE, WORKER_METADATA_CACHE)).await?;
+    let store = store::Store::open(
+        &state.db_path(dir),
+        &store::session(WORKER_INDEX_CACHE, WORKER_METADATA_CACHE),
+    )
+    .await?;
     store.compact().await?;
     println!("{before} bytes before, {} after", builder::disk_bytes(dir));
     Ok(())
@@ -173,12 +219,25 @@ impl Built {
         let arm = arm_of(arm)?;
         let dir = std::env::temp_dir().join(format!("lapce-ai-eval-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
-        let options = builder::Options { root: root.into(), dir: dir.clone(), force: true, threads: server::builder_threads(), batch_rows: BATCH_ROWS };
+        let options = builder::Options {
+            root: root.into(),
+            dir: dir.clone(),
+            force: true,
+            threads: server::builder_threads(),
+            batch_rows: BATCH_ROWS,
+        };
         let session = store::session(WORKER_INDEX_CACHE, WORKER_METADATA_CACHE);
         let runtime = runtime()?;
         let index = runtime.block_on(async {
             let cancel = Arc::new(AtomicBool::new(false));
-            builder::build(options, Arc::clone(&session), default_embedder(), Arc::new(|_| {}), cancel).await?;
+            builder::build(
+                options,
+                Arc::clone(&session),
+                default_embedder(),
+                Arc::new(|_| {}),
+                cancel,
+            )
+            .await?;
             Index::open(&dir, "the corpus", &session).await
         })?;
         Ok(Self { dir, index, runtime, weights, arm })
@@ -194,9 +253,20 @@ impl Drop for Built {
 impl Searcher for Built {
     fn search(&self, query: &str, limit: usize) -> anyhow::Result<Vec<Place>> {
         let embedder = default_embedder();
-        let search = self.index.search(query, limit as u32, false, embedder.as_deref(), &self.weights, self.arm);
+        let search = self.index.search(
+            query,
+            limit as u32,
+            false,
+            embedder.as_deref(),
+            &self.weights,
+            self.arm,
+        );
         let found = self.runtime.block_on(search)?;
-        Ok(found.hits.into_iter().map(|h| Place { path: h.path, start_line: h.start_line, end_line: h.end_line }).collect())
+        Ok(found
+            .hits
+            .into_iter()
+            .map(|h| Place { path: h.path, start_line: h.start_line, end_line: h.end_line })
+            .collect())
     }
 }
 

@@ -19,7 +19,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[unsafe(link_section = ".init_array.00099")]
 static ALLOCATOR_SETTINGS: extern "C" fn() = {
     extern "C" fn set() {
-        for (name, value) in [(c"MIMALLOC_ARENA_EAGER_COMMIT", c"0"), (c"MIMALLOC_PURGE_DELAY", c"0")] {
+        for (name, value) in
+            [(c"MIMALLOC_ARENA_EAGER_COMMIT", c"0"), (c"MIMALLOC_PURGE_DELAY", c"0")]
+        {
             // SAFETY: runs before main on the only thread; both strings are static.
             // The last argument keeps what the user has set.
             unsafe { libc::setenv(name.as_ptr(), value.as_ptr(), 0) };
@@ -50,7 +52,9 @@ fn run(command: args::Command) -> anyhow::Result<()> {
         Command::DryRun { root } => measure::dry_run(&root),
         Command::Eval(eval) => measure::eval(&eval),
         #[cfg(feature = "lance")]
-        Command::Worker { fd } => lapce_ai_index::server::run(lapce_ai_index::server::Role::Worker, fd),
+        Command::Worker { fd } => {
+            lapce_ai_index::server::run(lapce_ai_index::server::Role::Worker, fd)
+        }
         #[cfg(feature = "lance")]
         Command::Build { fd: Some(fd), .. } => {
             local::be_modest();
@@ -59,6 +63,8 @@ fn run(command: args::Command) -> anyhow::Result<()> {
         #[cfg(feature = "lance")]
         other => local::run(other),
         #[cfg(not(feature = "lance"))]
-        _ => anyhow::bail!("this program was built without its store; build it with the feature `lance`"),
+        _ => anyhow::bail!(
+            "this program was built without its store; build it with the feature `lance`"
+        ),
     }
 }

@@ -49,7 +49,8 @@ impl State {
         let text = fs::read(dir.join("meta.json")).ok()?;
         let state: Self = serde_json::from_slice(&text).ok()?;
         let plain = state.db.strip_prefix("db-").is_some_and(digits)
-            && (state.vectors.is_empty() || state.vectors.strip_prefix("vectors-").is_some_and(digits));
+            && (state.vectors.is_empty()
+                || state.vectors.strip_prefix("vectors-").is_some_and(digits));
         (state.format == FORMAT && plain).then_some(state)
     }
 
@@ -161,7 +162,8 @@ pub fn hash(bytes: &[u8]) -> [u8; 16] {
 /// Writes beside the file, syncs, renames: readers see the old or the new, whole.
 fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = file.with_extension("tmp");
-    let mut out = File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let mut out =
+        File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     out.write_all(bytes)?;
     out.sync_data()?;
     drop(out);
@@ -175,7 +177,12 @@ pub struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File)
 impl Lock {
     /// None when another build holds it.
     pub fn acquire(dir: &Path) -> io::Result<Option<Self>> {
-        let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(dir.join("lock"))?;
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(dir.join("lock"))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Self(file))),
             Err(fs::TryLockError::WouldBlock) => Ok(None),
@@ -191,7 +198,10 @@ mod tests {
     fn sample() -> Files {
         let mut files = Files { dirty: true, ..Files::default() };
         for n in 0..50_u64 {
-            files.records.insert(format!("src/größe/{n}.rs"), Record { size: n, mtime: -5, hash: [n as u8; 16], chunks: 3, skip: 0 });
+            files.records.insert(
+                format!("src/größe/{n}.rs"),
+                Record { size: n, mtime: -5, hash: [n as u8; 16], chunks: 3, skip: 0 },
+            );
         }
         files
     }

@@ -15,7 +15,9 @@ pub(crate) fn dry_run(root: &Path) -> anyhow::Result<()> {
     let mut found = walk::walk(root, 2, &AtomicBool::new(false), |_| {});
     let (mut files, mut bytes) = (0_u64, 0_u64);
     for entry in &found.entries {
-        let text = std::fs::read(root.join(&entry.path)).map_err(|_| sniff::Skip::Unreadable).and_then(sniff::text_of);
+        let text = std::fs::read(root.join(&entry.path))
+            .map_err(|_| sniff::Skip::Unreadable)
+            .and_then(sniff::text_of);
         match text {
             Ok(text) => {
                 files += 1;
@@ -33,28 +35,42 @@ pub(crate) fn dry_run(root: &Path) -> anyhow::Result<()> {
 }
 
 pub(crate) fn eval(args: &Eval) -> anyhow::Result<()> {
-    let weights: Weights = args.weights.as_deref().map(serde_json::from_str).transpose().context("--weights")?.unwrap_or_default();
+    let weights: Weights = args
+        .weights
+        .as_deref()
+        .map(serde_json::from_str)
+        .transpose()
+        .context("--weights")?
+        .unwrap_or_default();
     let mut table = Table::default();
     match &args.set {
         Some(set) => {
-            let corpora = args.corpus.as_deref().context("--corpus says where the repositories are")?;
-            let repos: Vec<serde_json::Value> = serde_json::from_slice(&std::fs::read(set.join("repos.json"))?)?;
+            let corpora =
+                args.corpus.as_deref().context("--corpus says where the repositories are")?;
+            let repos: Vec<serde_json::Value> =
+                serde_json::from_slice(&std::fs::read(set.join("repos.json"))?)?;
             for repo in &repos {
                 let name = repo["name"].as_str().context("repos.json: name")?;
-                let root = corpora.join(name).join(repo["benchmark_root"].as_str().unwrap_or_default());
+                let root =
+                    corpora.join(name).join(repo["benchmark_root"].as_str().unwrap_or_default());
                 let queries = if args.doc_sentences {
                     Vec::new()
                 } else {
                     eval::load_queries(&set.join("labels").join(format!("{name}.json")))?
                 };
-                one(args, &root, &queries, &weights, &mut table, name).with_context(|| name.to_string())?;
+                one(args, &root, &queries, &weights, &mut table, name)
+                    .with_context(|| name.to_string())?;
             }
         }
         None if args.doc_sentences => {
             one(args, args.corpus.as_deref().context("--corpus")?, &[], &weights, &mut table, "")?;
         }
         None => {
-            let (corpus, queries) = args.corpus.as_deref().zip(args.queries.as_deref()).context("--corpus and --queries")?;
+            let (corpus, queries) = args
+                .corpus
+                .as_deref()
+                .zip(args.queries.as_deref())
+                .context("--corpus and --queries")?;
             one(args, corpus, &eval::load_queries(queries)?, &weights, &mut table, "")?;
         }
     }
@@ -63,7 +79,10 @@ pub(crate) fn eval(args: &Eval) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string_pretty(&means)?);
         return Ok(());
     }
-    println!("{:<24} {:>7} {:>8} {:>8} {:>9} {:>11} {:>12}", "split", "queries", "NDCG@10", "MRR@10", "recall@10", "MRR@10 sym", "recall sym");
+    println!(
+        "{:<24} {:>7} {:>8} {:>8} {:>9} {:>11} {:>12}",
+        "split", "queries", "NDCG@10", "MRR@10", "recall@10", "MRR@10 sym", "recall sym"
+    );
     for (name, s) in &means {
         println!(
             "{name:<24} {:>7} {:>8.3} {:>8.3} {:>9.3} {:>11.3} {:>12.3}",
@@ -73,7 +92,14 @@ pub(crate) fn eval(args: &Eval) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn one(args: &Eval, root: &Path, queries: &[eval::Labelled], weights: &Weights, table: &mut Table, name: &str) -> anyhow::Result<()> {
+fn one(
+    args: &Eval,
+    root: &Path,
+    queries: &[eval::Labelled],
+    weights: &Weights,
+    table: &mut Table,
+    name: &str,
+) -> anyhow::Result<()> {
     let mut own = Vec::new();
     let searcher: Box<dyn Searcher> = if args.doc_sentences {
         let stripped = eval::docs::strip(root, DOC_QUERIES);

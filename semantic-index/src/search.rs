@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use lapce_ai_ipc::wire::index::{Found, Hit, Stats};
 use lancedb::Session;
+use lapce_ai_ipc::wire::index::{Found, Hit, Stats};
 
 use crate::embed::Embedder;
 use crate::error::Error;
@@ -78,7 +78,9 @@ impl Index {
         let depth = CANDIDATES.max(limit);
         let mut candidates = match arm {
             Arm::Dense => Vec::new(),
-            Arm::Lexical | Arm::Hybrid => self.store.lexical(query.terms(), vector.as_deref(), depth).await?,
+            Arm::Lexical | Arm::Hybrid => {
+                self.store.lexical(query.terms(), vector.as_deref(), depth).await?
+            }
         };
         if let (Some(vector), Some(vectors)) = (&vector, vectors) {
             let known: HashSet<u64> = candidates.iter().map(|c| c.row).collect();

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use lancedb::Session;
 use lapce_ai_ipc::wire::index::{self, Event, Reply, Request};
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
 use lapce_ai_ipc::{Cx, Handler, Ident, IndexProtocol, serve};
-use lancedb::Session;
 use tokio::sync::{Mutex, mpsc};
 
 use crate::embed::{Embedder, default_embedder};
@@ -74,16 +74,28 @@ impl Server {
 
     async fn search(&self, request: index::Search) -> Result<Reply, WireError> {
         if request.query.trim().is_empty() {
-            return Err(WireError::new(ErrorKind::Invalid, "the query is empty").hint("say what to look for"));
+            return Err(WireError::new(ErrorKind::Invalid, "the query is empty")
+                .hint("say what to look for"));
         }
         let index = self.index(&request.dir, &request.root).await?;
         let found = index
-            .search(&request.query, request.limit, request.explain, self.embedder.as_deref(), &self.weights, Arm::Hybrid)
+            .search(
+                &request.query,
+                request.limit,
+                request.explain,
+                self.embedder.as_deref(),
+                &self.weights,
+                Arm::Hybrid,
+            )
             .await?;
         Ok(Reply::Found(found))
     }
 
-    async fn build(&self, request: index::Build, cx: &Cx<IndexProtocol>) -> Result<Reply, WireError> {
+    async fn build(
+        &self,
+        request: index::Build,
+        cx: &Cx<IndexProtocol>,
+    ) -> Result<Reply, WireError> {
         let options = builder::Options {
             root: PathBuf::from(request.root),
             dir: PathBuf::from(request.dir),
@@ -97,7 +109,13 @@ impl Server {
             // A reader that is behind misses a step; the last one always comes.
             let _ = sender.try_send(progress);
         });
-        let build = builder::build(options, Arc::clone(&self.session), self.embedder.clone(), progress, Arc::clone(&cancel));
+        let build = builder::build(
+            options,
+            Arc::clone(&self.session),
+            self.embedder.clone(),
+            progress,
+            Arc::clone(&cancel),
+        );
         let mut build = std::pin::pin!(build);
         loop {
             tokio::select! {
@@ -120,13 +138,18 @@ impl Handler<IndexProtocol> for Server {
         match (request, self.role) {
             (Request::Ping, _) => Ok(Reply::Pong),
             (Request::Search(request), Role::Worker) => self.search(request).await,
-            (Request::Stats { dir }, Role::Worker) => Ok(Reply::Stats(self.index(&dir, "this workspace").await?.stats())),
+            (Request::Stats { dir }, Role::Worker) => {
+                Ok(Reply::Stats(self.index(&dir, "this workspace").await?.stats()))
+            }
             (Request::Build(request), Role::Build) => self.build(request, &cx).await,
             (Request::Shutdown, _) => {
                 // The reply leaves first; the engine closes its end, which ends `run`.
                 Ok(Reply::Done)
             }
-            (_, role) => Err(WireError::new(ErrorKind::Unsupported, format!("not a request for a {role:?} process"))),
+            (_, role) => Err(WireError::new(
+                ErrorKind::Unsupported,
+                format!("not a request for a {role:?} process"),
+            )),
         }
     }
 }
@@ -139,15 +162,22 @@ pub fn builder_threads() -> usize {
 /// Serves the connection on descriptor `fd` until its other end closes.
 pub fn run(role: Role, fd: RawFd) -> anyhow::Result<()> {
     die_with_parent();
-    anyhow::ensure!(is_socket(fd), "descriptor {fd} is not a socket; the engine starts this program");
+    anyhow::ensure!(
+        is_socket(fd),
+        "descriptor {fd} is not a socket; the engine starts this program"
+    );
     // SAFETY: the engine gave us this descriptor to own; it is open (checked above) and
     // nothing else in this process knows its number.
     let stream = unsafe { std::os::unix::net::UnixStream::from_raw_fd(fd) };
     stream.set_nonblocking(true)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .build()?;
     runtime.block_on(async {
         let stream = tokio::net::UnixStream::from_std(stream)?;
-        let ident = Ident { name: "lapce-ai-index".into(), version: env!("CARGO_PKG_VERSION").into() };
+        let ident =
+            Ident { name: "lapce-ai-index".into(), version: env!("CARGO_PKG_VERSION").into() };
         serve::<IndexProtocol, Server>(stream, ident, Arc::new(Server::new(role))).await?;
         anyhow::Ok(())
     })?;

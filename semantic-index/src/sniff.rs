@@ -76,17 +76,72 @@ pub fn by_name(path: &str, size: u64) -> Option<Skip> {
 }
 
 const BINARY_EXTENSIONS: &[&str] = &[
-    "png", "jpg", "jpeg", "gif", "webp", "ico", "bmp", "tiff", "svg", "pdf", "zip", "gz", "bz2", "xz", "zst", "tar", "7z", "rar", "jar",
-    "class", "o", "a", "so", "dylib", "dll", "exe", "wasm", "pyc", "woff", "woff2", "ttf", "otf", "eot", "mp3", "mp4",
-    "ogg", "webm", "mov", "avi", "sqlite", "db", "parquet", "onnx", "safetensors", "bin", "dat", "snap.png",
+    "png",
+    "jpg",
+    "jpeg",
+    "gif",
+    "webp",
+    "ico",
+    "bmp",
+    "tiff",
+    "svg",
+    "pdf",
+    "zip",
+    "gz",
+    "bz2",
+    "xz",
+    "zst",
+    "tar",
+    "7z",
+    "rar",
+    "jar",
+    "class",
+    "o",
+    "a",
+    "so",
+    "dylib",
+    "dll",
+    "exe",
+    "wasm",
+    "pyc",
+    "woff",
+    "woff2",
+    "ttf",
+    "otf",
+    "eot",
+    "mp3",
+    "mp4",
+    "ogg",
+    "webm",
+    "mov",
+    "avi",
+    "sqlite",
+    "db",
+    "parquet",
+    "onnx",
+    "safetensors",
+    "bin",
+    "dat",
+    "snap.png",
 ];
 
 fn is_lockfile(name: &str) -> bool {
     matches!(
         name,
-        "Cargo.lock" | "package-lock.json" | "yarn.lock" | "pnpm-lock.yaml" | "go.sum" | "poetry.lock" | "uv.lock"
-            | "Gemfile.lock" | "composer.lock" | "Pipfile.lock" | "flake.lock" | "bun.lockb" | "npm-shrinkwrap.json"
-    ) || name.ends_with(".map")
+        "Cargo.lock"
+            | "package-lock.json"
+            | "yarn.lock"
+            | "pnpm-lock.yaml"
+            | "go.sum"
+            | "poetry.lock"
+            | "uv.lock"
+            | "Gemfile.lock"
+            | "composer.lock"
+            | "Pipfile.lock"
+            | "flake.lock"
+            | "bun.lockb"
+            | "npm-shrinkwrap.json"
+    ) || name.rsplit('.').next() == Some("map")
 }
 
 fn is_secret(path: &str, name: &str) -> bool {
@@ -94,10 +149,19 @@ fn is_secret(path: &str, name: &str) -> bool {
     let extension = lower.rsplit_once('.').map_or("", |(_, ext)| ext);
     let example = ["example", "sample", "template", "dist"].iter().any(|e| lower.contains(e));
     (lower == ".env" || lower.starts_with(".env.")) && !example
-        || matches!(extension, "pem" | "key" | "p12" | "pfx" | "keystore" | "jks" | "kdbx" | "ppk" | "asc" | "gpg")
+        || matches!(
+            extension,
+            "pem" | "key" | "p12" | "pfx" | "keystore" | "jks" | "kdbx" | "ppk" | "asc" | "gpg"
+        )
         || ["id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"].iter().any(|k| lower == *k)
-        || matches!(lower.as_str(), ".netrc" | ".pypirc" | ".npmrc" | ".htpasswd" | ".git-credentials" | ".pgpass")
-        || matches!(lower.as_str(), "secrets.yml" | "secrets.yaml" | "secrets.json" | "secrets.toml" | "credentials.json")
+        || matches!(
+            lower.as_str(),
+            ".netrc" | ".pypirc" | ".npmrc" | ".htpasswd" | ".git-credentials" | ".pgpass"
+        )
+        || matches!(
+            lower.as_str(),
+            "secrets.yml" | "secrets.yaml" | "secrets.json" | "secrets.toml" | "credentials.json"
+        )
         || lower == "credentials" && path.contains(".aws/")
 }
 
@@ -166,38 +230,92 @@ pub fn flags_of(path: &str, text: &str) -> u8 {
     let (dirs, name) = lower.rsplit_once('/').unwrap_or(("", &lower));
     let stem = name.split('.').next().unwrap_or(name);
     let in_dir = |wanted: &[&str]| dirs.split('/').any(|d| wanted.contains(&d));
-    if in_dir(&["test", "tests", "__tests__", "spec", "specs", "e2e", "testdata", "test-d", "typetests"])
-        || stem.starts_with("test_")
+    if in_dir(&[
+        "test",
+        "tests",
+        "__tests__",
+        "spec",
+        "specs",
+        "e2e",
+        "testdata",
+        "test-d",
+        "typetests",
+    ]) || stem.starts_with("test_")
         || stem.ends_with("_test")
         || stem.ends_with("_tests")
         || stem.ends_with("_spec")
-        || (stem.len() > 4 && path.ends_with(".java") && (stem.ends_with("test") || stem.ends_with("tests")))
-        || stem == "tests" || stem == "test" || stem == "conftest"
-        || name.contains(".test.") || name.contains(".spec.") || name.contains(".test-d.")
+        || (stem.len() > 4
+            && lower.rsplit('.').next() == Some("java")
+            && (stem.ends_with("test") || stem.ends_with("tests")))
+        || stem == "tests"
+        || stem == "test"
+        || stem == "conftest"
+        || name.contains(".test.")
+        || name.contains(".spec.")
+        || name.contains(".test-d.")
     {
         out |= flags::TEST;
     }
     if in_dir(&[
-        "example", "examples", "samples", "sample", "fixtures", "bench", "benches", "benchmarks", "demo", "demos", "docs_src", "docs",
-        "playground", "_examples", "__mocks__", "mocks", "__fixtures__",
+        "example",
+        "examples",
+        "samples",
+        "sample",
+        "fixtures",
+        "bench",
+        "benches",
+        "benchmarks",
+        "demo",
+        "demos",
+        "docs_src",
+        "docs",
+        "playground",
+        "_examples",
+        "__mocks__",
+        "mocks",
+        "__fixtures__",
     ]) {
         out |= flags::AUXILIARY;
     }
-    if in_dir(&["vendor", "third_party", "thirdparty", "node_modules", "deps", "external", "legacy", "compat", "_compat", "deprecated"]) {
+    if in_dir(&[
+        "vendor",
+        "third_party",
+        "thirdparty",
+        "node_modules",
+        "deps",
+        "external",
+        "legacy",
+        "compat",
+        "_compat",
+        "deprecated",
+    ]) {
         out |= flags::VENDORED;
     }
     let head = crate::chunk::cut(text, 1_000);
-    if ["@generated", "DO NOT EDIT", "Code generated by", "automatically generated", "Autogenerated", "auto-generated"]
-        .iter()
-        .any(|m| head.contains(m))
-        || name.ends_with(".pb.go") || name.ends_with("_pb2.py") || name.ends_with(".g.dart") || in_dir(&["generated", "__generated__"])
+    if [
+        "@generated",
+        "DO NOT EDIT",
+        "Code generated by",
+        "automatically generated",
+        "Autogenerated",
+        "auto-generated",
+    ]
+    .iter()
+    .any(|m| head.contains(m))
+        || name.ends_with(".pb.go")
+        || name.ends_with("_pb2.py")
+        || name.ends_with(".g.dart")
+        || in_dir(&["generated", "__generated__"])
     {
         out |= flags::GENERATED;
     }
     if !matches!(crate::lang::format_of(path), crate::lang::Format::Code(_)) {
         out |= flags::PROSE;
     }
-    if name.ends_with(".d.ts") || matches!(name, "__init__.py" | "package-info.java") || (stem == "index" && is_barrel(text)) {
+    if name.ends_with(".d.ts")
+        || matches!(name, "__init__.py" | "package-info.java")
+        || (stem == "index" && is_barrel(text))
+    {
         out |= flags::BARREL;
     }
     out
@@ -207,9 +325,16 @@ pub fn flags_of(path: &str, text: &str) -> u8 {
 fn is_barrel(text: &str) -> bool {
     let mut exports = 0;
     let mut lines = 0;
-    for line in text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("//")).take(200) {
+    for line in
+        text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("//")).take(200)
+    {
         lines += 1;
-        exports += usize::from(line.starts_with("export *") || line.starts_with("export {") || line.starts_with("export type {") || line.starts_with("import "));
+        exports += usize::from(
+            line.starts_with("export *")
+                || line.starts_with("export {")
+                || line.starts_with("export type {")
+                || line.starts_with("import "),
+        );
     }
     lines > 0 && exports * 2 > lines
 }
@@ -220,7 +345,15 @@ mod tests {
 
     #[test]
     fn secrets_never_enter() {
-        for path in [".env", "a/.env.production", "keys/id_rsa", "x/server.pem", ".aws/credentials", "tls.key", ".netrc"] {
+        for path in [
+            ".env",
+            "a/.env.production",
+            "keys/id_rsa",
+            "x/server.pem",
+            ".aws/credentials",
+            "tls.key",
+            ".netrc",
+        ] {
             assert_eq!(by_name(path, 10), Some(Skip::Secret), "{path}");
         }
         for path in [".env.example", "src/keys.rs", "src/credentials.rs", "environment.py"] {
@@ -241,7 +374,11 @@ mod tests {
         assert_eq!(text_of(b"fn main() {}".to_vec()).as_deref(), Ok("fn main() {}"));
         assert_eq!(text_of(b"\x7fELF\0\0".to_vec()), Err(Skip::Binary));
         assert_eq!(text_of(vec![0xe9; 100]), Err(Skip::Binary));
-        assert!(text_of([b"caf\xe9 ", &b"plain words ".repeat(9)[..]].concat()).unwrap().contains("plain"));
+        assert!(
+            text_of([b"caf\xe9 ", &b"plain words ".repeat(9)[..]].concat())
+                .unwrap()
+                .contains("plain")
+        );
         assert_eq!(text_of(vec![b'x'; MAX_LINE_BYTES + 1]), Err(Skip::Minified));
         assert_eq!(text_of(vec![0xff, 0xfe, b'h', 0, b'i', 0]).as_deref(), Ok("hi"));
         assert_eq!(text_of(Vec::new()).as_deref(), Ok(""));
@@ -249,12 +386,22 @@ mod tests {
 
     #[test]
     fn tests_and_generated_code_are_flagged() {
-        for path in ["tests/a.rs", "src/a_test.go", "test_app.py", "src/x.spec.ts", "FooTest.java", "src/tests.rs"] {
+        for path in [
+            "tests/a.rs",
+            "src/a_test.go",
+            "test_app.py",
+            "src/x.spec.ts",
+            "FooTest.java",
+            "src/tests.rs",
+        ] {
             assert_eq!(flags_of(path, "") & flags::TEST, flags::TEST, "{path}");
         }
         for path in ["src/testing.rs", "src/latest.rs", "contest.py"] {
             assert_eq!(flags_of(path, "") & flags::TEST, 0, "{path}");
         }
-        assert_eq!(flags_of("a.go", "// Code generated by protoc. DO NOT EDIT.") & flags::GENERATED, flags::GENERATED);
+        assert_eq!(
+            flags_of("a.go", "// Code generated by protoc. DO NOT EDIT.") & flags::GENERATED,
+            flags::GENERATED
+        );
     }
 }

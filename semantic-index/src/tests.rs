@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use lancedb::Session;
 use lapce_ai_ipc::wire::index::{BuildReport, Found, Phase};
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
-use lancedb::Session;
 
 use crate::builder::{self, OnProgress, Options};
 use crate::error::Error;
@@ -40,14 +40,30 @@ impl Bench {
     }
 
     fn code(&self, path: &str, name: &str) {
-        self.write(path, format!("/// About {name}.\nfn {name}() {{\n    let value = compute();\n    value\n}}\n"));
+        self.write(
+            path,
+            format!(
+                "/// About {name}.\nfn {name}() {{\n    let value = compute();\n    value\n}}\n"
+            ),
+        );
     }
 
     fn options(&self, force: bool) -> Options {
-        Options { root: self.root.clone(), dir: self.dir.clone(), force, threads: 2, batch_rows: self.batch_rows }
+        Options {
+            root: self.root.clone(),
+            dir: self.dir.clone(),
+            force,
+            threads: 2,
+            batch_rows: self.batch_rows,
+        }
     }
 
-    async fn build_with(&self, force: bool, progress: OnProgress, cancel: Arc<AtomicBool>) -> Result<BuildReport, Error> {
+    async fn build_with(
+        &self,
+        force: bool,
+        progress: OnProgress,
+        cancel: Arc<AtomicBool>,
+    ) -> Result<BuildReport, Error> {
         builder::build(self.options(force), Arc::clone(&self.session), None, progress, cancel).await
     }
 
@@ -76,7 +92,8 @@ impl Bench {
         assert_eq!(store.count().await.unwrap(), files.chunks());
         let mut stored = store.paths().await.unwrap();
         stored.sort();
-        let mut listed: Vec<_> = files.records.iter().filter(|(_, r)| r.chunks > 0).map(|(p, _)| p.clone()).collect();
+        let mut listed: Vec<_> =
+            files.records.iter().filter(|(_, r)| r.chunks > 0).map(|(p, _)| p.clone()).collect();
         listed.sort();
         assert_eq!(stored, listed);
     }
@@ -91,9 +108,15 @@ async fn a_definition_is_found_with_its_place_and_reason() {
     assert_eq!((report.files, report.files_added, report.chunks), (2, 2, 2));
     let found = bench.search("find_route").await;
     let hit = &found.hits[0];
-    assert_eq!((hit.path.as_str(), hit.symbol.as_str(), hit.kind.as_str()), ("src/routing.rs", "find_route", "function"));
+    assert_eq!(
+        (hit.path.as_str(), hit.symbol.as_str(), hit.kind.as_str()),
+        ("src/routing.rs", "find_route", "function")
+    );
     assert_eq!((hit.start_line, hit.end_line), (1, 5));
-    assert!(hit.code.starts_with("/// About find_route.") && hit.why.contains("definition"), "{hit:?}");
+    assert!(
+        hit.code.starts_with("/// About find_route.") && hit.why.contains("definition"),
+        "{hit:?}"
+    );
     assert!(!found.hybrid);
     bench.assert_sound().await;
 }
@@ -173,11 +196,17 @@ async fn empty_and_useless_workspaces_are_fine() {
     let report = bench.build().await;
     assert_eq!(report.chunks, 0);
     let reasons: Vec<_> = report.skipped.iter().map(|s| (s.reason.as_str(), s.files)).collect();
-    assert_eq!(reasons, [("too large", 1), ("binary", 2), ("minified or data", 1), ("may hold secrets", 1)]);
+    assert_eq!(
+        reasons,
+        [("too large", 1), ("binary", 2), ("minified or data", 1), ("may hold secrets", 1)]
+    );
     let again = bench.build().await;
     assert_eq!(again.skipped, report.skipped, "reasons are remembered");
 
-    bench.write("latin1.rs", b"// caf\xe9 au lait, some more words to be text\nfn latin() {\n    brew();\n}\n");
+    bench.write(
+        "latin1.rs",
+        b"// caf\xe9 au lait, some more words to be text\nfn latin() {\n    brew();\n}\n",
+    );
     std::os::unix::fs::symlink(&bench.root, bench.root.join("loop")).unwrap();
     let report = bench.build().await;
     assert_eq!(report.files_added, 1);
@@ -189,7 +218,9 @@ async fn empty_and_useless_workspaces_are_fine() {
 #[tokio::test]
 async fn strange_names_and_queries_do_no_harm() {
     let bench = Bench::new();
-    for name in ["it's.rs", "a b.rs", "größe.rs", "x%20y.rs", "quote\"d.rs", "new\nline.rs", "semi;DROP.rs"] {
+    for name in
+        ["it's.rs", "a b.rs", "größe.rs", "x%20y.rs", "quote\"d.rs", "new\nline.rs", "semi;DROP.rs"]
+    {
         bench.code(name, "shared_name");
     }
     bench.build().await;
@@ -198,7 +229,9 @@ async fn strange_names_and_queries_do_no_harm() {
     bench.build().await;
     bench.assert_sound().await;
     assert_eq!(bench.paths("changed_name").await[0], "it's.rs");
-    for query in ["'", "\"", "a AND b OR (", "%", "\\", "*", "~", "^2", &"word ".repeat(5000), "ß", "\u{0}"] {
+    for query in
+        ["'", "\"", "a AND b OR (", "%", "\\", "*", "~", "^2", &"word ".repeat(5000), "ß", "\u{0}"]
+    {
         bench.search(query).await;
     }
 }
@@ -307,7 +340,10 @@ async fn a_forced_build_leaves_readers_in_peace() {
     bench.build_with(true, Arc::new(|_| {}), Arc::default()).await.unwrap();
     assert_ne!(old, bench.db());
     let ask = |reader: Index| async move {
-        let found = reader.search("alpha beta", 10, false, None, &Weights::default(), Arm::Lexical).await.unwrap();
+        let found = reader
+            .search("alpha beta", 10, false, None, &Weights::default(), Arm::Lexical)
+            .await
+            .unwrap();
         found.hits.len()
     };
     assert_eq!(ask(reader.clone()).await, 1, "an open reader keeps its snapshot");
@@ -328,7 +364,13 @@ async fn meaning_finds_what_words_do_not() {
     let embedder = crate::embed::default_embedder().unwrap();
     let build = || {
         let embedder = Some(Arc::clone(&embedder));
-        builder::build(bench.options(false), Arc::clone(&bench.session), embedder, Arc::new(|_| {}), Arc::default())
+        builder::build(
+            bench.options(false),
+            Arc::clone(&bench.session),
+            embedder,
+            Arc::new(|_| {}),
+            Arc::default(),
+        )
     };
     build().await.unwrap();
     let ask = |query: &'static str| {
@@ -336,7 +378,10 @@ async fn meaning_finds_what_words_do_not() {
         async move {
             let index = Index::open(&bench.dir, "x", &bench.session).await.unwrap();
             assert_eq!(index.stats().embedder, embedder.name());
-            index.search(query, 3, true, Some(&**embedder), &Weights::default(), Arm::Hybrid).await.unwrap()
+            index
+                .search(query, 3, true, Some(&**embedder), &Weights::default(), Arm::Hybrid)
+                .await
+                .unwrap()
         }
     };
     let found = ask("delete the oldest entry").await;
@@ -384,7 +429,7 @@ async fn lancedb_ranks_as_the_copy_in_memory_does() {
         ("chunk/names.rs", include_str!("chunk/names.rs")),
         ("lang.rs", include_str!("lang.rs")),
         ("walk.rs", include_str!("walk.rs")),
-        ("builder.rs", include_str!("builder.rs")),
+        ("builder.rs", include_str!("builder/mod.rs")),
         ("manifest.rs", include_str!("manifest.rs")),
     ] {
         bench.write(path, text);
@@ -392,8 +437,15 @@ async fn lancedb_ranks_as_the_copy_in_memory_does() {
     bench.build().await;
     let mut memory = Memory::load(&bench.root, Weights::default()).unwrap();
     memory.arm = Mode::Lexical;
-    for query in ["how are definitions named", "git ignore rules", "Lock", "crash between commits", "parse timeout"] {
-        let ours: Vec<_> = memory.search(query, 10).unwrap().into_iter().map(|p| (p.path, p.start_line)).collect();
+    for query in [
+        "how are definitions named",
+        "git ignore rules",
+        "Lock",
+        "crash between commits",
+        "parse timeout",
+    ] {
+        let ours: Vec<_> =
+            memory.search(query, 10).unwrap().into_iter().map(|p| (p.path, p.start_line)).collect();
         let found = bench.search(query).await;
         let theirs: Vec<_> = found.hits.into_iter().map(|h| (h.path, h.start_line)).collect();
         assert_eq!(ours, theirs, "{query}");

@@ -9,11 +9,12 @@ use crate::limits::MAX_TOKEN_BYTES;
 
 /// Words that say nothing in a question about code.
 const STOP: &[&str] = &[
-    "a", "an", "and", "are", "as", "at", "be", "been", "being", "but", "by", "can", "could", "did", "do", "does",
-    "for", "from", "had", "has", "have", "how", "i", "if", "in", "into", "is", "it", "its", "me", "my", "not", "of",
-    "on", "or", "our", "should", "so", "such", "than", "that", "the", "their", "them", "then", "there", "these",
-    "they", "this", "those", "to", "too", "via", "was", "we", "were", "what", "when", "where", "which", "while",
-    "who", "why", "will", "with", "would", "you", "your",
+    "a", "an", "and", "are", "as", "at", "be", "been", "being", "but", "by", "can", "could", "did",
+    "do", "does", "for", "from", "had", "has", "have", "how", "i", "if", "in", "into", "is", "it",
+    "its", "me", "my", "not", "of", "on", "or", "our", "should", "so", "such", "than", "that",
+    "the", "their", "them", "then", "there", "these", "they", "this", "those", "to", "too", "via",
+    "was", "we", "were", "what", "when", "where", "which", "while", "who", "why", "will", "with",
+    "would", "you", "your",
 ];
 
 pub fn is_stop_word(word: &str) -> bool {
@@ -60,7 +61,8 @@ pub fn parts(text: &str, mut each: impl FnMut(&str)) {
 
 /// Runs of letters, digits and underscores.
 pub fn identifiers(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|s| !s.is_empty() && s.bytes().any(|b| b != b'_'))
+    text.split(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .filter(|s| !s.is_empty() && s.bytes().any(|b| b != b'_'))
 }
 
 /// The parts of one identifier: at underscores, at a small letter followed by a capital, and
@@ -73,7 +75,9 @@ pub fn split<'a>(ident: &'a str, mut each: impl FnMut(&'a str)) {
         while let Some((at, c)) = chars.next() {
             if let Some(p) = prev {
                 let next_lower = chars.peek().is_some_and(|(_, n)| n.is_lowercase());
-                if c.is_uppercase() && (p.is_lowercase() || p.is_numeric() || (p.is_uppercase() && next_lower)) && at > start
+                if c.is_uppercase()
+                    && (p.is_lowercase() || p.is_numeric() || (p.is_uppercase() && next_lower))
+                    && at > start
                 {
                     each(&segment[start..at]);
                     start = at;
@@ -133,7 +137,10 @@ mod tests {
 
     #[test]
     fn identifiers_are_split_and_kept() {
-        assert_eq!(words("parseHTTPRequest_v2"), ["parsehttprequest_v2", "parse", "http", "request", "v2"]);
+        assert_eq!(
+            words("parseHTTPRequest_v2"),
+            ["parsehttprequest_v2", "parse", "http", "request", "v2"]
+        );
         assert_eq!(words("fn open()"), ["fn", "open"]);
         assert_eq!(words("__init__"), ["init"]);
         assert_eq!(words("Größe_Ändern"), ["größe_ändern", "größe", "ändern"]);

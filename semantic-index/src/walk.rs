@@ -48,7 +48,18 @@ pub struct Found {
 }
 
 /// Folders of tools, never of the project.
-const NEVER: &[&str] = &[".git", ".hg", ".svn", ".jj", ".lapce", "node_modules", "__pycache__", ".venv", ".mypy_cache", ".pytest_cache"];
+const NEVER: &[&str] = &[
+    ".git",
+    ".hg",
+    ".svn",
+    ".jj",
+    ".lapce",
+    "node_modules",
+    "__pycache__",
+    ".venv",
+    ".mypy_cache",
+    ".pytest_cache",
+];
 
 /// Walks `root`; `cancel` ends it early with what is there. `each` hears of progress.
 pub fn walk(root: &Path, threads: usize, cancel: &AtomicBool, each: impl Fn(u64) + Sync) -> Found {
@@ -107,21 +118,21 @@ pub fn walk(root: &Path, threads: usize, cancel: &AtomicBool, each: impl Fn(u64)
                 part.found.skips.add(Skip::NotAFile, path);
                 return WalkState::Continue;
             }
-            match entry.metadata() {
-                Ok(meta) => match by_name(path, meta.len()) {
-                    Some(reason) => part.found.skips.add(reason, path),
-                    None => {
-                        let mtime = meta.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
-                        part.found.entries.push(Entry {
-                            path: path.to_string(),
-                            size: meta.len(),
-                            mtime: mtime.map_or(0, |d| d.as_nanos() as i64),
-                        });
-                        each(count.fetch_add(1, Ordering::Relaxed) + 1);
-                    }
-                },
-                Err(_) => part.found.skips.add(Skip::Unreadable, path),
+            let Ok(meta) = entry.metadata() else {
+                part.found.skips.add(Skip::Unreadable, path);
+                return WalkState::Continue;
+            };
+            if let Some(reason) = by_name(path, meta.len()) {
+                part.found.skips.add(reason, path);
+                return WalkState::Continue;
             }
+            let mtime = meta.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+            part.found.entries.push(Entry {
+                path: path.to_string(),
+                size: meta.len(),
+                mtime: mtime.map_or(0, |d| d.as_nanos() as i64),
+            });
+            each(count.fetch_add(1, Ordering::Relaxed) + 1);
             WalkState::Continue
         })
     });
@@ -155,7 +166,16 @@ mod tests {
     fn git_and_ai_ignore_rules_hold() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
-        for path in ["a.rs", "b.log", "out/c.rs", "keep/d.log", "secret/e.rs", ".github/f.yml", "private.txt", "node_modules/x.js"] {
+        for path in [
+            "a.rs",
+            "b.log",
+            "out/c.rs",
+            "keep/d.log",
+            "secret/e.rs",
+            ".github/f.yml",
+            "private.txt",
+            "node_modules/x.js",
+        ] {
             write(root, path, "text");
         }
         write(root, ".gitignore", "*.log\n/out/\n!keep/d.log\n");
@@ -173,10 +193,14 @@ mod tests {
         write(dir.path(), "a.rs", "x");
         std::os::unix::fs::symlink(dir.path(), dir.path().join("loop")).unwrap();
         std::os::unix::fs::symlink(outside.path(), dir.path().join("away")).unwrap();
-        std::os::unix::fs::symlink(outside.path().join("secret.rs"), dir.path().join("file.rs")).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("secret.rs"), dir.path().join("file.rs"))
+            .unwrap();
         let found = walk(dir.path(), 1, &AtomicBool::new(false), |_| {});
         assert_eq!(found.entries.len(), 1);
-        assert_eq!(found.skips.iter().map(|(r, n, _)| (r, n)).collect::<Vec<_>>(), [(Skip::NotAFile, 3)]);
+        assert_eq!(
+            found.skips.iter().map(|(r, n, _)| (r, n)).collect::<Vec<_>>(),
+            [(Skip::NotAFile, 3)]
+        );
     }
 
     #[test]
@@ -190,6 +214,13 @@ mod tests {
         let found = walk(dir.path(), 1, &AtomicBool::new(false), |_| {});
         assert!(found.entries.is_empty());
         let reasons: Vec<_> = found.skips.iter().map(|(r, n, e)| (r, n, e.to_string())).collect();
-        assert_eq!(reasons, [(Skip::Binary, 1, "a.png".into()), (Skip::Lockfile, 1, "Cargo.lock".into()), (Skip::Secret, 1, ".env".into())]);
+        assert_eq!(
+            reasons,
+            [
+                (Skip::Binary, 1, "a.png".into()),
+                (Skip::Lockfile, 1, "Cargo.lock".into()),
+                (Skip::Secret, 1, ".env".into())
+            ]
+        );
     }
 }

@@ -127,7 +127,15 @@ impl<'t> Out<'t> {
 
     /// Cuts a range into parts of at most `PART_BYTES`, at the line of least indentation in
     /// the second half of each part: the boundary of the outermost statement there.
-    fn run(&mut self, start: usize, end: usize, symbol: &str, kind: &'static str, crumb: &str, named: &[Named]) {
+    fn run(
+        &mut self,
+        start: usize,
+        end: usize,
+        symbol: &str,
+        kind: &'static str,
+        crumb: &str,
+        named: &[Named],
+    ) {
         let mut from = start;
         while from < end && !self.full() {
             let to = self.part_end(from, end);
@@ -164,20 +172,31 @@ impl<'t> Out<'t> {
             if start - from < PART_BYTES / 2 {
                 continue;
             }
-            let indent = self.text[start..end].bytes().take_while(|b| *b == b' ' || *b == b'\t').count();
+            let indent =
+                self.text[start..end].bytes().take_while(|b| *b == b' ' || *b == b'\t').count();
             let closes = self.text[start + indent..].starts_with(['}', ')', ']']);
-            let cost = if self.text[start + indent..].starts_with('\n') { 0 } else { 1 + indent * 2 + usize::from(closes) };
+            let cost = if self.text[start + indent..].starts_with('\n') {
+                0
+            } else {
+                1 + indent * 2 + usize::from(closes)
+            };
             if best.is_none_or(|(c, _)| cost <= c) {
                 best = Some((cost, start));
             }
         }
-        match best {
-            Some((_, at)) => at,
-            // One very long line: the next line's start, or a cut inside it.
-            None => {
-                let next = self.line_starts[first..].iter().copied().find(|s| s - from >= PART_BYTES / 2).unwrap_or(end).min(end);
-                if next - from <= 2 * PART_BYTES { next } else { ceil_char(self.text, from + PART_BYTES).min(end) }
-            }
+        if let Some((_, at)) = best {
+            return at;
+        }
+        // One very long line: the next line's start, or a cut inside it.
+        let next = self.line_starts[first..]
+            .iter()
+            .copied()
+            .find(|s| s - from >= PART_BYTES / 2)
+            .map_or(end, |next| next.min(end));
+        if next - from <= 2 * PART_BYTES {
+            next
+        } else {
+            ceil_char(self.text, from + PART_BYTES).min(end)
         }
     }
 }

@@ -48,7 +48,11 @@ pub(super) fn definition<'t>(lang: &Lang, node: Node<'t>, text: &str) -> Option<
 fn find<'t>(lang: &Lang, node: Node<'t>, text: &str, depth: usize) -> Option<Def<'t>> {
     let kind = node.kind();
     if let Some(label) = lang.label(kind) {
-        return if lang.name == "elixir" { elixir(node, text) } else { named(lang, node, label, text) };
+        return if lang.name == "elixir" {
+            elixir(node, text)
+        } else {
+            named(lang, node, label, text)
+        };
     }
     if lang.name == "r" && kind == "binary_operator" {
         let right = node.child_by_field_name("rhs")?;
@@ -60,9 +64,16 @@ fn find<'t>(lang: &Lang, node: Node<'t>, text: &str, depth: usize) -> Option<Def
         });
     }
     if lang.name == "zig" && kind == "variable_declaration" {
-        let inner = first_child(node, |k| matches!(k, "struct_declaration" | "enum_declaration" | "union_declaration"))?;
+        let inner = first_child(node, |k| {
+            matches!(k, "struct_declaration" | "enum_declaration" | "union_declaration")
+        })?;
         let name = first_child(node, |k| k == "identifier");
-        return Some(Def { node: inner, label: "struct", name: text_of(name, text), scope: String::new() });
+        return Some(Def {
+            node: inner,
+            label: "struct",
+            name: text_of(name, text),
+            scope: String::new(),
+        });
     }
     if depth > 3 || !WRAPPERS.contains(&kind) {
         return None;
@@ -71,14 +82,19 @@ fn find<'t>(lang: &Lang, node: Node<'t>, text: &str, depth: usize) -> Option<Def
     let value = node.child_by_field_name("value").or_else(|| node.child_by_field_name("right"));
     if let Some(value) = value {
         let label = match value.kind() {
-            "arrow_function" | "function_expression" | "function" | "generator_function" => "function",
+            "arrow_function" | "function_expression" | "function" | "generator_function" => {
+                "function"
+            }
             "class" => "class",
             _ => return None,
         };
-        let target = ["name", "left", "key", "property"].iter().find_map(|f| node.child_by_field_name(f));
+        let target =
+            ["name", "left", "key", "property"].iter().find_map(|f| node.child_by_field_name(f));
         let full = text_of(target, text);
         let (scope, name) = match full.rsplit_once('.') {
-            Some((scope, name)) => (scope.trim_start_matches("module.").to_string(), name.to_string()),
+            Some((scope, name)) => {
+                (scope.trim_start_matches("module.").to_string(), name.to_string())
+            }
             None => (String::new(), full),
         };
         return Some(Def { node: value, label, name, scope });
@@ -108,7 +124,8 @@ fn named<'t>(lang: &Lang, node: Node<'t>, label: &'static str, text: &str) -> Op
         ("go", "method_declaration") => {
             def.name = text_of(node.child_by_field_name("name"), text);
             let receiver = text_of(node.child_by_field_name("receiver"), text);
-            let receiver = receiver.trim_matches(['(', ')']).rsplit([' ', '*']).next().unwrap_or_default();
+            let receiver =
+                receiver.trim_matches(['(', ')']).rsplit([' ', '*']).next().unwrap_or_default();
             def.scope = bare_type(receiver).to_string();
         }
         ("go", "type_spec") => {
@@ -119,7 +136,10 @@ fn named<'t>(lang: &Lang, node: Node<'t>, label: &'static str, text: &str) -> Op
                 _ => {}
             }
         }
-        ("c" | "cpp" | "objc", "struct_specifier" | "class_specifier" | "union_specifier" | "enum_specifier") => {
+        (
+            "c" | "cpp" | "objc",
+            "struct_specifier" | "class_specifier" | "union_specifier" | "enum_specifier",
+        ) => {
             node.child_by_field_name("body")?;
             def.name = text_of(node.child_by_field_name("name"), text);
         }
@@ -128,15 +148,26 @@ fn named<'t>(lang: &Lang, node: Node<'t>, label: &'static str, text: &str) -> Op
         }
         ("css", _) => {
             let head = text_of(Some(node), text);
-            def.name = super::cut(head.split('{').next().unwrap_or_default().trim(), 60).to_string();
+            def.name =
+                super::cut(head.split('{').next().unwrap_or_default().trim(), 60).to_string();
         }
         ("hcl", _) => {
             let head = text_of(Some(node), text);
-            def.name = head.split('{').next().unwrap_or_default().split_whitespace().map(|w| w.trim_matches('"')).collect::<Vec<_>>().join(".");
+            def.name = head
+                .split('{')
+                .next()
+                .unwrap_or_default()
+                .split_whitespace()
+                .map(|w| w.trim_matches('"'))
+                .collect::<Vec<_>>()
+                .join(".");
         }
         ("solidity", "constructor_definition") => def.name = "constructor".into(),
         _ => {
-            let name = node.child_by_field_name("name").or_else(|| declarator(node)).or_else(|| identifier_in(node, 0));
+            let name = node
+                .child_by_field_name("name")
+                .or_else(|| declarator(node))
+                .or_else(|| identifier_in(node, 0));
             let full = text_of(name, text);
             match full.rsplit_once("::") {
                 Some((scope, last)) if matches!(lang.name, "cpp" | "c") => {
@@ -174,7 +205,11 @@ fn declarator(node: Node<'_>) -> Option<Node<'_>> {
             None => break,
         }
     }
-    if at.kind().ends_with("identifier") || at.kind().contains("name") { Some(at) } else { identifier_in(at, 0) }
+    if at.kind().ends_with("identifier") || at.kind().contains("name") {
+        Some(at)
+    } else {
+        identifier_in(at, 0)
+    }
 }
 
 fn identifier_in(node: Node<'_>, depth: usize) -> Option<Node<'_>> {
@@ -182,10 +217,20 @@ fn identifier_in(node: Node<'_>, depth: usize) -> Option<Node<'_>> {
     let mut nested = None;
     for child in node.named_children(&mut cursor).take(12) {
         let kind = child.kind();
-        if kind.contains("identifier") || kind.ends_with("name") || kind == "word" || kind == "constant" || kind == "atom" {
+        if kind.contains("identifier")
+            || kind.ends_with("name")
+            || kind == "word"
+            || kind == "constant"
+            || kind == "atom"
+        {
             return Some(child);
         }
-        if nested.is_none() && depth < 3 && !kind.contains("body") && !kind.contains("block") && !kind.contains("comment") {
+        if nested.is_none()
+            && depth < 3
+            && !kind.contains("body")
+            && !kind.contains("block")
+            && !kind.contains("comment")
+        {
             nested = identifier_in(child, depth + 1);
         }
     }
@@ -200,7 +245,8 @@ fn first_child(node: Node<'_>, wanted: impl Fn(&str) -> bool) -> Option<Node<'_>
 fn text_of(node: Option<Node<'_>>, text: &str) -> String {
     let Some(node) = node else { return String::new() };
     let full = text.get(node.byte_range()).unwrap_or_default();
-    super::cut(full.lines().next().unwrap_or_default().trim(), crate::limits::MAX_SYMBOL_BYTES).to_string()
+    super::cut(full.lines().next().unwrap_or_default().trim(), crate::limits::MAX_SYMBOL_BYTES)
+        .to_string()
 }
 
 /// `std::fmt::Display<T>` → `Display`, `&'a mut Foo<'a>` → `Foo`.

@@ -1,7 +1,11 @@
 use super::*;
 
 fn chunks(path: &str, text: &str) -> Vec<(String, &'static str, String, u32, u32)> {
-    Chunker::new().chunk(path, text).into_iter().map(|c| (c.symbol, c.kind, c.crumb, c.start_line, c.end_line)).collect()
+    Chunker::new()
+        .chunk(path, text)
+        .into_iter()
+        .map(|c| (c.symbol, c.kind, c.crumb, c.start_line, c.end_line))
+        .collect()
 }
 
 /// Every line with a word is in a chunk, and chunks neither overlap nor go backwards.
@@ -10,12 +14,19 @@ fn assert_covers(path: &str, text: &str) {
     let mut seen = vec![false; text.len()];
     let mut last = 0;
     for chunk in &found {
-        assert!(chunk.start >= last && chunk.end > chunk.start, "{path}: {chunk:?} after byte {last}");
+        assert!(
+            chunk.start >= last && chunk.end > chunk.start,
+            "{path}: {chunk:?} after byte {last}"
+        );
         last = chunk.end;
         seen[chunk.start..chunk.end].fill(true);
     }
     for (at, c) in text.char_indices() {
-        assert!(seen[at] || !c.is_alphanumeric(), "{path}: byte {at} {c:?} is in no chunk: {:?}", &text[at..ceil_char(text, at + 40)]);
+        assert!(
+            seen[at] || !c.is_alphanumeric(),
+            "{path}: byte {at} {c:?} is in no chunk: {:?}",
+            &text[at..ceil_char(text, at + 40)]
+        );
     }
 }
 
@@ -36,7 +47,11 @@ fn rust_definitions_with_docs_and_breadcrumbs() {
             ("bye", "function", "Greeter"),
         ]
     );
-    assert_eq!((found[0].3, found[0].4), (1, 8), "comment, attribute and a lone import belong to the struct");
+    assert_eq!(
+        (found[0].3, found[0].4),
+        (1, 8),
+        "comment, attribute and a lone import belong to the struct"
+    );
     assert_eq!(found[1].3, 10, "the impl's head and the doc comment belong to the first method");
     assert_covers("src/a.rs", &text);
 }
@@ -44,7 +59,9 @@ fn rust_definitions_with_docs_and_breadcrumbs() {
 #[test]
 fn python_methods_and_decorators() {
     let body = "        value = compute(self)\n".repeat(50);
-    let text = format!("import os\n\nclass App:\n    \"\"\"Doc.\"\"\"\n\n    @property\n    def name(self):\n{body}\n\n    def run(self):\n        pass\n        return 1\n\n\ndef main():\n    app = App()\n    app.run()\n");
+    let text = format!(
+        "import os\n\nclass App:\n    \"\"\"Doc.\"\"\"\n\n    @property\n    def name(self):\n{body}\n\n    def run(self):\n        pass\n        return 1\n\n\ndef main():\n    app = App()\n    app.run()\n"
+    );
     let names: Vec<_> = chunks("app.py", &text).into_iter().map(|c| (c.0, c.2)).collect();
     for wanted in [("name", "App"), ("run", "App"), ("main", "")] {
         assert!(names.contains(&(wanted.0.into(), wanted.1.into())), "{wanted:?} in {names:?}");
@@ -55,8 +72,16 @@ fn python_methods_and_decorators() {
 #[test]
 fn functions_in_many_languages() {
     let cases: &[(&str, &str, &str)] = &[
-        ("a.go", "package a\n\nfunc (s *Server) Serve(x int) error {\n\ty := x\n\treturn nil\n}\n", "Serve"),
-        ("a.ts", "export const parse = (a: string) => {\n  const b = a;\n  return b;\n};\n", "parse"),
+        (
+            "a.go",
+            "package a\n\nfunc (s *Server) Serve(x int) error {\n\ty := x\n\treturn nil\n}\n",
+            "Serve",
+        ),
+        (
+            "a.ts",
+            "export const parse = (a: string) => {\n  const b = a;\n  return b;\n};\n",
+            "parse",
+        ),
         ("a.js", "exports.render = function (a) {\n  const b = a;\n  return b;\n};\n", "render"),
         ("a.tsx", "export function App() {\n  const x = 1;\n  return <div>{x}</div>;\n}\n", "App"),
         ("a.c", "static int uv_start(int a)\n{\n  int b = a;\n  return b;\n}\n", "uv_start"),
@@ -81,7 +106,11 @@ fn functions_in_many_languages() {
         ("a.sol", "contract Token {\n  function pay(uint a) public {\n    a;\n  }\n}\n", "Token"),
         ("a.sql", "CREATE TABLE users (\n  id INT,\n  name TEXT\n);\n", "users"),
         ("a.proto", "message User {\n  string name = 1;\n  string mail = 2;\n}\n", "User"),
-        ("a.tf", "resource \"aws_s3\" \"logs\" {\n  bucket = \"x\"\n  acl = \"y\"\n}\n", "resource.aws_s3.logs"),
+        (
+            "a.tf",
+            "resource \"aws_s3\" \"logs\" {\n  bucket = \"x\"\n  acl = \"y\"\n}\n",
+            "resource.aws_s3.logs",
+        ),
         ("a.css", ".button:hover {\n  color: red;\n  margin: 0;\n}\n", ".button:hover"),
         ("a.m", "@implementation Foo\n- (void)run {\n  int a = 1;\n  a++;\n}\n@end\n", "Foo"),
     ];
@@ -107,7 +136,9 @@ fn markdown_sections_carry_their_headings() {
     let text = "Intro text\n\n# Guide\n\nText\n\n## Install\n\n```sh\n# no heading\n```\n\n## Use\n\nMore\n";
     let found: Vec<_> = chunks("README.md", text).into_iter().map(|c| (c.0, c.2)).collect();
     let wanted: Vec<(String, String)> =
-        [("", ""), ("Guide", ""), ("Install", "Guide"), ("Use", "Guide")].map(|(a, b)| (a.into(), b.into())).into();
+        [("", ""), ("Guide", ""), ("Install", "Guide"), ("Use", "Guide")]
+            .map(|(a, b)| (a.into(), b.into()))
+            .into();
     assert_eq!(found, wanted);
     assert_covers("README.md", text);
 }
@@ -117,7 +148,10 @@ fn config_is_cut_at_tables() {
     let big = "key = \"some value that takes room\"\n".repeat(40);
     let text = format!("[package]\nname = \"x\"\n\n[dependencies]\n{big}\n[features]\n{big}");
     let symbols: Vec<_> = chunks("Cargo.toml", &text).into_iter().map(|c| c.0).collect();
-    assert!(symbols.contains(&"package".into()) && symbols.contains(&"features".into()), "{symbols:?}");
+    assert!(
+        symbols.contains(&"package".into()) && symbols.contains(&"features".into()),
+        "{symbols:?}"
+    );
     assert_covers("Cargo.toml", &text);
 }
 

@@ -53,8 +53,10 @@ pub(super) fn markdown(out: &mut Out<'_>) {
 
 fn is_underline(line: &str) -> bool {
     let line = line.trim_end();
-    line.len() >= 3 && line.bytes().all(|b| b == b'=') || line.len() >= 3 && line.bytes().all(|b| b == b'-' || b == b'~')
-        && line.bytes().all(|b| b == line.as_bytes()[0])
+    line.len() >= 3 && line.bytes().all(|b| b == b'=')
+        || line.len() >= 3
+            && line.bytes().all(|b| b == b'-' || b == b'~')
+            && line.bytes().all(|b| b == line.as_bytes()[0])
 }
 
 /// Chunks of whole tables (`[name]`) or top-level keys (`name:`); small neighbours share one.
@@ -67,7 +69,8 @@ pub(super) fn config(out: &mut Out<'_>) {
         let table = line.strip_prefix('[').map(|l| l.trim_matches(['[', ']', ' ']));
         let key = || {
             let key = line.split_once(':').map(|(k, _)| k)?;
-            key.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '"').then(|| key.trim_matches('"'))
+            key.starts_with(|c: char| c.is_alphanumeric() || c == '_' || c == '"')
+                .then(|| key.trim_matches('"'))
         };
         if let Some(name) = table.or_else(key) {
             cuts.push((start, name));

@@ -11,7 +11,9 @@ use tree_sitter::{Node, ParseOptions, Parser};
 
 use super::{Named, Out, names};
 use crate::lang::{Lang, is_container};
-use crate::limits::{CHUNK_BYTES, CONTAINER_WHOLE_BYTES, HEAD_BYTES, MAX_DEPTH, PARSE_TIMEOUT, SMALL_DEF_LINES};
+use crate::limits::{
+    CHUNK_BYTES, CONTAINER_WHOLE_BYTES, HEAD_BYTES, MAX_DEPTH, PARSE_TIMEOUT, SMALL_DEF_LINES,
+};
 
 /// Fills `out`; false when the grammar is missing or the parse took too long.
 pub(super) fn cut(parser: &mut Parser, lang: &'static Lang, out: &mut Out<'_>) -> bool {
@@ -22,7 +24,11 @@ pub(super) fn cut(parser: &mut Parser, lang: &'static Lang, out: &mut Out<'_>) -
     let started = Instant::now();
     let bytes = out.text.as_bytes();
     let mut stop = |_: &tree_sitter::ParseState| {
-        if started.elapsed() > PARSE_TIMEOUT { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if started.elapsed() > PARSE_TIMEOUT {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     };
     let tree = parser.parse_with_options(
         &mut |at, _| bytes.get(at..).unwrap_or_default(),
@@ -94,11 +100,17 @@ impl Walk<'_, '_> {
                 }
                 let end = child.end_byte();
                 if bottom - top < SMALL_DEF_LINES && end - start < CHUNK_BYTES {
-                    self.named.push(Named { at: child.start_byte(), name: def.name, label: def.label });
+                    self.named.push(Named {
+                        at: child.start_byte(),
+                        name: def.name,
+                        label: def.label,
+                    });
                     continue;
                 }
                 if self.is_head(from, start) {
-                    start = from + (self.out.text[from..start].len() - self.out.text[from..start].trim_start().len());
+                    start = from
+                        + (self.out.text[from..start].len()
+                            - self.out.text[from..start].trim_start().len());
                 }
                 self.leftover(from, start);
                 self.definition(&def, start, end, depth);
@@ -114,7 +126,8 @@ impl Walk<'_, '_> {
         let mut crumb = self.owner.inner.clone();
         append(&mut crumb, &def.scope);
         let size = end - start;
-        let whole = size <= if is_container(def.label) { CONTAINER_WHOLE_BYTES } else { CHUNK_BYTES };
+        let whole =
+            size <= if is_container(def.label) { CONTAINER_WHOLE_BYTES } else { CHUNK_BYTES };
         if whole {
             self.out.push(start, end, &def.name, def.label, &crumb);
             self.named.clear();
@@ -132,7 +145,10 @@ impl Walk<'_, '_> {
     /// A line or two that only open what follows (`impl Foo {`): no chunk of their own.
     fn is_head(&self, from: usize, to: usize) -> bool {
         let text = self.out.text[from..to].trim();
-        text.len() <= HEAD_BYTES && text.lines().count() <= 2 && self.named.is_empty() && text.chars().any(char::is_alphanumeric)
+        text.len() <= HEAD_BYTES
+            && text.lines().count() <= 2
+            && self.named.is_empty()
+            && text.chars().any(char::is_alphanumeric)
     }
 
     fn leftover(&mut self, from: usize, to: usize) {
@@ -140,8 +156,15 @@ impl Walk<'_, '_> {
             let kind = if self.owner.label.is_empty() { "code" } else { self.owner.label };
             let owner = self.owner.clone();
             // Inside a container the members named here matter more than its own name.
-            let members = is_container(owner.label) && !self.named.is_empty() && !owner.symbol.is_empty();
-            if members && self.out.chunks.last().is_some_and(|c| c.crumb.starts_with(&owner.inner) || c.symbol == owner.symbol) {
+            let members =
+                is_container(owner.label) && !self.named.is_empty() && !owner.symbol.is_empty();
+            if members
+                && self
+                    .out
+                    .chunks
+                    .last()
+                    .is_some_and(|c| c.crumb.starts_with(&owner.inner) || c.symbol == owner.symbol)
+            {
                 self.out.run(from, to, "", kind, &owner.inner, &self.named);
             } else {
                 self.out.run(from, to, &owner.symbol, kind, &owner.outer, &self.named);
@@ -154,7 +177,15 @@ impl Walk<'_, '_> {
     fn is_prefix(&self, node: Node<'_>) -> bool {
         let kind = node.kind();
         kind.contains("comment")
-            || matches!(kind, "attribute_item" | "decorator" | "annotation" | "attribute_list" | "spec" | "pragma")
+            || matches!(
+                kind,
+                "attribute_item"
+                    | "decorator"
+                    | "annotation"
+                    | "attribute_list"
+                    | "spec"
+                    | "pragma"
+            )
             || (self.lang.name == "haskell" && kind == "signature")
             || (self.lang.name == "elixir" && kind == "unary_operator" && self.starts_with_at(node))
     }
@@ -167,8 +198,13 @@ impl Walk<'_, '_> {
 
 /// The part of a definition that holds its members.
 fn is_body(kind: &str) -> bool {
-    kind.contains("body") || kind.contains("block") || kind.ends_with("declaration_list") || kind == "declarations"
-        || kind.ends_with("_list") && kind.contains("member") || kind == "structure" || kind == "enum_assignment"
+    kind.contains("body")
+        || kind.contains("block")
+        || kind.ends_with("declaration_list")
+        || kind == "declarations"
+        || kind.ends_with("_list") && kind.contains("member")
+        || kind == "structure"
+        || kind == "enum_assignment"
 }
 
 fn append(crumb: &mut String, name: &str) {

@@ -25,7 +25,8 @@ pub trait Embedder: Send + Sync {
 /// extension, the breadcrumb and the symbol.
 pub fn place(path: &str, crumb: &str, symbol: &str) -> String {
     let (folders, name) = path.rsplit_once('/').unwrap_or(("", path));
-    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| if stem.is_empty() { name } else { stem });
+    let stem =
+        name.rsplit_once('.').map_or(name, |(stem, _)| if stem.is_empty() { name } else { stem });
     let mut near: Vec<&str> = folders.rsplit('/').take(3).collect();
     near.reverse();
     format!("{} {stem} {crumb} {symbol}", near.join(" "))
@@ -35,7 +36,9 @@ pub fn place(path: &str, crumb: &str, symbol: &str) -> String {
 pub fn default_embedder() -> Option<Arc<dyn Embedder>> {
     static SHIPPED: OnceLock<Option<Arc<Table>>> = OnceLock::new();
     SHIPPED
-        .get_or_init(|| Table::shipped().map(Arc::new).map_err(|error| tracing::error!("{error}")).ok())
+        .get_or_init(|| {
+            Table::shipped().map(Arc::new).map_err(|error| tracing::error!("{error}")).ok()
+        })
         .clone()
         .map(|table| table as Arc<dyn Embedder>)
 }

@@ -63,7 +63,9 @@ impl Table {
     /// Checks everything a look-up relies on.
     pub fn new(bytes: &'static [u8]) -> Result<Self, Unusable> {
         let header = bytes.get(..HEADER).ok_or(Unusable("too short"))?;
-        let u32_at = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let u32_at = |at: usize| {
+            u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+        };
         let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
         if &header[..8] != MAGIC || u32_at(8) != 1 {
             return Err(Unusable("magic or version"));
@@ -73,7 +75,12 @@ impl Table {
         if u64_at(48) != bytes.len() as u64 {
             return Err(Unusable("length"));
         }
-        if !(1..=4096).contains(&dims) || words + buckets >= usize::from(EMPTY) || !buckets.is_power_of_two() || !slots.is_power_of_two() || slots > 1 << 20 {
+        if !(1..=4096).contains(&dims)
+            || words + buckets >= usize::from(EMPTY)
+            || !buckets.is_power_of_two()
+            || !slots.is_power_of_two()
+            || slots > 1 << 20
+        {
             return Err(Unusable("sizes"));
         }
         let rows = words + buckets;
@@ -87,8 +94,14 @@ impl Table {
         let code_scale = section(rows * 4);
         let starts = section((words + 1) * 4);
         let slots_at = section(slots * 2);
-        let string_bytes = bytes.get(starts + words * 4..starts + words * 4 + 4).ok_or(Unusable("length"))?;
-        let string_bytes = u32::from_le_bytes([string_bytes[0], string_bytes[1], string_bytes[2], string_bytes[3]]) as usize;
+        let string_bytes =
+            bytes.get(starts + words * 4..starts + words * 4 + 4).ok_or(Unusable("length"))?;
+        let string_bytes = u32::from_le_bytes([
+            string_bytes[0],
+            string_bytes[1],
+            string_bytes[2],
+            string_bytes[3],
+        ]) as usize;
         let strings = section(string_bytes);
         let vectors = section(rows * dims);
         if at > bytes.len() {
@@ -114,7 +127,9 @@ impl Table {
             strings,
             vectors,
         };
-        if (0..words).any(|n| table.start(n) > table.start(n + 1)) || table.start(words) > string_bytes {
+        if (0..words).any(|n| table.start(n) > table.start(n + 1))
+            || table.start(words) > string_bytes
+        {
             return Err(Unusable("starts"));
         }
         let mut empty = false;
@@ -132,7 +147,12 @@ impl Table {
     }
 
     fn u32(&self, at: usize) -> u32 {
-        u32::from_le_bytes([self.bytes[at], self.bytes[at + 1], self.bytes[at + 2], self.bytes[at + 3]])
+        u32::from_le_bytes([
+            self.bytes[at],
+            self.bytes[at + 1],
+            self.bytes[at + 2],
+            self.bytes[at + 3],
+        ])
     }
 
     fn start(&self, word: usize) -> usize {
@@ -140,7 +160,10 @@ impl Table {
     }
 
     fn slot(&self, n: usize) -> u16 {
-        u16::from_le_bytes([self.bytes[self.slots_at + n * 2], self.bytes[self.slots_at + n * 2 + 1]])
+        u16::from_le_bytes([
+            self.bytes[self.slots_at + n * 2],
+            self.bytes[self.slots_at + n * 2 + 1],
+        ])
     }
 
     /// The row of the string made of these pieces, whose running hash is `hash`.
@@ -151,7 +174,8 @@ impl Table {
                 EMPTY => return None,
                 row => {
                     let row = usize::from(row);
-                    let mut string = &self.bytes[self.strings + self.start(row)..self.strings + self.start(row + 1)];
+                    let mut string = &self.bytes
+                        [self.strings + self.start(row)..self.strings + self.start(row + 1)];
                     let equal = pieces.iter().all(|piece| {
                         string.strip_prefix(piece.as_bytes()).is_some_and(|rest| {
                             string = rest;
@@ -171,7 +195,8 @@ impl Table {
     fn add(&self, sum: &mut [f32], row: usize, amount: f32, side: Side) {
         let scales = if side == Side::Query { self.query_scale } else { self.code_scale };
         let factor = amount * f32::from_bits(self.u32(scales + row * 4));
-        let vector = &self.bytes[self.vectors + row * self.dims..self.vectors + (row + 1) * self.dims];
+        let vector =
+            &self.bytes[self.vectors + row * self.dims..self.vectors + (row + 1) * self.dims];
         for (sum, value) in sum.iter_mut().zip(vector) {
             *sum += factor * f32::from(*value as i8);
         }
@@ -224,7 +249,8 @@ impl Table {
     /// An unknown word is the mean of its pieces.
     fn grams(&self, sum: &mut [f32], word: &str, amount: f32, side: Side) {
         let bracketed = format!("<{word}>");
-        let starts: Vec<usize> = bracketed.char_indices().map(|(at, _)| at).chain([bracketed.len()]).collect();
+        let starts: Vec<usize> =
+            bracketed.char_indices().map(|(at, _)| at).chain([bracketed.len()]).collect();
         let chars = starts.len() - 1;
         let windows = chars.saturating_sub(self.gram - 1).max(1);
         for n in 0..windows {
@@ -239,7 +265,9 @@ impl Table {
         if norm < 1e-12 {
             return None;
         }
-        sum.iter_mut().for_each(|v| *v /= norm);
+        for value in &mut sum {
+            *value /= norm;
+        }
         Some(sum)
     }
 
@@ -365,15 +393,21 @@ mod tests {
             } else {
                 table.code_vector(item["place"].as_str().unwrap_or_default(), text)
             };
-            let theirs: Option<Vec<f32>> =
-                item["vector"].as_array().map(|v| v.iter().map(|x| x.as_f64().unwrap() as f32).collect());
+            let theirs: Option<Vec<f32>> = item["vector"]
+                .as_array()
+                .map(|v| v.iter().map(|x| x.as_f64().unwrap() as f32).collect());
             match (ours, theirs) {
                 (Some(ours), Some(theirs)) => {
                     assert_eq!(ours.len(), theirs.len());
-                    let off = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                    let off =
+                        ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
                     assert!(off < 1e-4, "{text:?}: off by {off}");
                 }
-                (ours, theirs) => assert_eq!(ours.is_some(), theirs.is_some_and(|v| v.iter().any(|x| *x != 0.0)), "{text:?}"),
+                (ours, theirs) => assert_eq!(
+                    ours.is_some(),
+                    theirs.is_some_and(|v| v.iter().any(|x| *x != 0.0)),
+                    "{text:?}"
+                ),
             }
         }
     }
@@ -382,8 +416,10 @@ mod tests {
     fn meaning_beats_letters() {
         let table = Table::shipped().unwrap();
         let query = table.query("remove an entry from the collection").unwrap();
-        let near = table.chunk("", "fn delete(&mut self, key: K) { self.items.drop(key); }").unwrap();
-        let far = table.chunk("", "fn render(frame: Frame) { draw_triangle(color, shader); }").unwrap();
+        let near =
+            table.chunk("", "fn delete(&mut self, key: K) { self.items.drop(key); }").unwrap();
+        let far =
+            table.chunk("", "fn render(frame: Frame) { draw_triangle(color, shader); }").unwrap();
         assert!(cosine(&query, &near) > cosine(&query, &far) + 0.05);
     }
 

@@ -31,25 +31,37 @@ pub fn strip(root: &Path, most: usize) -> Stripped {
     let mut found: Vec<([u8; 16], Labelled)> = Vec::new();
     let mut seen = HashSet::new();
     for entry in walk::walk(root, 2, &AtomicBool::new(false), |_| {}).entries {
-        let Ok(text) = std::fs::read(root.join(&entry.path)).map_err(|_| ()).and_then(|b| sniff::text_of(b).map_err(|_| ())) else {
+        let Ok(text) = std::fs::read(root.join(&entry.path))
+            .map_err(|_| ())
+            .and_then(|b| sniff::text_of(b).map_err(|_| ()))
+        else {
             continue;
         };
         if !matches!(format_of(&entry.path), Format::Code(_)) {
             continue;
         }
         let Some(bare) = without_comments(&mut parser, &entry.path, &text) else { continue };
-        let usable = sniff::flags_of(&entry.path, &text) & (sniff::flags::TEST | sniff::flags::GENERATED | sniff::flags::AUXILIARY) == 0;
+        let usable = sniff::flags_of(&entry.path, &text)
+            & (sniff::flags::TEST | sniff::flags::GENERATED | sniff::flags::AUXILIARY)
+            == 0;
         for chunk in chunker.chunk(&entry.path, &text).into_iter().filter(|_| usable) {
-            if !matches!(chunk.kind, "function" | "method") || chunk.symbol.is_empty() || chunk.symbol.contains(", ") {
+            if !matches!(chunk.kind, "function" | "method")
+                || chunk.symbol.is_empty()
+                || chunk.symbol.contains(", ")
+            {
                 continue;
             }
-            let Some((sentence, line)) = documentation(&text[chunk.start..chunk.end]) else { continue };
+            let Some((sentence, line)) = documentation(&text[chunk.start..chunk.end]) else {
+                continue;
+            };
             if !seen.insert(sentence.clone()) {
                 continue;
             }
             let kept = bare.get(chunk.start..chunk.end).unwrap_or_default();
-            let words: HashSet<String> =
-                doc::index_text(&entry.path, &chunk, kept).split(' ').map(ToString::to_string).collect();
+            let words: HashSet<String> = doc::index_text(&entry.path, &chunk, kept)
+                .split(' ')
+                .map(ToString::to_string)
+                .collect();
             let hard = !tokens::words(&sentence)
                 .iter()
                 .any(|w| !tokens::is_stop_word(w) && words.contains(tokens::stem(w)));
@@ -59,7 +71,12 @@ pub fn strip(root: &Path, most: usize) -> Stripped {
                 key,
                 Labelled {
                     query: sentence,
-                    relevant: vec![Target::Place { path: entry.path.clone(), line: Some(line), start_line: None, end_line: None }],
+                    relevant: vec![Target::Place {
+                        path: entry.path.clone(),
+                        line: Some(line),
+                        start_line: None,
+                        end_line: None,
+                    }],
                     split: if hard { "hard".into() } else { "doc".into() },
                     secondary: Vec::new(),
                 },
@@ -67,7 +84,7 @@ pub fn strip(root: &Path, most: usize) -> Stripped {
         }
         out.files.push((entry.path, bare));
     }
-    found.sort_by(|a, b| a.0.cmp(&b.0));
+    found.sort_by_key(|f| f.0);
     out.queries = found.into_iter().take(most).map(|(_, q)| q).collect();
     out
 }
@@ -96,7 +113,9 @@ fn without_comments(parser: &mut Parser, path: &str, text: &str) -> Option<Strin
 
 /// A string that is a statement of its own.
 fn is_docstring(node: Node<'_>) -> bool {
-    node.kind() == "expression_statement" && node.named_child_count() == 1 && node.named_child(0).is_some_and(|c| c.kind() == "string")
+    node.kind() == "expression_statement"
+        && node.named_child_count() == 1
+        && node.named_child(0).is_some_and(|c| c.kind() == "string")
 }
 
 /// The first sentence of a definition's comment or docstring, and how many lines into the
@@ -146,10 +165,15 @@ fn documentation(code: &str) -> Option<(String, u32)> {
         }
     }
     let prose = prose.trim();
-    let end = prose.find(". ").or_else(|| prose.strip_suffix('.').map(str::len)).unwrap_or(prose.len());
+    let end =
+        prose.find(". ").or_else(|| prose.strip_suffix('.').map(str::len)).unwrap_or(prose.len());
     let sentence: Vec<&str> = prose[..end].split_whitespace().collect();
-    let plain = sentence.iter().filter(|w| w.chars().all(|c| c.is_alphabetic() || "'-,`".contains(c))).count();
-    ((5..=30).contains(&sentence.len()) && plain * 10 >= sentence.len() * 8).then(|| (sentence.join(" "), line))
+    let plain = sentence
+        .iter()
+        .filter(|w| w.chars().all(|c| c.is_alphabetic() || "'-,`".contains(c)))
+        .count();
+    ((5..=30).contains(&sentence.len()) && plain * 10 >= sentence.len() * 8)
+        .then(|| (sentence.join(" "), line))
 }
 
 #[cfg(test)]
@@ -172,12 +196,18 @@ mod tests {
         let stripped = strip(dir.path(), 10);
         let mut queries: Vec<_> = stripped.queries.iter().map(|q| q.query.as_str()).collect();
         queries.sort_unstable();
-        assert_eq!(queries, ["Drops the oldest entry of the cache", "Read every record from the given file"]);
+        assert_eq!(
+            queries,
+            ["Drops the oldest entry of the cache", "Read every record from the given file"]
+        );
         let rust = stripped.queries.iter().find(|q| q.query.starts_with("Drops")).unwrap();
         assert!(matches!(&rust.relevant[0], Target::Place { line: Some(3), .. }), "{rust:?}");
         assert_eq!(rust.split, "hard");
         for (_, text) in &stripped.files {
-            assert!(!text.contains("entry") && !text.contains("inner") && !text.contains("record"), "{text}");
+            assert!(
+                !text.contains("entry") && !text.contains("inner") && !text.contains("record"),
+                "{text}"
+            );
         }
     }
 }

@@ -69,7 +69,8 @@ impl Target {
     }
 
     fn is_hit(&self, hit: &Place) -> bool {
-        self.same_file(&hit.path) && self.lines().is_none_or(|(s, e)| hit.start_line <= e && s <= hit.end_line)
+        self.same_file(&hit.path)
+            && self.lines().is_none_or(|(s, e)| hit.start_line <= e && s <= hit.end_line)
     }
 }
 
@@ -104,7 +105,13 @@ impl Scores {
 
     fn mean(mut self) -> Self {
         let n = f64::from(self.queries.max(1));
-        for value in [&mut self.ndcg10, &mut self.mrr10, &mut self.recall10_file, &mut self.mrr10_symbol, &mut self.recall10_symbol] {
+        for value in [
+            &mut self.ndcg10,
+            &mut self.mrr10,
+            &mut self.recall10_file,
+            &mut self.mrr10_symbol,
+            &mut self.recall10_symbol,
+        ] {
             *value /= n;
         }
         self
@@ -128,8 +135,11 @@ pub fn score(labelled: &Labelled, hits: &[Place]) -> Scores {
         if let Some(at) = rank_of(&|hit| target.is_hit(hit)) {
             dcg += 1.0 / ((at + 2) as f64).log2();
         }
-        out.recall10_file += f64::from(u8::from(rank_of(&|hit| target.same_file(&hit.path)).is_some())) / targets.len() as f64;
-        out.recall10_symbol += f64::from(u8::from(rank_of(&|hit| target.is_hit(hit)).is_some())) / targets.len() as f64;
+        out.recall10_file +=
+            f64::from(u8::from(rank_of(&|hit| target.same_file(&hit.path)).is_some()))
+                / targets.len() as f64;
+        out.recall10_symbol += f64::from(u8::from(rank_of(&|hit| target.is_hit(hit)).is_some()))
+            / targets.len() as f64;
     }
     out.ndcg10 = dcg / ideal;
     if let Some(at) = rank_of(&|hit| targets.iter().any(|t| t.same_file(&hit.path))) {
@@ -261,15 +271,22 @@ impl Searcher for Memory {
             _ => 0.0,
         };
         if vector.is_some() {
-            let mut near: Vec<(u32, f32)> = (0..self.vectors.len() as u32).map(|id| (id, similarity(id))).collect();
+            let mut near: Vec<(u32, f32)> =
+                (0..self.vectors.len() as u32).map(|id| (id, similarity(id))).collect();
             near.sort_by(|a, b| b.1.total_cmp(&a.1));
             near.truncate(limits::CANDIDATES);
             let known: std::collections::HashSet<u32> = found.iter().map(|f| f.0).collect();
-            found.extend(near.into_iter().filter(|(id, _)| !known.contains(id)).map(|(id, _)| (id, 0.0)));
+            found.extend(
+                near.into_iter().filter(|(id, _)| !known.contains(id)).map(|(id, _)| (id, 0.0)),
+            );
         }
         let candidates: Vec<Candidate> = found
             .into_iter()
-            .map(|(id, lexical)| Candidate { lexical, dense: similarity(id), ..self.candidates[id as usize].clone() })
+            .map(|(id, lexical)| Candidate {
+                lexical,
+                dense: similarity(id),
+                ..self.candidates[id as usize].clone()
+            })
             .collect();
         let order: Vec<usize> = if self.arm == Mode::Bm25 {
             (0..candidates.len().min(limit)).collect()
@@ -288,14 +305,18 @@ impl Searcher for Memory {
 
 /// Reads queries: a JSONL file, or a JSON array as the development set has it.
 pub fn load_queries(file: &Path) -> anyhow::Result<Vec<Labelled>> {
-    let text = std::fs::read_to_string(file).map_err(|e| anyhow::anyhow!("cannot read {}: {e}", file.display()))?;
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| anyhow::anyhow!("cannot read {}: {e}", file.display()))?;
     if text.trim_start().starts_with('[') {
         return Ok(serde_json::from_str(&text)?);
     }
     text.lines()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())
-        .map(|(n, line)| serde_json::from_str(line).map_err(|e| anyhow::anyhow!("{} line {}: {e}", file.display(), n + 1)))
+        .map(|(n, line)| {
+            serde_json::from_str(line)
+                .map_err(|e| anyhow::anyhow!("{} line {}: {e}", file.display(), n + 1))
+        })
         .collect()
 }
 
@@ -309,22 +330,32 @@ mod tests {
 
     #[test]
     fn scores_follow_their_definitions() {
-        let labelled: Labelled =
-            serde_json::from_str(r#"{"query":"q","relevant":["src/a.rs",{"path":"src/b.rs","line":7}]}"#).unwrap();
+        let labelled: Labelled = serde_json::from_str(
+            r#"{"query":"q","relevant":["src/a.rs",{"path":"src/b.rs","line":7}]}"#,
+        )
+        .unwrap();
         let perfect = score(&labelled, &[place("a.rs", 1, 2), place("src/b.rs", 5, 9)]);
         assert!((perfect.ndcg10 - 1.0).abs() < 1e-9 && (perfect.mrr10 - 1.0).abs() < 1e-9);
         let wrong_lines = score(&labelled, &[place("src/b.rs", 1, 2), place("x/src/a.rs", 1, 2)]);
         assert!((wrong_lines.recall10_file - 1.0).abs() < 1e-9);
         assert!((wrong_lines.recall10_symbol - 0.5).abs() < 1e-9);
         assert!((wrong_lines.mrr10_symbol - 0.5).abs() < 1e-9);
-        assert!(score(&labelled, &[place("data.rs", 1, 2)]).ndcg10 < 1e-9, "a suffix counts only at a slash");
+        assert!(
+            score(&labelled, &[place("data.rs", 1, 2)]).ndcg10 < 1e-9,
+            "a suffix counts only at a slash"
+        );
     }
 
     #[test]
     fn a_corpus_in_memory_answers() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("routing.rs"), "/// Finds the route of a request.\nfn find_route() {\n    todo();\n}\n").unwrap();
-        std::fs::write(dir.path().join("other.rs"), "fn unrelated() {\n    let x = 1;\n}\n").unwrap();
+        std::fs::write(
+            dir.path().join("routing.rs"),
+            "/// Finds the route of a request.\nfn find_route() {\n    todo();\n}\n",
+        )
+        .unwrap();
+        std::fs::write(dir.path().join("other.rs"), "fn unrelated() {\n    let x = 1;\n}\n")
+            .unwrap();
         let memory = Memory::load(dir.path(), Weights::default()).unwrap();
         assert_eq!(memory.search("how are routes found", 5).unwrap()[0].path, "routing.rs");
     }

@@ -132,7 +132,12 @@ impl Default for Weights {
 }
 
 /// The best `limit` candidates, best first.
-pub fn rank(query: &Query, candidates: &[Candidate], limit: usize, weights: &Weights) -> Vec<Ranked> {
+pub fn rank(
+    query: &Query,
+    candidates: &[Candidate],
+    limit: usize,
+    weights: &Weights,
+) -> Vec<Ranked> {
     let dense_weight = match query.kind {
         Kind::Symbol => weights.dense_symbol,
         Kind::Words => weights.dense_words,
@@ -173,7 +178,12 @@ pub fn rank(query: &Query, candidates: &[Candidate], limit: usize, weights: &Wei
 }
 
 /// Greedy choice: each further chunk of a file counts less.
-fn select(candidates: &[Candidate], whys: &mut [(f32, Why)], limit: usize, repeat: f32) -> Vec<Ranked> {
+fn select(
+    candidates: &[Candidate],
+    whys: &mut [(f32, Why)],
+    limit: usize,
+    repeat: f32,
+) -> Vec<Ranked> {
     let mut order: Vec<usize> = (0..candidates.len()).collect();
     order.sort_by(|a, b| whys[*b].0.total_cmp(&whys[*a].0).then(a.cmp(b)));
     let mut seen: HashMap<&str, i32> = HashMap::new();
@@ -222,11 +232,23 @@ fn penalty(query: &Query, candidate: &Candidate, weights: &Weights) -> f32 {
         }
     };
     apply(flags::TEST, weights.test, query.mentions(&["test", "spec", "fixtur"]));
-    apply(flags::AUXILIARY, weights.auxiliary, query.mentions(&["exampl", "bench", "benchmark", "demo", "sampl", "mock", "fixtur"]));
-    apply(flags::VENDORED, weights.vendored, query.mentions(&["vendor", "compat", "legaci", "deprecat"]));
+    apply(
+        flags::AUXILIARY,
+        weights.auxiliary,
+        query.mentions(&["exampl", "bench", "benchmark", "demo", "sampl", "mock", "fixtur"]),
+    );
+    apply(
+        flags::VENDORED,
+        weights.vendored,
+        query.mentions(&["vendor", "compat", "legaci", "deprecat"]),
+    );
     apply(flags::GENERATED, weights.generated, query.mentions(&["generat"]));
     apply(flags::BARREL, weights.barrel, false);
-    apply(flags::PROSE, weights.prose, query.mentions(&["doc", "readm", "guid", "config", "changelog", "tutorial", "workflow"]));
+    apply(
+        flags::PROSE,
+        weights.prose,
+        query.mentions(&["doc", "readm", "guid", "config", "changelog", "tutorial", "workflow"]),
+    );
     factor
 }
 

@@ -35,8 +35,15 @@ impl Query {
         let blanks = text.split_whitespace().count();
         for word in text.split_whitespace() {
             let word = word.trim_matches(|c: char| !(c.is_alphanumeric() || c == '_'));
-            let mut pieces = word.split([':', '.', '#', '>', '-', '/']).filter(|p| !p.is_empty()).collect::<Vec<_>>();
-            let qualified = pieces.len() > 1 && (word.contains("::") || word.contains('.') || word.contains("->") || word.contains('#'));
+            let mut pieces = word
+                .split([':', '.', '#', '>', '-', '/'])
+                .filter(|p| !p.is_empty())
+                .collect::<Vec<_>>();
+            let qualified = pieces.len() > 1
+                && (word.contains("::")
+                    || word.contains('.')
+                    || word.contains("->")
+                    || word.contains('#'));
             let Some(last) = pieces.pop() else { continue };
             let last = last.trim_end_matches(|c: char| !(c.is_alphanumeric() || c == '_'));
             if qualified || looks_like_name(last) || blanks == 1 {
@@ -102,8 +109,10 @@ impl Query {
         let stem = part_stems(name.split('.').next().unwrap_or(name));
         let near = part_stems(folder.rsplit('/').next().unwrap_or_default());
         let share = |parts: &[String]| {
-            let hit = self.stems.iter().filter(|s| parts.iter().any(|p| matches(s, p))).count() as f32;
-            let covered = parts.iter().filter(|p| self.stems.iter().any(|s| matches(s, p))).count() as f32;
+            let hit =
+                self.stems.iter().filter(|s| parts.iter().any(|p| matches(s, p))).count() as f32;
+            let covered =
+                parts.iter().filter(|p| self.stems.iter().any(|s| matches(s, p))).count() as f32;
             let of_query = hit / self.stems.len() as f32;
             let of_name = covered / parts.len().max(1) as f32;
             (of_query.sqrt() * of_name).min(1.0)
@@ -123,6 +132,7 @@ fn looks_like_name(word: &str) -> bool {
         return false;
     }
     let inner_underscore = word.trim_matches('_').contains('_');
-    let hump = word.chars().zip(word.chars().skip(1)).any(|(a, b)| a.is_lowercase() && b.is_uppercase());
+    let hump =
+        word.chars().zip(word.chars().skip(1)).any(|(a, b)| a.is_lowercase() && b.is_uppercase());
     inner_underscore || hump
 }

@@ -1,11 +1,20 @@
 use super::*;
 
 fn candidate(path: &str, symbol: &str, lexical: f32) -> Candidate {
-    Candidate { path: path.into(), symbol: symbol.into(), lexical, flags: crate::sniff::flags_of(path, ""), ..Candidate::default() }
+    Candidate {
+        path: path.into(),
+        symbol: symbol.into(),
+        lexical,
+        flags: crate::sniff::flags_of(path, ""),
+        ..Candidate::default()
+    }
 }
 
 fn order(query: &str, candidates: &[Candidate]) -> Vec<String> {
-    rank(&Query::parse(query), candidates, 10, &Weights::default()).into_iter().map(|r| candidates[r.at].path.clone()).collect()
+    rank(&Query::parse(query), candidates, 10, &Weights::default())
+        .into_iter()
+        .map(|r| candidates[r.at].path.clone())
+        .collect()
 }
 
 #[test]
@@ -13,7 +22,10 @@ fn kinds_of_queries() {
     assert_eq!(Query::parse("parse_config").kind, Kind::Symbol);
     assert_eq!(Query::parse("Router").kind, Kind::Symbol);
     let q = Query::parse("TcpStream::connect");
-    assert_eq!((q.kind, q.identifiers[0].as_str(), q.owner.as_deref()), (Kind::Symbol, "connect", Some("TcpStream")));
+    assert_eq!(
+        (q.kind, q.identifiers[0].as_str(), q.owner.as_deref()),
+        (Kind::Symbol, "connect", Some("TcpStream"))
+    );
     let q = Query::parse("how does TcpStream connect?");
     assert_eq!((q.kind, q.identifiers.as_slice()), (Kind::Words, &["TcpStream".to_string()][..]));
     assert_eq!(Query::parse("how are the routes matched").terms(), ["rout", "match"]);
@@ -30,7 +42,8 @@ fn empty_and_hostile_queries() {
 
 #[test]
 fn the_definition_comes_before_uses() {
-    let candidates = [candidate("src/use.rs", "main", 10.0), candidate("src/conf.rs", "parse_config", 7.0)];
+    let candidates =
+        [candidate("src/use.rs", "main", 10.0), candidate("src/conf.rs", "parse_config", 7.0)];
     assert_eq!(order("parse_config", &candidates)[0], "src/conf.rs");
 }
 
@@ -47,7 +60,8 @@ fn the_file_of_that_name_rises_and_tests_sink() {
 
 #[test]
 fn one_file_does_not_fill_the_page() {
-    let mut candidates: Vec<_> = (0..5).map(|n| candidate("src/a.rs", "x", 10.0 - n as f32 * 0.1)).collect();
+    let mut candidates: Vec<_> =
+        (0..5).map(|n| candidate("src/a.rs", "x", 10.0 - n as f32 * 0.1)).collect();
     candidates.push(candidate("src/b.rs", "x", 8.0));
     assert_eq!(order("some words here", &candidates)[1], "src/b.rs");
 }
@@ -57,5 +71,10 @@ fn a_score_explains_itself() {
     let candidates = [candidate("tests/a.rs", "parse", 1.0)];
     let ranked = rank(&Query::parse("parse"), &candidates, 1, &Weights::default());
     let why = ranked[0].why.to_string();
-    assert!(why.starts_with("words 1.00") && why.contains("definition +1.00") && why.contains("test-or-generated ×0.40"), "{why}");
+    assert!(
+        why.starts_with("words 1.00")
+            && why.contains("definition +1.00")
+            && why.contains("test-or-generated ×0.40"),
+        "{why}"
+    );
 }

@@ -12,8 +12,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float32Type, Int8Type, UInt8Type, UInt32Type};
 use arrow_array::types::UInt64Type;
+use arrow_array::types::{Float32Type, Int8Type, UInt8Type, UInt32Type};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use futures::TryStreamExt;
 use lancedb::index::Index;
@@ -76,7 +76,11 @@ async fn connect(db: &Path, session: &Arc<Session>) -> Result<Connection> {
 impl Store {
     /// A new, empty table in a fresh folder.
     pub async fn create(db: &Path, session: &Arc<Session>, dims: usize) -> Result<Self> {
-        let table = connect(db, session).await?.create_empty_table(TABLE, rows::schema(dims)).execute().await?;
+        let table = connect(db, session)
+            .await?
+            .create_empty_table(TABLE, rows::schema(dims))
+            .execute()
+            .await?;
         Ok(Self { table, searchable: false })
     }
 
@@ -107,8 +111,14 @@ impl Store {
     /// Deletes the rows of these files that an older build wrote.
     pub async fn delete_older(&self, paths: &[String], generation: u64) -> Result<()> {
         for some in paths.chunks(DELETE_PATHS) {
-            let list = some.iter().map(|p| format!("'{}'", p.replace('\'', "''"))).collect::<Vec<_>>().join(",");
-            self.table.delete(format!("path IN ({list}) AND generation < {generation}").as_str()).await?;
+            let list = some
+                .iter()
+                .map(|p| format!("'{}'", p.replace('\'', "''")))
+                .collect::<Vec<_>>()
+                .join(",");
+            self.table
+                .delete(format!("path IN ({list}) AND generation < {generation}").as_str())
+                .await?;
         }
         Ok(())
     }
@@ -147,7 +157,11 @@ impl Store {
             .with_position(false)
             .memory_limit_mb(FTS_MEMORY_MIB)
             .num_workers(workers);
-        self.table.create_index(&["tokens"], Index::FTS(words)).name(WORDS.into()).execute().await?;
+        self.table
+            .create_index(&["tokens"], Index::FTS(words))
+            .name(WORDS.into())
+            .execute()
+            .await?;
         // Deleting a file's rows by path must not scan a large table.
         if self.count().await? > PATH_INDEX_ROWS {
             let paths = Index::BTree(BTreeIndexBuilder::default());
@@ -183,7 +197,12 @@ impl Store {
     }
 
     /// The best rows by BM25; with a question's vector, also their cosines to it.
-    pub async fn lexical(&self, terms: &[String], vector: Option<&[i8]>, limit: usize) -> Result<Vec<Candidate>> {
+    pub async fn lexical(
+        &self,
+        terms: &[String],
+        vector: Option<&[i8]>,
+        limit: usize,
+    ) -> Result<Vec<Candidate>> {
         if terms.is_empty() || !self.searchable {
             return Ok(Vec::new());
         }
@@ -198,17 +217,26 @@ impl Store {
         scan.limit(Some(limit as i64), None)?.project(&columns)?.with_row_id();
         let batch = scan.try_into_batch().await?;
         let scores = column(&batch, "_score")?.as_primitive::<Float32Type>();
-        let vectors = if vector.is_some() { Some(column(&batch, "vector")?.as_fixed_size_list()) } else { None };
+        let vectors = if vector.is_some() {
+            Some(column(&batch, "vector")?.as_fixed_size_list())
+        } else {
+            None
+        };
         let mut out = Vec::new();
         candidates(&batch, &mut out, |candidate, at| {
             candidate.lexical = scores.value(at);
             if let (Some(vector), Some(vectors)) = (vector, vectors)
                 && vectors.is_valid(at)
             {
-                candidate.dense = cosine(vector, vectors.value(at).as_primitive::<Int8Type>().values());
+                candidate.dense =
+                    cosine(vector, vectors.value(at).as_primitive::<Int8Type>().values());
             }
         })?;
-        out.sort_by(|a, b| b.lexical.total_cmp(&a.lexical).then_with(|| (&a.path, a.start_line).cmp(&(&b.path, b.start_line))));
+        out.sort_by(|a, b| {
+            b.lexical
+                .total_cmp(&a.lexical)
+                .then_with(|| (&a.path, a.start_line).cmp(&(&b.path, b.start_line)))
+        });
         Ok(out)
     }
 
@@ -236,7 +264,9 @@ impl Store {
 
     /// Copies the vector column into the file the dense arm reads.
     pub async fn write_vectors(&self, path: &Path, dims: usize) -> Result<()> {
-        let failed = |source: std::io::Error| lancedb::Error::Runtime { message: format!("cannot write {}: {source}", path.display()) };
+        let failed = |source: std::io::Error| lancedb::Error::Runtime {
+            message: format!("cannot write {}: {source}", path.display()),
+        };
         let dataset = snapshot!(self);
         let filter = "vector IS NOT NULL";
         let count = self.table.count_rows(Some(filter.into())).await?;
@@ -248,7 +278,8 @@ impl Store {
             let ids = column(&batch, "_rowid")?.as_primitive::<UInt64Type>().values();
             let lists = column(&batch, "vector")?.as_fixed_size_list();
             let first = lists.value_offset(0) as usize;
-            let values = &lists.values().as_primitive::<Int8Type>().values()[first..first + ids.len() * dims];
+            let values = &lists.values().as_primitive::<Int8Type>().values()
+                [first..first + ids.len() * dims];
             writer.push(ids, values).map_err(failed)?;
         }
         writer.finish().map_err(failed)
@@ -270,11 +301,17 @@ impl Store {
 }
 
 fn column<'b>(batch: &'b RecordBatch, name: &str) -> Result<&'b ArrayRef> {
-    batch.column_by_name(name).ok_or_else(|| lancedb::Error::Runtime { message: format!("no column {name}") })
+    batch
+        .column_by_name(name)
+        .ok_or_else(|| lancedb::Error::Runtime { message: format!("no column {name}") })
 }
 
 /// Reads candidates that come with their row ids.
-fn candidates(batch: &RecordBatch, out: &mut Vec<Candidate>, mut score: impl FnMut(&mut Candidate, usize)) -> Result<()> {
+fn candidates(
+    batch: &RecordBatch,
+    out: &mut Vec<Candidate>,
+    mut score: impl FnMut(&mut Candidate, usize),
+) -> Result<()> {
     let ids = column(batch, "_rowid")?.as_primitive::<UInt64Type>();
     light(batch, out, |candidate, at| {
         candidate.row = ids.value(at);
@@ -282,9 +319,15 @@ fn candidates(batch: &RecordBatch, out: &mut Vec<Candidate>, mut score: impl FnM
     })
 }
 
-fn light(batch: &RecordBatch, out: &mut Vec<Candidate>, mut score: impl FnMut(&mut Candidate, usize)) -> Result<()> {
-    let text = |name: &str| Ok::<_, lancedb::Error>(column(batch, name)?.as_string::<i32>().clone());
-    let (paths, symbols, kinds, crumbs) = (text("path")?, text("symbol")?, text("kind")?, text("crumb")?);
+fn light(
+    batch: &RecordBatch,
+    out: &mut Vec<Candidate>,
+    mut score: impl FnMut(&mut Candidate, usize),
+) -> Result<()> {
+    let text =
+        |name: &str| Ok::<_, lancedb::Error>(column(batch, name)?.as_string::<i32>().clone());
+    let (paths, symbols, kinds, crumbs) =
+        (text("path")?, text("symbol")?, text("kind")?, text("crumb")?);
     let starts = column(batch, "start_line")?.as_primitive::<UInt32Type>();
     let ends = column(batch, "end_line")?.as_primitive::<UInt32Type>();
     let flags = column(batch, "flags")?.as_primitive::<UInt8Type>();

@@ -73,7 +73,10 @@ impl Rows {
 
     pub(super) fn batch(&self, generation: u64, dims: usize) -> Result<RecordBatch> {
         let text = |get: &dyn Fn(&Row) -> &str| -> ArrayRef {
-            let mut builder = StringBuilder::with_capacity(self.rows.len(), self.rows.iter().map(|r| get(r).len()).sum());
+            let mut builder = StringBuilder::with_capacity(
+                self.rows.len(),
+                self.rows.iter().map(|r| get(r).len()).sum(),
+            );
             for row in &self.rows {
                 builder.append_value(get(row));
             }
@@ -98,17 +101,17 @@ impl Rows {
     }
 
     fn vectors(&self, dims: usize) -> ArrayRef {
-        let mut vectors = FixedSizeListBuilder::new(Int8Builder::with_capacity(self.rows.len() * dims), dims as i32);
+        let mut vectors = FixedSizeListBuilder::new(
+            Int8Builder::with_capacity(self.rows.len() * dims),
+            dims as i32,
+        );
         for row in &self.rows {
-            match row.vector.as_ref().filter(|v| v.len() == dims) {
-                Some(vector) => {
-                    vectors.values().append_slice(vector);
-                    vectors.append(true);
-                }
-                None => {
-                    vectors.values().append_value_n(0, dims);
-                    vectors.append(false);
-                }
+            if let Some(vector) = row.vector.as_ref().filter(|v| v.len() == dims) {
+                vectors.values().append_slice(vector);
+                vectors.append(true);
+            } else {
+                vectors.values().append_value_n(0, dims);
+                vectors.append(false);
             }
         }
         Arc::new(vectors.finish())

@@ -51,7 +51,8 @@ pub struct Writer {
 
 impl Writer {
     pub fn create(path: &Path, dims: usize, count: usize) -> io::Result<Self> {
-        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        let file =
+            File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
         let layout = Layout { dims, count };
         file.set_len(layout.len() as u64)?;
         Ok(Self { file, layout, next: 0 })
@@ -79,7 +80,10 @@ impl Writer {
     /// The header comes last: a file that was cut short is no file.
     pub fn finish(self) -> io::Result<()> {
         if self.next != self.layout.count {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "fewer vectors than announced"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "fewer vectors than announced",
+            ));
         }
         let mut header = [0; HEADER];
         header[..8].copy_from_slice(MAGIC);
@@ -115,7 +119,8 @@ impl Vectors {
         let dims = u32::from_le_bytes(header[8..12].try_into().ok()?) as usize;
         let count = usize::try_from(u64::from_le_bytes(header[16..24].try_into().ok()?)).ok()?;
         let layout = Layout { dims, count };
-        let sane = &header[..8] == MAGIC && (1..=4096).contains(&dims) && count <= u32::MAX as usize;
+        let sane =
+            &header[..8] == MAGIC && (1..=4096).contains(&dims) && u32::try_from(count).is_ok();
         (sane && layout.len() == map.len()).then_some(Self { map, layout })
     }
 
@@ -186,7 +191,12 @@ impl Vectors {
             sum >= wanted
         });
         let limit = limit.unwrap_or(counts.len()) as u16;
-        distances.iter().enumerate().filter(|(_, d)| **d <= limit).map(|(at, _)| at as u32).collect()
+        distances
+            .iter()
+            .enumerate()
+            .filter(|(_, d)| **d <= limit)
+            .map(|(at, _)| at as u32)
+            .collect()
     }
 }
 
@@ -258,7 +268,10 @@ mod tests {
         Writer::create(&bad, 16, 10).unwrap();
         assert!(Vectors::open(&bad).is_none(), "without its header");
         assert!(Vectors::open(&dir.path().join("absent")).is_none());
-        assert!(Vectors::open(&path).unwrap().nearest(&[1, 2], 5).is_empty(), "another number of dimensions");
+        assert!(
+            Vectors::open(&path).unwrap().nearest(&[1, 2], 5).is_empty(),
+            "another number of dimensions"
+        );
     }
 
     #[test]

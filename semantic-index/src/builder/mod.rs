@@ -7,25 +7,30 @@
 //! deleted, (4) the list remembers them. What a build commits is searchable at once.
 //! Called by the build process and by tests; never by the worker.
 
+mod file;
+mod progress;
+
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
-use lapce_ai_ipc::wire::index::{BuildReport, Phase, Progress, Skipped};
 use lancedb::Session;
+use lapce_ai_ipc::wire::index::{BuildReport, Phase, Progress, Skipped};
 use tokio::sync::mpsc;
 
 use crate::chunk::Chunker;
-use crate::embed::{self, Embedder};
+use crate::embed::Embedder;
 use crate::error::Error;
-use crate::limits::{
-    BATCH_BYTES, CHECKPOINT_EVERY, COMPACT_AFTER_FRAGMENTS, MAX_FILE_BYTES, PIPELINE_FILES, PROGRESS_EVERY,
-};
-use crate::manifest::{self, FORMAT, Files, Lock, Record, State};
-use crate::store::{Row, Rows, Store};
+use crate::limits::{BATCH_BYTES, CHECKPOINT_EVERY, COMPACT_AFTER_FRAGMENTS, PIPELINE_FILES};
+use crate::manifest::{FORMAT, Files, Lock, Record, State};
+use crate::sniff;
+use crate::store::{Rows, Store};
 use crate::walk::{self, Entry, Skips};
-use crate::{doc, sniff};
+use file::{Done, Outcome, process};
+pub use progress::disk_bytes;
+use progress::{Throttle, peak_rss_kib, unix_micros};
 
 /// What to build, and where.
 #[derive(Debug, Clone)]
@@ -65,7 +70,9 @@ pub async fn build(
     let started = Instant::now();
     let (root, dir) = check(&options)?;
     let options = Options { root, dir, ..options };
-    let Some(_lock) = Lock::acquire(&options.dir).map_err(Error::io("cannot lock", &options.dir))? else {
+    let Some(_lock) =
+        Lock::acquire(&options.dir).map_err(Error::io("cannot lock", &options.dir))?
+    else {
         return Err(Error::Busy);
     };
     let embedder_name = embedder.as_ref().map(|e| e.name().to_string()).unwrap_or_default();
@@ -101,7 +108,11 @@ pub async fn build(
     report.skipped = build
         .skips
         .iter()
-        .map(|(reason, files, example)| Skipped { reason: reason.reason().into(), files, example: example.into() })
+        .map(|(reason, files, example)| Skipped {
+            reason: reason.reason().into(),
+            files,
+            example: example.into(),
+        })
         .collect();
     Ok(report)
 }
@@ -110,7 +121,9 @@ pub async fn build(
 fn check(options: &Options) -> Result<(PathBuf, PathBuf), Error> {
     let root = match options.root.canonicalize() {
         Ok(root) => root,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(Error::NoRoot(options.root.clone())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::NoRoot(options.root.clone()));
+        }
         Err(error) => return Err(Error::io("cannot open", &options.root)(error)),
     };
     if !root.is_dir() {
@@ -120,7 +133,8 @@ fn check(options: &Options) -> Result<(PathBuf, PathBuf), Error> {
     if options.dir.starts_with(&root) {
         return Err(Error::DirInside(options.dir.clone()));
     }
-    lapce_ai_ipc::paths::private_dir(&options.dir).map_err(Error::io("cannot create", &options.dir))?;
+    lapce_ai_ipc::paths::private_dir(&options.dir)
+        .map_err(Error::io("cannot create", &options.dir))?;
     let dir = options.dir.canonicalize().map_err(Error::io("cannot open", &options.dir))?;
     if dir.starts_with(&root) {
         return Err(Error::DirInside(dir));
@@ -142,7 +156,14 @@ fn previous(options: &Options, embedder: &str) -> (State, Files) {
     }
     let generation = old.as_ref().map_or(0, |s| s.generation);
     let number = old.and_then(|s| s.db[3..].parse::<u64>().ok()).unwrap_or(0) + 1;
-    let state = State { format: FORMAT, root, db: format!("db-{number}"), embedder: embedder.into(), generation, ..State::default() };
+    let state = State {
+        format: FORMAT,
+        root,
+        db: format!("db-{number}"),
+        embedder: embedder.into(),
+        generation,
+        ..State::default()
+    };
     // Left over from a build that died before its first commit.
     let _ = std::fs::remove_dir_all(state.db_path(&options.dir));
     (state, Files::default())
@@ -171,20 +192,6 @@ fn remove_old_vectors(db: &Path, keep: &str) {
     }
 }
 
-/// One file through the pipeline.
-struct Done {
-    entry: Entry,
-    hash: [u8; 16],
-    outcome: Outcome,
-}
-
-enum Outcome {
-    /// Same bytes as before.
-    Touched,
-    Skipped(sniff::Skip),
-    Rows(Vec<Row>),
-}
-
 impl Build {
     async fn run(&mut self) -> Result<(), Error> {
         let db = self.state.db_path(&self.options.dir);
@@ -199,12 +206,10 @@ impl Build {
         }
         let work = !todo.is_empty() || !removed.is_empty() || fresh;
         let dirty = self.files.dirty && !fresh;
-        if let Some(store) = &store {
-            if !removed.is_empty() {
-                self.next_generation();
-                store.delete_older(&removed, u64::MAX >> 1).await?;
-                self.report.files_removed = removed.len() as u64;
-            }
+        if let Some(store) = store.as_ref().filter(|_| !removed.is_empty()) {
+            self.next_generation();
+            store.delete_older(&removed, u64::MAX >> 1).await?;
+            self.report.files_removed = removed.len() as u64;
         }
         self.pipeline(&mut store, todo, walked, dirty).await?;
         if store.is_none() {
@@ -229,7 +234,9 @@ impl Build {
         self.save(&db)?;
         remove_old_vectors(&db, &self.state.vectors);
         self.state.disk_bytes = disk_bytes(&self.options.dir);
-        self.state.save(&self.options.dir).map_err(Error::io("cannot write into", &self.options.dir))
+        self.state
+            .save(&self.options.dir)
+            .map_err(Error::io("cannot write into", &self.options.dir))
     }
 
     /// Larger than every generation before, also than those of a build that died unrecorded.
@@ -246,7 +253,9 @@ impl Build {
         let (root, threads) = (self.options.root.clone(), self.options.threads);
         let (cancel, progress) = (Arc::clone(&self.cancel), self.progress.clone());
         let found = tokio::task::spawn_blocking(move || {
-            walk::walk(&root, threads, &cancel, |count| progress.maybe(Phase::Walk, count, 0, 0, ""))
+            walk::walk(&root, threads, &cancel, |count| {
+                progress.maybe(Phase::Walk, count, 0, 0, "");
+            })
         })
         .await
         .map_err(|e| Error::Internal(e.to_string()))?;
@@ -255,7 +264,7 @@ impl Build {
 
     /// (files to read, files that are gone)
     fn plan(&mut self, entries: Vec<Entry>, fresh: bool) -> (Vec<Entry>, Vec<String>) {
-        let mut gone: std::collections::HashSet<&str> = self.files.records.keys().map(String::as_str).collect();
+        let mut gone: HashSet<&str> = self.files.records.keys().map(String::as_str).collect();
         let mut todo = Vec::new();
         for entry in entries {
             gone.remove(entry.path.as_str());
@@ -268,14 +277,18 @@ impl Build {
                 Some(_) | None => todo.push(entry),
             }
         }
-        let gone: Vec<String> = if fresh { Vec::new() } else { gone.into_iter().map(ToString::to_string).collect() };
+        let gone: Vec<String> =
+            if fresh { Vec::new() } else { gone.into_iter().map(ToString::to_string).collect() };
         (todo, gone)
     }
 
     /// Before anything changes: forget what is about to, so that a crash repeats it.
     fn begin(&mut self, todo: &[Entry], removed: &[String], db: &Path) -> Result<(), Error> {
         let was_dirty = self.files.dirty;
-        let kept = todo.iter().filter_map(|e| self.files.records.remove_entry(&e.path)).collect::<Vec<_>>();
+        let kept = todo
+            .iter()
+            .filter_map(|e| self.files.records.remove_entry(&e.path))
+            .collect::<Vec<_>>();
         for path in removed {
             self.files.records.remove(path);
         }
@@ -287,13 +300,21 @@ impl Build {
         Ok(())
     }
 
-    async fn pipeline(&mut self, store: &mut Option<Store>, todo: Vec<Entry>, walked: u64, dirty: bool) -> Result<(), Error> {
+    async fn pipeline(
+        &mut self,
+        store: &mut Option<Store>,
+        todo: Vec<Entry>,
+        walked: u64,
+        dirty: bool,
+    ) -> Result<(), Error> {
         let total = todo.len();
         let base = walked - total as u64;
         let db = self.state.db_path(&self.options.dir);
-        let swept = if dirty { Some(self.sweep(store, &todo).await?) } else { None };
+        let swept = if dirty { Some(self.sweep(store.as_ref(), &todo).await?) } else { None };
         let (sender, mut receiver) = mpsc::channel::<Done>(PIPELINE_FILES);
-        let workers = self.start_chunkers(todo, sender);
+        let workers = self.start_chunkers(todo, &sender);
+        // The threads hold the others: the channel ends with the last of them.
+        drop(sender);
         let mut rows = Rows::default();
         let mut pending: Vec<(String, Record)> = Vec::new();
         let mut replaced: Vec<String> = Vec::new();
@@ -304,12 +325,25 @@ impl Build {
             }
             done += 1;
             let path = file.entry.path;
-            self.progress.maybe(Phase::Chunk, base + done, walked, self.files.chunks_hint(rows.len()), &path);
+            self.progress.maybe(
+                Phase::Chunk,
+                base + done,
+                walked,
+                self.files.chunks_hint(rows.len()),
+                &path,
+            );
             let old = self.files.records.get(&path).copied();
-            let mut record = Record { size: file.entry.size, mtime: file.entry.mtime, hash: file.hash, chunks: 0, skip: 0 };
+            let mut record = Record {
+                size: file.entry.size,
+                mtime: file.entry.mtime,
+                hash: file.hash,
+                chunks: 0,
+                skip: 0,
+            };
             match file.outcome {
                 Outcome::Touched => {
-                    record = Record { size: record.size, mtime: record.mtime, ..old.unwrap_or(record) };
+                    record =
+                        Record { size: record.size, mtime: record.mtime, ..old.unwrap_or(record) };
                     self.files.records.insert(path, record);
                     continue;
                 }
@@ -320,7 +354,9 @@ impl Build {
                 Outcome::Rows(new) => {
                     record.chunks = new.len() as u32;
                     self.report.bytes += record.size;
-                    new.into_iter().for_each(|row| rows.push(row));
+                    for row in new {
+                        rows.push(row);
+                    }
                 }
             }
             let known = old.is_some() || swept.as_ref().is_some_and(|paths| paths.contains(&path));
@@ -337,7 +373,9 @@ impl Build {
                 self.commit(store, &mut rows, &mut pending, &mut replaced, &db).await?;
                 commits += 1;
                 // Partial results while a long first build runs: index at 1, 2, 4, 8, … commits.
-                if commits.is_power_of_two() && let Some(store) = store.as_ref() {
+                if commits.is_power_of_two()
+                    && let Some(store) = store.as_ref()
+                {
                     self.progress.now(Phase::Commit, base + done, walked, self.files.chunks(), "");
                     store.index(self.options.threads).await?;
                     self.checkpoint(&db)?;
@@ -349,7 +387,13 @@ impl Build {
             }
         }
         drop(receiver);
-        self.progress.now(Phase::Commit, base + done, walked, self.files.chunks_hint(rows.len()), "");
+        self.progress.now(
+            Phase::Commit,
+            base + done,
+            walked,
+            self.files.chunks_hint(rows.len()),
+            "",
+        );
         self.commit(store, &mut rows, &mut pending, &mut replaced, &db).await?;
         for worker in workers {
             worker.join().map_err(|_| Error::Internal("a chunker thread died".into()))?;
@@ -364,12 +408,19 @@ impl Build {
     }
 
     /// After a crash: rows may exist for files that the list does not know.
-    async fn sweep(&mut self, store: &Option<Store>, todo: &[Entry]) -> Result<std::collections::HashSet<String>, Error> {
-        let Some(store) = store else { return Ok(std::collections::HashSet::new()) };
-        let all: std::collections::HashSet<String> = store.paths().await?.into_iter().collect();
-        let wanted: std::collections::HashSet<&str> = todo.iter().map(|e| e.path.as_str()).collect();
-        let orphans: Vec<String> =
-            all.iter().filter(|p| !self.files.records.contains_key(*p) && !wanted.contains(p.as_str())).cloned().collect();
+    async fn sweep(
+        &mut self,
+        store: Option<&Store>,
+        todo: &[Entry],
+    ) -> Result<HashSet<String>, Error> {
+        let Some(store) = store else { return Ok(HashSet::new()) };
+        let all: HashSet<String> = store.paths().await?.into_iter().collect();
+        let wanted: HashSet<&str> = todo.iter().map(|e| e.path.as_str()).collect();
+        let orphans: Vec<String> = all
+            .iter()
+            .filter(|p| !self.files.records.contains_key(*p) && !wanted.contains(p.as_str()))
+            .cloned()
+            .collect();
         store.delete_older(&orphans, u64::MAX >> 1).await?;
         Ok(all)
     }
@@ -412,10 +463,16 @@ impl Build {
         self.files.save(db).map_err(Error::io("cannot write into", db))?;
         self.state.files = self.files.count();
         self.state.chunks = self.files.chunks();
-        self.state.save(&self.options.dir).map_err(Error::io("cannot write into", &self.options.dir))
+        self.state
+            .save(&self.options.dir)
+            .map_err(Error::io("cannot write into", &self.options.dir))
     }
 
-    fn start_chunkers(&self, todo: Vec<Entry>, sender: mpsc::Sender<Done>) -> Vec<std::thread::JoinHandle<()>> {
+    fn start_chunkers(
+        &self,
+        todo: Vec<Entry>,
+        sender: &mpsc::Sender<Done>,
+    ) -> Vec<std::thread::JoinHandle<()>> {
         let known: Vec<Option<[u8; 16]>> = todo
             .iter()
             .map(|e| self.files.records.get(&e.path).filter(|r| r.skip == 0).map(|r| r.hash))
@@ -423,14 +480,16 @@ impl Build {
         let work = Arc::new((self.options.root.clone(), todo, known, AtomicUsize::new(0)));
         (0..self.options.threads.max(1))
             .map(|_| {
-                let (work, sender, embedder) = (Arc::clone(&work), sender.clone(), self.embedder.clone());
+                let (work, sender, embedder) =
+                    (Arc::clone(&work), sender.clone(), self.embedder.clone());
                 std::thread::spawn(move || {
                     let (root, todo, known, next) = &*work;
                     let mut chunker = Chunker::new();
                     loop {
                         let at = next.fetch_add(1, Ordering::Relaxed);
                         let Some(entry) = todo.get(at) else { break };
-                        let done = process(root, entry, known[at], &mut chunker, embedder.as_deref());
+                        let done =
+                            process(root, entry, known[at], &mut chunker, embedder.as_deref());
                         if sender.blocking_send(done).is_err() {
                             break;
                         }
@@ -446,123 +505,4 @@ impl Files {
         // Summing a million records for each progress event would cost more than the event.
         if self.records.len() > 20_000 { more as u64 } else { self.chunks() + more as u64 }
     }
-}
-
-/// Reads one file and cuts it. Never fails: what cannot be read is a reason.
-fn process(root: &Path, entry: &Entry, known: Option<[u8; 16]>, chunker: &mut Chunker, embedder: Option<&dyn Embedder>) -> Done {
-    let started = SystemTime::now();
-    let bytes = match read(&root.join(&entry.path)) {
-        Ok(bytes) => bytes,
-        Err(reason) => return Done { entry: entry.clone(), hash: [0; 16], outcome: Outcome::Skipped(reason) },
-    };
-    let hash = manifest::hash(&bytes);
-    let mut entry = entry.clone();
-    // Written while we read, or within the clock's grain before: look again next time.
-    let now = started.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64);
-    if now - entry.mtime < RACY_NS {
-        entry.mtime = 0;
-    }
-    entry.size = bytes.len() as u64;
-    if known == Some(hash) {
-        return Done { entry, hash, outcome: Outcome::Touched };
-    }
-    let text = match sniff::text_of(bytes) {
-        Ok(text) => text,
-        Err(reason) => return Done { entry, hash, outcome: Outcome::Skipped(reason) },
-    };
-    let flags = sniff::flags_of(&entry.path, &text);
-    let rows = chunker
-        .chunk(&entry.path, &text)
-        .into_iter()
-        .map(|chunk| {
-            let code = &text[chunk.start..chunk.end];
-            let place = embed::place(&entry.path, &chunk.crumb, &chunk.symbol);
-            Row {
-                tokens: doc::index_text(&entry.path, &chunk, code),
-                vector: embedder.and_then(|e| e.chunk(&place, code)),
-                path: entry.path.clone(),
-                start_line: chunk.start_line,
-                end_line: chunk.end_line,
-                symbol: chunk.symbol,
-                kind: chunk.kind,
-                crumb: chunk.crumb,
-                flags,
-                code: code.to_string(),
-            }
-        })
-        .collect();
-    Done { entry, hash, outcome: Outcome::Rows(rows) }
-}
-
-/// File times have this grain at worst.
-const RACY_NS: i64 = 20_000_000;
-
-/// Reads a regular file, never through a link, never more than the cap.
-fn read(path: &Path) -> Result<Vec<u8>, sniff::Skip> {
-    use std::io::Read;
-    use std::os::unix::fs::OpenOptionsExt;
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
-    let file = std::fs::File::options().read(true).custom_flags(flags).open(path).map_err(|_| sniff::Skip::Unreadable)?;
-    let meta = file.metadata().map_err(|_| sniff::Skip::Unreadable)?;
-    if !meta.is_file() {
-        return Err(sniff::Skip::NotAFile);
-    }
-    if meta.len() > MAX_FILE_BYTES {
-        return Err(sniff::Skip::TooLarge);
-    }
-    let mut bytes = Vec::with_capacity(meta.len() as usize + 1);
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|_| sniff::Skip::Unreadable)?;
-    Ok(bytes)
-}
-
-/// Passes progress on, not more often than readers can use.
-#[derive(Clone)]
-struct Throttle {
-    send: OnProgress,
-    last: Arc<std::sync::Mutex<Option<Instant>>>,
-}
-
-impl Throttle {
-    fn new(send: OnProgress) -> Self {
-        Self { send, last: Arc::default() }
-    }
-
-    fn maybe(&self, phase: Phase, files_done: u64, files_total: u64, chunks: u64, current: &str) {
-        let Ok(mut last) = self.last.try_lock() else { return };
-        if last.is_none_or(|at| at.elapsed() >= PROGRESS_EVERY) {
-            *last = Some(Instant::now());
-            (self.send)(Progress { phase, files_done, files_total, chunks, current: current.into() });
-        }
-    }
-
-    fn now(&self, phase: Phase, files_done: u64, files_total: u64, chunks: u64, current: &str) {
-        (self.send)(Progress { phase, files_done, files_total, chunks, current: current.into() });
-    }
-}
-
-/// Bytes of all files below.
-pub fn disk_bytes(dir: &Path) -> u64 {
-    std::fs::read_dir(dir)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| match entry.metadata() {
-            Ok(meta) if meta.is_dir() => disk_bytes(&entry.path()),
-            Ok(meta) => meta.len(),
-            Err(_) => 0,
-        })
-        .sum()
-}
-
-fn unix_micros() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as u64)
-}
-
-/// Largest resident size of this process so far.
-fn peak_rss_kib() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse().ok())
-        .unwrap_or(0)
 }

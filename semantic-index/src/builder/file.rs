@@ -1,0 +1,104 @@
+//! One file through the pipeline: read, cut, tokenise, embed.
+
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::chunk::Chunker;
+use crate::embed::{self, Embedder};
+use crate::limits::MAX_FILE_BYTES;
+use crate::store::Row;
+use crate::walk::Entry;
+use crate::{doc, manifest, sniff};
+
+/// One file through the pipeline.
+pub(super) struct Done {
+    pub(super) entry: Entry,
+    pub(super) hash: [u8; 16],
+    pub(super) outcome: Outcome,
+}
+
+pub(super) enum Outcome {
+    /// Same bytes as before.
+    Touched,
+    Skipped(sniff::Skip),
+    Rows(Vec<Row>),
+}
+
+/// Reads one file and cuts it. Never fails: what cannot be read is a reason.
+pub(super) fn process(
+    root: &Path,
+    entry: &Entry,
+    known: Option<[u8; 16]>,
+    chunker: &mut Chunker,
+    embedder: Option<&dyn Embedder>,
+) -> Done {
+    let started = SystemTime::now();
+    let bytes = match read(&root.join(&entry.path)) {
+        Ok(bytes) => bytes,
+        Err(reason) => {
+            return Done { entry: entry.clone(), hash: [0; 16], outcome: Outcome::Skipped(reason) };
+        }
+    };
+    let hash = manifest::hash(&bytes);
+    let mut entry = entry.clone();
+    // Written while we read, or within the clock's grain before: look again next time.
+    let now = started.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64);
+    if now - entry.mtime < RACY_NS {
+        entry.mtime = 0;
+    }
+    entry.size = bytes.len() as u64;
+    if known == Some(hash) {
+        return Done { entry, hash, outcome: Outcome::Touched };
+    }
+    let text = match sniff::text_of(bytes) {
+        Ok(text) => text,
+        Err(reason) => return Done { entry, hash, outcome: Outcome::Skipped(reason) },
+    };
+    let flags = sniff::flags_of(&entry.path, &text);
+    let rows = chunker
+        .chunk(&entry.path, &text)
+        .into_iter()
+        .map(|chunk| {
+            let code = &text[chunk.start..chunk.end];
+            let place = embed::place(&entry.path, &chunk.crumb, &chunk.symbol);
+            Row {
+                tokens: doc::index_text(&entry.path, &chunk, code),
+                vector: embedder.and_then(|e| e.chunk(&place, code)),
+                path: entry.path.clone(),
+                start_line: chunk.start_line,
+                end_line: chunk.end_line,
+                symbol: chunk.symbol,
+                kind: chunk.kind,
+                crumb: chunk.crumb,
+                flags,
+                code: code.to_string(),
+            }
+        })
+        .collect();
+    Done { entry, hash, outcome: Outcome::Rows(rows) }
+}
+
+/// File times have this grain at worst.
+const RACY_NS: i64 = 20_000_000;
+
+/// Reads a regular file, never through a link, never more than the cap.
+fn read(path: &Path) -> Result<Vec<u8>, sniff::Skip> {
+    use std::io::Read;
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    let file = std::fs::File::options()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)
+        .map_err(|_| sniff::Skip::Unreadable)?;
+    let meta = file.metadata().map_err(|_| sniff::Skip::Unreadable)?;
+    if !meta.is_file() {
+        return Err(sniff::Skip::NotAFile);
+    }
+    if meta.len() > MAX_FILE_BYTES {
+        return Err(sniff::Skip::TooLarge);
+    }
+    let mut bytes = Vec::with_capacity(meta.len() as usize + 1);
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(|_| sniff::Skip::Unreadable)?;
+    Ok(bytes)
+}
