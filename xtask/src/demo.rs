@@ -146,13 +146,14 @@ impl Table {
         let none = Vec::new();
         for process in status["processes"].as_array().unwrap_or(&none) {
             let memory = &process["memory"];
+            let number = |value: &Value| value.as_u64().unwrap_or_default();
             println!(
                 "{:32} {:>8} {:>10} {:>10} {:>14}",
                 process["name"].as_str().unwrap_or("?"),
-                process["pid"],
-                memory["rss_kib"],
-                memory["pss_kib"],
-                memory["private_dirty_kib"]
+                number(&process["pid"]),
+                number(&memory["rss_kib"]),
+                number(&memory["pss_kib"]),
+                number(&memory["private_dirty_kib"])
             );
         }
     }
