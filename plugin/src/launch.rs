@@ -4,7 +4,7 @@
 //! Lapce never answers `startLspServer` for a program that cannot be spawned. The places
 //! are fixed; no setting takes part, since a repository's settings override the user's.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -120,7 +120,7 @@ pub(crate) fn find(host: &mut impl Host, env: &Env) -> Result<Server, Missing> {
 }
 
 /// Makes Lapce start the server for every file. Returns once the server has initialised.
-pub(crate) fn start(host: &mut impl Host, server: &Server, options: Value) -> Result<(), String> {
+pub(crate) fn start(host: &mut impl Host, server: &Server, options: &Value) -> Result<(), String> {
     host.request(
         "host/startLspServer",
         json!({
@@ -202,7 +202,7 @@ fn percent_encode(path: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte) {
             out.push(char::from(byte));
         } else {
-            out.push_str(&format!("%{byte:02X}"));
+            let _ = write!(out, "%{byte:02X}");
         }
     }
     out
@@ -302,7 +302,7 @@ mod tests {
         };
         let server = find(&mut host, &env()).unwrap();
         assert_eq!(server.uri, "urn:lapce-ai-lsp");
-        start(&mut host, &server, json!({ "index.auto": true })).unwrap();
+        start(&mut host, &server, &json!({ "index.auto": true })).unwrap();
         let (method, params) = host.log.last().unwrap();
         assert_eq!(method, "host/startLspServer");
         assert_eq!(

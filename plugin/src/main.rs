@@ -57,7 +57,7 @@ fn start(host: &mut impl Host, params: &Value) {
     match launch::find(host, &env) {
         Ok(server) => {
             host.log(&format!("starting {} {}", server.program, server.version));
-            if let Err(error) = launch::start(host, &server, settings) {
+            if let Err(error) = launch::start(host, &server, &settings) {
                 host.show_error(&format!("{} could not be started: {error}", server.program));
             }
         }

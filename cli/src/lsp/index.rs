@@ -54,7 +54,7 @@ impl Indexer {
                         shell.editor.log(&format!("index: {files} files, {chunks} chunks"));
                         *shell.indexer.said.borrow_mut() = None;
                     }
-                    Err(failure) => shell.indexer.say(&shell, &root, failure),
+                    Err(failure) => shell.indexer.say(&shell, &root, &failure),
                 }
                 shell.indexer.saved.notified().await;
                 tokio::time::sleep(rest).await;
@@ -62,7 +62,7 @@ impl Indexer {
         });
     }
 
-    fn say(&self, shell: &Shell, root: &Path, failure: Failure) {
+    fn say(&self, shell: &Shell, root: &Path, failure: &Failure) {
         let text = format!("Lapce AI could not index {}: {}", root.display(), failure.message);
         let mut said = self.said.borrow_mut();
         if said.as_deref() != Some(&text) {

@@ -59,7 +59,7 @@ pub(super) const STARTED: Duration = Duration::from_secs(20);
 pub(super) const RETRY_MIN: Duration = Duration::from_millis(500);
 pub(super) const RETRY_MAX: Duration = Duration::from_secs(15);
 /// A lost engine is announced at most this often.
-pub(super) const LOST_NOTICE: Duration = Duration::from_secs(60);
+pub(super) const LOST_NOTICE: Duration = Duration::from_mins(1);
 
 /// Pause after the last save before the index is brought up to date …
 pub(super) const INDEX_DEBOUNCE: Duration = Duration::from_secs(3);

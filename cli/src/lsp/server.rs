@@ -105,7 +105,9 @@ impl Server {
     /// Takes a message in; says when it was the last.
     fn message(&mut self, body: &[u8]) -> Option<End> {
         match rpc::parse(body) {
-            Incoming::Request { id, method, params } => self.request(id, &method, params),
+            Incoming::Request { id, method, params } => {
+                self.request(id, &method, params.as_deref());
+            }
             Incoming::Notification { method, params } => {
                 if method == "exit" {
                     let clean = self.phase == Phase::ShutDown;
@@ -118,25 +120,25 @@ impl Server {
                 match handled {
                     Ok(Ok(())) => {}
                     Ok(Err(failure)) => {
-                        self.shell.editor.log(&format!("{method}: {}", failure.message))
+                        self.shell.editor.log(&format!("{method}: {}", failure.message));
                     }
                     Err(_) => self.shell.editor.log(&format!("{method}: internal error")),
                 }
             }
             Incoming::Response { id, ok } => self.shell.editor.answered(&id, ok),
-            Incoming::Invalid { id, code, message } => self.invalid(id, code, message),
+            Incoming::Invalid { id, code, message } => self.invalid(id.as_ref(), code, message),
         }
         None
     }
 
-    fn invalid(&self, id: Option<Id>, code: i32, message: String) {
-        self.out.push(rpc::response(id.as_ref(), &Err(Failure { code, message })));
+    fn invalid(&self, id: Option<&Id>, code: i32, message: String) {
+        self.out.push(rpc::response(id, &Err(Failure { code, message })));
     }
 
-    fn request(&mut self, id: Id, method: &str, params: Option<Box<RawValue>>) {
+    fn request(&mut self, id: Id, method: &str, params: Option<&RawValue>) {
         match (method, self.phase) {
             ("initialize", Phase::Waiting) => {
-                let initialize = match rpc::params::<Initialize>(params.as_deref()) {
+                let initialize = match rpc::params::<Initialize>(params) {
                     Ok(initialize) => initialize,
                     Err(failure) => {
                         return self.out.push(rpc::response(Some(&id), &Err(failure)));
@@ -151,19 +153,19 @@ impl Server {
                 self.out.push(rpc::response(Some(&id), &Ok(result)));
             }
             ("initialize", _) => {
-                self.invalid(Some(id), rpc::INVALID_REQUEST, "initialized already".into())
+                self.invalid(Some(&id), rpc::INVALID_REQUEST, "initialized already".into());
             }
             (_, Phase::Waiting) => {
-                self.invalid(Some(id), rpc::NOT_INITIALIZED, "`initialize` comes first".into());
+                self.invalid(Some(&id), rpc::NOT_INITIALIZED, "`initialize` comes first".into());
             }
             ("shutdown", _) => {
                 self.phase = Phase::ShutDown;
                 self.out.push(rpc::response(Some(&id), &Ok(Value::Null)));
             }
             (_, Phase::ShutDown) => {
-                self.invalid(Some(id), rpc::INVALID_REQUEST, "shut down already".into());
+                self.invalid(Some(&id), rpc::INVALID_REQUEST, "shut down already".into());
             }
-            (_, Phase::Running) => self.dispatch(id, method, params.as_deref()),
+            (_, Phase::Running) => self.dispatch(id, method, params),
         }
     }
 
@@ -179,7 +181,11 @@ impl Server {
             "workspace/executeCommand" => self.spawn(id, params, actions::execute),
             "textDocument/inlineCompletion" => self.spawn(id, params, completion::inline),
             _ => {
-                self.invalid(Some(id), rpc::METHOD_NOT_FOUND, format!("{method} is not supported"))
+                self.invalid(
+                    Some(&id),
+                    rpc::METHOD_NOT_FOUND,
+                    format!("{method} is not supported"),
+                );
             }
         }
     }
@@ -191,15 +197,15 @@ impl Server {
     {
         let params = match rpc::params::<P>(params) {
             Ok(params) => params,
-            Err(failure) => return self.invalid(Some(id), failure.code, failure.message),
+            Err(failure) => return self.invalid(Some(&id), failure.code, failure.message),
         };
         let mut in_flight = self.in_flight.borrow_mut();
         if in_flight.len() >= limits::IN_FLIGHT {
             let text = format!("{} requests are in work already", limits::IN_FLIGHT);
-            return self.invalid(Some(id), rpc::REQUEST_FAILED, text);
+            return self.invalid(Some(&id), rpc::REQUEST_FAILED, text);
         }
         if in_flight.contains_key(&id) {
-            return self.invalid(Some(id), rpc::INVALID_REQUEST, "this id is in use".into());
+            return self.invalid(Some(&id), rpc::INVALID_REQUEST, "this id is in use".into());
         }
         let responder = Responder {
             id: id.clone(),

@@ -78,7 +78,7 @@ pub(super) fn around(text: &str, line: u32) -> (&str, u32) {
         let cut = text.as_bytes()[end..to].iter().rposition(|&b| b == b'\n');
         to = cut.map_or(end, |n| end + n + 1);
     }
-    let skipped = text.as_bytes()[..from].iter().filter(|&&b| b == b'\n').count();
+    let skipped = text[..from].matches('\n').count();
     (&text[from..to], u32::try_from(skipped).unwrap_or(u32::MAX))
 }
 
@@ -299,7 +299,8 @@ mod tests {
 
     #[test]
     fn context_is_whole_lines_around_the_caret() {
-        let text: String = (0..5_000).map(|n| format!("line {n}\n")).collect();
+        let lines: Vec<String> = (0..5_000).map(|n| format!("line {n}\n")).collect();
+        let text = lines.concat();
         let (cut, first) = around(&text, 4_000);
         assert!(cut.len() <= limits::CONTEXT_BEFORE + limits::CONTEXT_AFTER + 20);
         assert_eq!(cut.lines().next().unwrap(), format!("line {first}"));

@@ -161,7 +161,7 @@ impl Editor {
     #[track_caller]
     fn pump(&mut self) {
         let message = self.messages.recv_timeout(HANG).expect("the shim is silent, or has ended");
-        self.take(message);
+        self.take(&message);
     }
 
     /// Waits until `found` in what has come so far.
@@ -175,13 +175,13 @@ impl Editor {
                 self.notifications
             );
             if let Ok(message) = self.messages.recv_timeout(Duration::from_millis(20)) {
-                self.take(message);
+                self.take(&message);
             }
         }
     }
 
     /// Judges a message as Lapce's reader does, and files it.
-    fn take(&mut self, message: Value) {
+    fn take(&mut self, message: &Value) {
         assert_eq!(message["jsonrpc"], "2.0", "{message}");
         let id = message.get("id");
         if let Some(method) = message.get("method").and_then(Value::as_str) {
