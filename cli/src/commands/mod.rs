@@ -77,8 +77,8 @@ fn wants_json(command: &Command) -> bool {
         Command::Status(json)
         | Command::Start(json)
         | Command::Stop(json)
+        | Command::Rules(Rules::List(json))
         | Command::Tool(Tool::List(json)) => json.json,
-        Command::Rules(Rules::List(json)) => json.json,
         Command::Undo(args) => args.json.json,
         Command::Doctor(args) => args.json.json,
         Command::Index(args) => args.json,

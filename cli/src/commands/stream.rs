@@ -118,7 +118,7 @@ impl<'a> Stream<'a> {
                 self.end_line()?;
                 let mark = if ok { "✓" } else { "✗" };
                 self.out.note(&dim(&format!("  {mark} {} ({wall_ms} ms)", printable(&summary))));
-                self.withdraw().await?;
+                self.withdraw()?;
             }
             Event::Approval(approval) => self.ask(approval).await?,
             // Shown with the reply.
@@ -199,7 +199,7 @@ impl<'a> Stream<'a> {
     }
 
     /// A tool has finished: whatever was still asked about it has been decided elsewhere.
-    async fn withdraw(&mut self) -> Outcome {
+    fn withdraw(&mut self) -> Outcome {
         if self.open.pop_front().is_some() {
             self.out.note("(answered elsewhere, or too late)");
             self.put_question()?;
