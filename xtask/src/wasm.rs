@@ -139,10 +139,10 @@ fn apt_toolchain(ctx: &Ctx) -> Result<PathBuf> {
     fs::create_dir_all(&unpacked)
         .with_context(|| format!("failed to create {}", unpacked.display()))?;
 
-    let depends = output(Command::new("apt-cache").args(["depends", "rustc-web"]))
-        .context("apt knows no package rustc-web (Debian 12 with security updates has it)")?;
+    let library = versioned("libstd-rust-web-dev", "libstd-rust-web-")?;
+    let llvm = versioned(&library, "libllvm")?;
     let mut packages: Vec<String> = PACKAGES.map(String::from).to_vec();
-    packages.extend(versioned(&depends)?);
+    packages.extend([library, llvm]);
     eprintln!("xtask: fetching {} (140 MB)", packages.join(" "));
     run(Command::new("apt-get").current_dir(&work).args(["-qq", "download"]).args(&packages))
         .with_context(|| format!("apt-get download {} failed", packages.join(" ")))?;
@@ -162,39 +162,24 @@ fn apt_toolchain(ctx: &Ctx) -> Result<PathBuf> {
     Ok(root)
 }
 
-/// The packages that carry a version in their name, from `apt-cache depends rustc-web`.
-fn versioned(depends: &str) -> Result<Vec<String>> {
-    let names: Vec<&str> = depends
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("Depends: "))
-        .map(str::trim)
-        .collect();
-    let find = |prefix: &str| {
-        names
-            .iter()
-            .find(|name| {
-                name.strip_prefix(prefix)
-                    .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
-            })
-            .map(|name| (*name).to_owned())
-            .with_context(|| {
-                format!("rustc-web depends on no {prefix}…; apt says: {}", names.join(", "))
-            })
+/// The package `prefix` + version that `package` depends on, as apt has it now.
+fn versioned(package: &str, prefix: &str) -> Result<String> {
+    let depends =
+        output(Command::new("apt-cache").args(["depends", package])).with_context(|| {
+            format!("apt knows no package {package} (Debian 12 with security updates has it)")
+        })?;
+    pick(&depends, prefix)
+        .with_context(|| format!("{package} depends on no {prefix}VERSION: {depends}"))
+}
+
+/// The dependency named `prefix` + a number, in what `apt-cache depends` prints.
+fn pick(depends: &str, prefix: &str) -> Option<String> {
+    let names = depends.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+    let numbered = |name: &&str| {
+        let rest = name.strip_prefix(prefix);
+        rest.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     };
-    let mut found = vec![find("libstd-rust-web-")?];
-    // The standard library links LLVM; newer packages name it there instead.
-    if let Ok(llvm) = find("libllvm") {
-        found.push(llvm);
-    } else {
-        let depends = output(Command::new("apt-cache").args(["depends", &found[0]]))?;
-        let llvm = depends
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("Depends: "))
-            .find(|name| name.starts_with("libllvm"))
-            .context("neither rustc-web nor its library depends on an libllvm package")?;
-        found.push(llvm.to_owned());
-    }
-    Ok(found)
+    names.map(str::trim).find(numbered).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -203,10 +188,11 @@ mod tests {
 
     #[test]
     fn versioned_names_come_from_apt() {
-        let depends = "rustc-web\n  Depends: libc6\n  Depends: libstd-rust-web-dev\n  \
-                       Depends: libstd-rust-web-1.96\n  Depends: libllvm22\n  Suggests: lld-22\n";
-        assert_eq!(versioned(depends).unwrap(), ["libstd-rust-web-1.96", "libllvm22"]);
-        let error = versioned("rustc-web\n  Depends: libc6\n").unwrap_err().to_string();
-        assert!(error.contains("libstd-rust-web-") && error.contains("libc6"), "{error}");
+        let dev = "libstd-rust-web-dev\n  Depends: libstd-rust-web-1.96\n  Conflicts: <rustup>\n";
+        assert_eq!(pick(dev, "libstd-rust-web-").as_deref(), Some("libstd-rust-web-1.96"));
+        let library = "libstd-rust-web-1.96\n  Depends: libc6\n  Depends: libllvm22\n";
+        assert_eq!(pick(library, "libllvm").as_deref(), Some("libllvm22"));
+        assert_eq!(pick("x\n  Depends: libstd-rust-web-dev\n", "libstd-rust-web-"), None);
+        assert_eq!(pick("", "libllvm"), None);
     }
 }
