@@ -40,16 +40,16 @@ void pool_back(int64_t n, const int64_t *ptr, const int32_t *idx, const float *a
     }
 }
 
-/* Adam on the touched rows; clears their gradient. */
-void adam_rows(int64_t rows, int64_t d, float *E, float *gE, float *m, float *v, uint8_t *touched, float lr, float b1,
-               float b2, float c1, float c2) {
+/* Adam on the touched rows, pulled back to where they started; clears their gradient. */
+void adam_rows(int64_t rows, int64_t d, float *E, const float *start, float *gE, float *m, float *v, uint8_t *touched,
+               float lr, float pull, float b1, float b2, float c1, float c2) {
     for (int64_t r = 0; r < rows; r++) {
         if (!touched[r]) continue;
         float *e = E + r * d, *g = gE + r * d, *mm = m + r * d, *vv = v + r * d;
         for (int64_t j = 0; j < d; j++) {
             mm[j] = b1 * mm[j] + (1 - b1) * g[j];
             vv[j] = b2 * vv[j] + (1 - b2) * g[j] * g[j];
-            e[j] -= lr * (mm[j] / c1) / (sqrtf(vv[j] / c2) + 1e-8f);
+            e[j] -= lr * ((mm[j] / c1) / (sqrtf(vv[j] / c2) + 1e-8f) + pull * (e[j] - start[r * d + j]));
             g[j] = 0;
         }
         touched[r] = 0;

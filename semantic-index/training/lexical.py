@@ -63,6 +63,7 @@ class Bm25:
         norm = 1.2 * (1 - 0.75 + 0.75 * lens / max(lens.mean(), 1))
         coo = tf.tocoo()
         val = idf[coo.col] * coo.data * 2.2 / (coo.data + norm[coo.row])
+        self.idf = idf
         self.m = sp.csc_matrix((val, (coo.row, coo.col)), shape=tf.shape)
 
     def scores(self, terms):
@@ -73,3 +74,8 @@ class Bm25:
                 s = slice(self.m.indptr[k], self.m.indptr[k + 1])
                 out[self.m.indices[s]] += self.m.data[s]
         return out
+
+    def most(self, terms):
+        """What a document could get at best; words the corpus lacks count as its rarest."""
+        n = self.m.shape[0]
+        return max(2.2 * sum(float(self.idf[self.vocab[t]]) if t in self.vocab else np.log(2 * n + 2) for t in set(terms)), 1e-6)

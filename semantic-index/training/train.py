@@ -12,6 +12,7 @@ import sys
 import time
 
 import numpy as np
+import scipy.sparse as sp
 
 import common as c
 from model import Model
@@ -22,7 +23,11 @@ DEFAULTS = dict(
     dims=256, steps=600, batch=1024, segment=256, lr=1e-2, lr_w=5e-3, tau=0.05, seed=1, warm=20, place=0.5, place_drop=0.3,
     # Share of each kind in a batch.
     doc=0.40, name=0.17, inline=0.18, title=0.03, commit=0.22,
-    evaluate=300, name_drop=0.0, linear=0, init="", word_drop=0.0, teacher=0,
+    evaluate=300, name_drop=0.0, linear=0, word_drop=0.0,
+    # Where the rows start (teacher.py), how much of random noise is mixed in, and how strongly they are pulled back.
+    init="", noise=0.0, pull=0.0,
+    # Share of the batches whose logits hold the words in common, too: the table then learns what words cannot tell.
+    lex=0.0,
 )
 
 
@@ -80,6 +85,19 @@ def pool(text, w, E):
     return out
 
 
+def in_common(tq, tc, idf):
+    """BM25 of every question against every code of the batch, as a share of what the question could get."""
+    (qp, qi, _), (cp, ci, ca) = tq, tc
+    n, rows = len(qp) - 1, len(idf)
+    q = sp.csr_matrix((idf[qi], qi, qp), shape=(n, rows))
+    tf = np.exp(ca - 1)
+    lens = np.add.reduceat(tf, np.minimum(cp[:-1], len(tf) - 1))
+    norm = np.repeat(1.2 * (0.25 + 0.75 * lens / lens.mean()), np.diff(cp))
+    c = sp.csr_matrix((tf / (tf + norm), ci, cp), shape=(n, rows))
+    most = np.maximum(np.asarray(q.sum(1)).ravel(), 1e-3)
+    return (q @ c.T).toarray().astype(np.float32) / most[:, None].astype(np.float32)
+
+
 def unit(v):
     n = np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-6)
     return v / n, n
@@ -115,18 +133,20 @@ def main():
     usable = (np.diff(Q.ptr) >= 2) & (np.diff(T.ptr) >= 5)
     rows, d = len(meta["idf"]), o["dims"]
     idf = np.array(meta["idf"], np.float32)
+    E = rng.standard_normal((rows, d), np.float32) / np.float32(np.sqrt(d))
     if o["init"]:
-        got = np.load(o["init"])
-        E, sq, sc, A = got["E"].copy(), np.log(got["wq"]), np.log(got["wc"]), got["A"].copy()
-    else:
-        E = rng.standard_normal((rows, d), np.float32) / np.float32(np.sqrt(d))
-        sq = np.log(idf / idf.mean()).astype(np.float32)
-        sc = sq.copy()
-        A = np.zeros((d, d), np.float32)
+        E = (np.load(o["init"])["E"] + np.float32(o["noise"]) * E).astype(np.float32)
+    start = E.copy()
+    sq = np.log(idf / idf.mean()).astype(np.float32)
+    sc = sq.copy()
+    A = np.zeros((d, d), np.float32)
     mE, vE = np.zeros_like(E), np.zeros_like(E)
     gE, touched = np.zeros_like(E), np.zeros(rows, np.uint8)
     temp = np.array([np.log(1 / o["tau"])], np.float32)
     place = np.array([o["place"]], np.float32)
+    lex_scale = np.array([np.log(8.0)], np.float32)
+    lex_idf = np.array([0.0 if " " in w else x for w, x in zip(meta["vocab"], meta["idf"])] + [0.0] * meta["buckets"], np.float32)
+    opt_l = Adam(lex_scale, 2e-3)
     opt_q, opt_c, opt_a, opt_t = Adam(sq, o["lr_w"]), Adam(sc, o["lr_w"]), Adam(A, 1e-3), Adam(temp, 2e-3)
     # Pools: for each repository and kind, the pairs.
     names = ["doc", "name", "inline", "title", "commit"]
@@ -168,6 +188,10 @@ def main():
         scale = float(np.exp(temp[0]))
         sim = uq @ uc.T
         logits = scale * sim
+        with_lex = rng.random() < o["lex"]
+        if with_lex:
+            common = in_common(tq, tc, lex_idf)
+            logits += float(np.exp(lex_scale[0])) * common
         qh, th = data["qhash"][at], data["thash"][at]
         same = (qh[:, None] == qh[None, :]) | (th[:, None] == th[None, :])
         np.fill_diagonal(same, False)
@@ -181,6 +205,8 @@ def main():
         g[diag, diag] -= 1.0 / B
         g[same] = 0
         gt = np.array([scale * (g * sim).sum()], np.float32)
+        if with_lex:
+            opt_l.step(np.array([float(np.exp(lex_scale[0])) * (g * common).sum()], np.float32), step, 1.0)
         g *= scale
         g = g.astype(np.float32)
         dq = unit_back(uq, nq, g @ uc)
@@ -193,17 +219,18 @@ def main():
             grad = np.ascontiguousarray(grad, np.float32)
             K.pool_back(I64(B), p(text[0]), p(text[1]), p(text[2]), p(w), p(E), I64(d), p(grad), p(gE), p(gw), p(touched))
         decay = 0.5 * (1 + np.cos(np.pi * step / o["steps"])) * min(1.0, step / o["warm"])
-        K.adam_rows(I64(rows), I64(d), p(E), p(gE), p(mE), p(vE), p(touched), F(o["lr"] * decay), F(0.9), F(0.99), F(1 - 0.9**step), F(1 - 0.99**step))
+        K.adam_rows(I64(rows), I64(d), p(E), p(start), p(gE), p(mE), p(vE), p(touched), F(o["lr"] * decay), F(o["pull"]), F(0.9), F(0.99), F(1 - 0.9**step), F(1 - 0.99**step))
         opt_q.step(gq * wq, step, decay)
         opt_c.step(gc * wc, step, decay)
         opt_t.step(gt, step, decay)
         if o["linear"]:
             opt_a.step(gA, step, decay)
         if step % 50 == 0:
-            print(f"step {step} loss {np.mean(losses[-50:]):.4f} tau {np.exp(-temp[0]):.4f} wall {time.time() - began:.0f}s cpu {time.process_time() - cpu:.0f}s", flush=True)
+            print(f"step {step} loss {np.mean(losses[-50:]):.4f} tau {np.exp(-temp[0]):.4f} lex {np.exp(lex_scale[0]):.2f} wall {time.time() - began:.0f}s cpu {time.process_time() - cpu:.0f}s", flush=True)
         if step % o["evaluate"] == 0 or step == o["steps"]:
             m = Model(meta, E, np.exp(sq), np.exp(sc), A if o["linear"] else None, float(place[0]))
-            print(json.dumps(valid.dense(m)), flush=True)
+            print("dense", json.dumps(valid.dense(m)), flush=True)
+            print("fused", json.dumps(valid.fused(m, 0.5)), flush=True)
     np.savez(out, E=E, wq=np.exp(sq), wc=np.exp(sc), A=A, place=place, linear=o["linear"])
 
 

@@ -1,6 +1,6 @@
 """MRR@10 on the held-out repositories, per kind of pair, dense alone, BM25 alone and fused.
 
-A query is ranked among all code of its kind from its own repository. `hard` is the part of the doc queries
+A query is ranked among all code of its kind from its own repository. `hard_*` is the part of the queries
 that share no word stem with the code, its name or its path.
 """
 import pickle
@@ -12,7 +12,7 @@ from lexical import STOP, Bm25, lex_terms
 from prep import PREP, place
 
 class Validation:
-    def __init__(self, meta, most=400):
+    def __init__(self, meta, most=1000):
         self.sets = []
         for repo, pairs in sorted(pickle.load(open(f"{PREP}/valid.pkl", "rb")).items()):
             for kind in ("doc", "name", "inline", "commit"):
@@ -31,7 +31,9 @@ class Validation:
                 right = np.array([codes[x[2:]] for x in ask])
                 want = [[t for t in lex_terms(q) if t not in STOP] for q in queries]
                 hard = np.array([not (set(w) & set(terms[r])) for w, r in zip(want, right)])
-                self.sets.append((repo, kind, queries, [k[0] for k in keys], places, right, hard, want, terms))
+                bm = Bm25(terms)
+                lex = np.stack([bm.scores(w) for w in want])
+                self.sets.append((repo, kind, queries, [k[0] for k in keys], places, right, hard, lex))
 
     @staticmethod
     def mrr(scores, right):
@@ -45,22 +47,20 @@ class Validation:
             kind, right, hard = s[1], s[5], s[6]
             r = self.mrr(score(s), right)
             out.setdefault(kind, []).append(r.mean())
-            if kind == "doc":
-                out.setdefault("hard", []).extend(r[hard])
+            if kind in ("doc", "inline"):
+                out.setdefault("hard_" + kind, []).extend(r[hard])
         return {k: round(float(np.mean(v)), 4) for k, v in out.items()}
 
     def dense(self, model):
         return self.gather(lambda s: model.queries(s[2]) @ model.codes(s[3], s[4]).T)
 
     def lexical(self):
-        return self.gather(lambda s: np.stack([Bm25.scores(b, w) for b in [Bm25(s[8])] for w in s[7]]))
+        return self.gather(lambda s: s[7])
 
     def fused(self, model, weight):
         def score(s):
             d = model.queries(s[2]) @ model.codes(s[3], s[4]).T
-            b = Bm25(s[8])
-            lex = np.stack([b.scores(w) for w in s[7]])
-            lex /= np.maximum(lex.max(1, keepdims=True), 1e-6)
+            lex = s[7] / np.maximum(s[7].max(1, keepdims=True), 1e-6)
             d /= np.maximum(d.max(1, keepdims=True), 1e-6)
             return (1 - weight) * lex + weight * d
         return self.gather(score)
@@ -72,7 +72,7 @@ if __name__ == "__main__":
     from model import Model
     meta = json.load(open(f"{PREP}/vocab.json"))
     v = Validation(meta)
-    print("queries", {k: sum(len(s[2]) for s in v.sets if s[1] == k) for k in ("doc", "name", "inline", "commit")}, "hard", sum(int(s[6].sum()) for s in v.sets if s[1] == "doc"))
+    print("queries", {k: sum(len(s[2]) for s in v.sets if s[1] == k) for k in ("doc", "name", "inline", "commit")}, "hard", {k: sum(int(s[6].sum()) for s in v.sets if s[1] == k) for k in ("doc", "inline")})
     print("BM25 ", json.dumps(v.lexical()))
     for path in sys.argv[1:]:
         m = Model.load(meta, path)
