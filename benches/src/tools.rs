@@ -30,15 +30,8 @@ const SEARCH_TIMES: f64 = 1.2;
 /// What this process may grow by over all calls.
 const GROWTH_KIB: f64 = 1024.0;
 
-const NAMESPACES: [&str; 7] = [
-    layer::USER,
-    layer::MOUNT,
-    layer::PID,
-    layer::NET,
-    layer::IPC,
-    layer::UTS,
-    layer::CGROUP_NS,
-];
+const NAMESPACES: [&str; 7] =
+    [layer::USER, layer::MOUNT, layer::PID, layer::NET, layer::IPC, layer::UTS, layer::CGROUP_NS];
 
 #[derive(Args)]
 pub struct Options {
@@ -142,7 +135,15 @@ impl Bench {
                 let mut command = Command::new(bwrap);
                 command.args(["--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin"]);
                 command.args(["--symlink", "usr/lib", "/lib", "--symlink", "usr/lib64", "/lib64"]);
-                command.args(["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--unshare-all"]);
+                command.args([
+                    "--proc",
+                    "/proc",
+                    "--dev",
+                    "/dev",
+                    "--tmpfs",
+                    "/tmp",
+                    "--unshare-all",
+                ]);
                 command.args(["--die-with-parent", "/bin/bash", "-c", "/bin/true"]);
                 theirs.push(time(&mut command)?);
             }

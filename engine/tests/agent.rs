@@ -314,8 +314,9 @@ async fn the_same_call_a_fourth_time_ends_a_run() {
 #[tokio::test]
 async fn turns_and_tokens_have_limits() {
     need_tool_helper();
-    let turn =
-        |n: usize| calls("", &[("list_files", json!({"path": ".", "recursive": n.is_multiple_of(2)}))]);
+    let turn = |n: usize| {
+        calls("", &[("list_files", json!({"path": ".", "recursive": n.is_multiple_of(2)}))])
+    };
     let server = Scripted::new((0..9).map(turn).collect()).await;
     let fixture = Fixture::new(&config(&server.base_url(), "tools = \"native\"")).await;
     let (_, reply) = go(&fixture, Run { max_turns: 2, ..run_of(&fixture, "t") }, never).await;

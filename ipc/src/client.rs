@@ -146,13 +146,19 @@ impl<P: Protocol> Client<P> {
     }
 
     /// Sends the request now. Dropping the call cancels it.
-    #[expect(clippy::needless_pass_by_value, reason = "a request is given away, however it is sent")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a request is given away, however it is sent"
+    )]
     pub fn start(&self, request: P::Request) -> Call<P> {
         self.open(&request, None)
     }
 
     /// As [`Client::start`], with a deadline that the server knows too.
-    #[expect(clippy::needless_pass_by_value, reason = "a request is given away, however it is sent")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a request is given away, however it is sent"
+    )]
     pub fn start_within(&self, limit: Duration, request: P::Request) -> Call<P> {
         self.open(&request, Some(limit))
     }
@@ -183,10 +189,11 @@ impl<P: Protocol> Client<P> {
             )));
         }
         let millis = limit.map_or(0, |l| u32::try_from(l.as_millis()).unwrap_or(u32::MAX).max(1));
-        slots.open(|id| {
-            core.send(Kind::Request, id, millis, buf, false);
-        })
-        .inspect(|_| core.watch())
+        slots
+            .open(|id| {
+                core.send(Kind::Request, id, millis, buf, false);
+            })
+            .inspect(|_| core.watch())
     }
 
     /// Resolves when the peer is gone, with how it ended.
@@ -320,7 +327,10 @@ impl<P: Protocol> Drop for Call<P> {
 
 impl<P: Protocol> std::fmt::Debug for Call<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Call").field("protocol", &P::NAME).field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Call")
+            .field("protocol", &P::NAME)
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Places where the fault suite kills this process. Compiled for tests only.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// `NAME:COUNT` in this variable: die at passage number COUNT of point NAME.
 pub const VARIABLE: &str = "LAPCE_AI_TEST_FAULT";

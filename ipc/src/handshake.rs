@@ -55,7 +55,10 @@ struct Half {
 
 /// How the peer gets at it.
 enum Offer {
-    Sealed { memory: OwnedFd, wait: EventFd },
+    Sealed {
+        memory: OwnedFd,
+        wait: EventFd,
+    },
     #[cfg(feature = "portable")]
     Named(sys::shm::Name),
 }
@@ -180,12 +183,18 @@ pub(crate) async fn connect<P: Protocol>(
             }
             Role::Accept => {}
         }
-        agree::<P>(&theirs, ident)
-            .map_err(|(reason, message)| ConnectError::Refused { peer: peer_name, message, reason })?;
+        agree::<P>(&theirs, ident).map_err(|(reason, message)| ConnectError::Refused {
+            peer: peer_name,
+            message,
+            reason,
+        })?;
         let (peers, wake) =
             memory(&socket, &theirs, fds).map_err(|e| ConnectError::Handshake(e.to_string()))?;
         if theirs.transport != code(options.transport) {
-            return Err(ConnectError::Handshake(format!("transport {} was not asked for", theirs.transport)));
+            return Err(ConnectError::Handshake(format!(
+                "transport {} was not asked for",
+                theirs.transport
+            )));
         }
         // Where names matter: our memory is mapped over there, theirs is here.
         if options.transport == Transport::Portable {
@@ -194,8 +203,9 @@ pub(crate) async fn connect<P: Protocol>(
         let peer = peer_of(&theirs, credentials, theirs.session);
         Ok((half, peers, wake, peer))
     };
-    let (half, peers, wake, peer) =
-        timeout(HELLO_TIMEOUT, exchange).await.map_err(|_| ConnectError::Timeout(HELLO_TIMEOUT))??;
+    let (half, peers, wake, peer) = timeout(HELLO_TIMEOUT, exchange)
+        .await
+        .map_err(|_| ConnectError::Timeout(HELLO_TIMEOUT))??;
     let (wait, pending) = half.offer.into_parts();
     Ok(Link { mine: half.mine, peers, wait, wake, peer, socket, pending })
 }
@@ -224,7 +234,9 @@ pub(crate) async fn accept<P: Protocol>(
         let (theirs, fds) = receive(&socket).await?;
         let peer_name = format!("{} {}", theirs.name, theirs.version);
         if theirs.role != Role::Client {
-            return Err(ConnectError::Handshake(format!("{peer_name} did not say hello as a client")));
+            return Err(ConnectError::Handshake(format!(
+                "{peer_name} did not say hello as a client"
+            )));
         }
         if let Some((reason, message)) = refuse {
             return Err(turn_away(peer_name, reason, message).await);
@@ -249,8 +261,9 @@ pub(crate) async fn accept<P: Protocol>(
         send(&socket, &ours, &half.offer.fds()).await?;
         Ok((half, peers, wake, peer_of(&theirs, credentials, session)))
     };
-    let (half, peers, wake, peer) =
-        timeout(HELLO_TIMEOUT, exchange).await.map_err(|_| ConnectError::Timeout(HELLO_TIMEOUT))??;
+    let (half, peers, wake, peer) = timeout(HELLO_TIMEOUT, exchange)
+        .await
+        .map_err(|_| ConnectError::Timeout(HELLO_TIMEOUT))??;
     let (wait, pending) = half.offer.into_parts();
     Ok(Link { mine: half.mine, peers, wait, wake, peer, socket, pending })
 }
@@ -299,11 +312,7 @@ fn agree<P: Protocol>(theirs: &Hello, ident: &Ident) -> Result<(), (Refusal, Str
 }
 
 /// Checks and maps what the peer sent.
-fn memory(
-    socket: &UnixStream,
-    theirs: &Hello,
-    fds: Vec<OwnedFd>,
-) -> io::Result<(Peers, Wake)> {
+fn memory(socket: &UnixStream, theirs: &Hello, fds: Vec<OwnedFd>) -> io::Result<(Peers, Wake)> {
     let bad = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
     let capacity = Capacity { control: theirs.control, bulk: theirs.bulk };
     if !capacity.valid() {
@@ -359,7 +368,8 @@ async fn send(socket: &UnixStream, hello: &Hello, fds: &[RawFd]) -> io::Result<(
             send_with_fds(socket.as_fd().as_raw_fd(), &bytes[sent..], attached)
         }) {
             Ok(n) => sent += n,
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(e)
+                if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             Err(e) => return Err(e),
         }
     }
@@ -389,10 +399,13 @@ async fn fill(
             recv_with_fds(socket.as_fd().as_raw_fd(), &mut bytes[got..], fds)
         }) {
             Ok(0) => {
-                return Err(ConnectError::Handshake("the other side hung up during the hello".into()));
+                return Err(ConnectError::Handshake(
+                    "the other side hung up during the hello".into(),
+                ));
             }
             Ok(n) => got += n,
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(e)
+                if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
             Err(e) => return Err(e.into()),
         }
         if fds.len() > sys::socket::FDS_MAX {

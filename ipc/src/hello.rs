@@ -60,8 +60,7 @@ impl Hello {
         out.extend_from_slice(&self.bulk.to_le_bytes());
         out.extend_from_slice(&self.session);
         let short = [&self.protocol, &self.name, &self.version, &self.memory];
-        for (text, max) in short.map(|t| (t, IDENT_MAX)).into_iter().chain([(&self.message, 512)])
-        {
+        for (text, max) in short.map(|t| (t, IDENT_MAX)).into_iter().chain([(&self.message, 512)]) {
             let text = clip(text, max);
             out.extend_from_slice(&(text.len() as u16).to_le_bytes());
             out.extend_from_slice(text.as_bytes());

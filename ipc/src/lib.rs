@@ -16,11 +16,11 @@ pub mod env;
 pub mod error;
 #[cfg(feature = "fault-points")]
 pub mod fault;
+mod handshake;
+mod hello;
 #[cfg(feature = "fuzzing")]
 pub mod hostile;
 pub mod launch;
-mod handshake;
-mod hello;
 pub mod limits;
 pub mod paths;
 pub mod protocol;

@@ -96,7 +96,11 @@ pub fn private_dir(dir: &Path) -> io::Result<()> {
     if !meta.is_dir() || meta.uid() != current_uid() {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
-            format!("{} is not a folder of this user; remove it or set {}", dir.display(), env::HOME),
+            format!(
+                "{} is not a folder of this user; remove it or set {}",
+                dir.display(),
+                env::HOME
+            ),
         ));
     }
     if meta.permissions().mode() & 0o077 != 0 {

@@ -15,11 +15,11 @@ use crate::error::ConnectError;
 use crate::handshake::{Link, accept, connect};
 use crate::limits::{SPIN_MAX, SPIN_MIN};
 use crate::protocol::{EngineProtocol, Ident};
+pub use crate::ring::Buf;
 use crate::ring::consumer::Consumer;
 use crate::ring::park::{News, Parker, Waker};
 use crate::ring::producer::{Full, Producer};
 use crate::ring::region::{Mine, Peers};
-pub use crate::ring::Buf;
 use crate::ring::{Lane, Own as _, Theirs as _, Word};
 use crate::sys::wake::Wake;
 
@@ -133,8 +133,12 @@ impl Raw {
                     total = Some(len as usize);
                     consumer.body(&self.peers, &record, 16, into);
                     consumer.consume(&record);
-                    if consumer.held() * 8 >= self.peers.capacity().bulk.into() {
-                        consumer.release(&self.mine);
+                    if consumer.held() * 8 >= u64::from(self.peers.capacity().bulk)
+                        && consumer.release(&self.mine)
+                        && wait != Wait::Spin
+                        && self.waker.must_wake(&self.mine, &self.peers, News::Space)
+                    {
+                        self.wake.wake();
                     }
                     if total == Some(into.len()) {
                         break;

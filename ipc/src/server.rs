@@ -142,7 +142,8 @@ impl<P: Protocol> Cx<P> {
 
 impl<P: Protocol> CallState<P> {
     fn behind(&self) -> bool {
-        lock(&self.stream.credit).open_events() >= u64::from(BEHIND_EVENTS) || self.core.queued() > 0
+        lock(&self.stream.credit).open_events() >= u64::from(BEHIND_EVENTS)
+            || self.core.queued() > 0
     }
 
     async fn flush(&self, outbox: &mut Outbox<P>) -> Result<(), Cancelled> {
@@ -159,7 +160,11 @@ impl<P: Protocol> CallState<P> {
             return Ok(());
         };
         if buf.len() - PREFIX > MESSAGE_MAX {
-            tracing::error!(protocol = P::NAME, bytes = buf.len(), "an event is too large; dropped");
+            tracing::error!(
+                protocol = P::NAME,
+                bytes = buf.len(),
+                "an event is too large; dropped"
+            );
             return Ok(());
         }
         self.stream.credit(buf.len() - PREFIX).await?;
@@ -377,7 +382,8 @@ impl<P: Protocol, H: Handler<P>> Serving<P, H> {
             deadline,
             outbox: tokio::sync::Mutex::new(Outbox { held: None, merged: 0, generation: 0 }),
         });
-        let closing = Closing { id, started, streams: Arc::clone(&self.streams), state: Arc::clone(&state) };
+        let closing =
+            Closing { id, started, streams: Arc::clone(&self.streams), state: Arc::clone(&state) };
         let handler = Arc::clone(&self.handler);
         self.tasks.spawn(async move {
             let _closing = closing;

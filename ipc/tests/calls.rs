@@ -46,7 +46,9 @@ impl Handler<EngineProtocol> for Echo {
                 self.running.fetch_add(1, Ordering::SeqCst);
                 let tokens: u32 = ask.model.parse().unwrap();
                 for i in 0..tokens {
-                    if let Err(Cancelled) = cx.emit(Event::Text(format!("{}{i} ", ask.question))).await {
+                    if let Err(Cancelled) =
+                        cx.emit(Event::Text(format!("{}{i} ", ask.question))).await
+                    {
                         self.cancelled.fetch_add(1, Ordering::SeqCst);
                         return Err(WireError::new(ErrorKind::Cancelled, "cancelled"));
                     }
@@ -294,7 +296,10 @@ async fn a_cancel_passes_a_queue_of_bulk() {
     // Cancelled while queued and half sent: they never run, and nothing breaks.
     drop(bulk);
     assert_eq!(client.call(Request::Ping).await.unwrap(), Reply::Pong);
-    assert_eq!(client.call(Request::CancelRun { run_id: text.clone() }).await.unwrap(), ask_reply(&text));
+    assert_eq!(
+        client.call(Request::CancelRun { run_id: text.clone() }).await.unwrap(),
+        ask_reply(&text)
+    );
 }
 
 #[tokio::test]
@@ -322,7 +327,12 @@ async fn a_handler_that_ignores_its_cancel_is_dropped() {
 async fn errors_and_panics_come_back_typed() {
     let (client, _, _server) = pair().await;
     let search = |query: &str| {
-        Request::Search(Search { root: String::new(), query: query.into(), limit: 1, explain: false })
+        Request::Search(Search {
+            root: String::new(),
+            query: query.into(),
+            limit: 1,
+            explain: false,
+        })
     };
     let Err(CallError::Remote(error)) = client.call(search("x")).await else { panic!() };
     assert_eq!((error.kind, error.hint.as_str()), (ErrorKind::NotFound, "build it"));
@@ -423,7 +433,9 @@ async fn more_connections_than_allowed_are_refused_with_a_message() {
         let served = connections.clone();
         tokio::spawn(async move {
             let echo = Arc::new(Echo::default());
-            served.serve::<EngineProtocol, _>(b, Ident::new("s", "1"), Options::default(), echo).await
+            served
+                .serve::<EngineProtocol, _>(b, Ident::new("s", "1"), Options::default(), echo)
+                .await
         });
         let client = Client::<EngineProtocol>::over(a, Ident::new("c", "9")).await;
         assert_eq!(client.is_ok(), expected);

@@ -69,14 +69,23 @@ fn killed_client() {
             let connections = connections.clone();
             tokio::spawn(async move {
                 connections
-                    .serve::<EngineProtocol, _>(b, Ident::new("s", "1"), Options::default(), neighbour_echo)
+                    .serve::<EngineProtocol, _>(
+                        b,
+                        Ident::new("s", "1"),
+                        Options::default(),
+                        neighbour_echo,
+                    )
                     .await
             });
             Client::<EngineProtocol>::over(a, Ident::new("neighbour", "1")).await.unwrap()
         };
         for point in fault::POINTS {
             for passage in [1u64, 2, 9] {
-                let mut child = Child::start("traffic", &path, &[(fault::VARIABLE, &format!("{point}:{passage}"))]);
+                let mut child = Child::start(
+                    "traffic",
+                    &path,
+                    &[(fault::VARIABLE, &format!("{point}:{passage}"))],
+                );
                 let (stream, _) = listener.accept().await.unwrap();
                 let echo = Arc::new(Echo::default());
                 let served = connections
@@ -99,7 +108,10 @@ fn killed_client() {
                 if let Some(published) = published {
                     assert_eq!(seen, published, "{point}:{passage}");
                 } else {
-                    assert!(seen >= 10 * passage, "{point}:{passage}: only {seen} requests before a wrap");
+                    assert!(
+                        seen >= 10 * passage,
+                        "{point}:{passage}: only {seen} requests before a wrap"
+                    );
                 }
                 assert_eq!(echo.torn.load(Ordering::SeqCst), 0);
                 assert_eq!(neighbour.call(Request::Ping).await.unwrap(), Reply::Pong);
@@ -115,7 +127,8 @@ fn killed_server() {
             let (path, _dir, listener) = listen();
             drop(listener);
             std::fs::remove_file(&path).unwrap();
-            let mut child = Child::start("serve", &path, &[(fault::VARIABLE, &format!("{point}:3"))]);
+            let mut child =
+                Child::start("serve", &path, &[(fault::VARIABLE, &format!("{point}:3"))]);
             let client = connect(&path).await;
             let mut replies = 0;
             let error = loop {
@@ -166,7 +179,12 @@ fn stuck_reader() {
             let (connections, echo) = (connections.clone(), Arc::clone(&echo));
             tokio::spawn(async move {
                 connections
-                    .serve::<EngineProtocol, _>(stream, Ident::new("s", "1"), Options::default(), echo)
+                    .serve::<EngineProtocol, _>(
+                        stream,
+                        Ident::new("s", "1"),
+                        Options::default(),
+                        echo,
+                    )
                     .await
             })
         };
@@ -234,7 +252,11 @@ fn reconnects() {
         for round in 0..10_000 {
             let (a, b) = tokio::net::UnixStream::pair().unwrap();
             let echo = Arc::new(Echo::default());
-            let server = tokio::spawn(lapce_ai_ipc::serve::<EngineProtocol, _>(b, Ident::new("s", "1"), echo));
+            let server = tokio::spawn(lapce_ai_ipc::serve::<EngineProtocol, _>(
+                b,
+                Ident::new("s", "1"),
+                echo,
+            ));
             let client = Client::<EngineProtocol>::over(a, Ident::new("c", "1")).await.unwrap();
             assert_eq!(client.call(Request::Ping).await.unwrap(), Reply::Pong);
             drop(client);
@@ -264,7 +286,8 @@ fn many_connections() {
         let calls = clients.iter().enumerate().map(|(i, client)| async move {
             for n in 0..50 {
                 let text = format!("{i}-{n}-").repeat(100 + i * 40);
-                let Reply::Run(run) = client.call(Request::CancelRun { run_id: text.clone() }).await.unwrap()
+                let Reply::Run(run) =
+                    client.call(Request::CancelRun { run_id: text.clone() }).await.unwrap()
                 else {
                     panic!("another reply")
                 };
@@ -281,7 +304,11 @@ fn many_connections() {
 fn portable_names() {
     let names = || {
         std::fs::read_dir("/dev/shm")
-            .map(|d| d.filter_map(Result::ok).filter(|e| e.file_name().to_string_lossy().starts_with("shmem_")).count())
+            .map(|d| {
+                d.filter_map(Result::ok)
+                    .filter(|e| e.file_name().to_string_lossy().starts_with("shmem_"))
+                    .count()
+            })
             .unwrap_or(0)
     };
     runtime().block_on(async {
@@ -295,7 +322,8 @@ fn portable_names() {
         let client = peers::connect_with(&path, options).await;
         for size in [1usize, 3000, 100_000, 3 << 20] {
             let text = "x".repeat(size);
-            let Reply::Run(run) = client.call(Request::CancelRun { run_id: text.clone() }).await.unwrap()
+            let Reply::Run(run) =
+                client.call(Request::CancelRun { run_id: text.clone() }).await.unwrap()
             else {
                 panic!("another reply")
             };

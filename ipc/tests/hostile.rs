@@ -16,7 +16,8 @@ fn random(state: &mut u64) -> u64 {
 
 /// A reason without its numbers: one class of attack.
 fn class(reason: &str) -> String {
-    let letters: String = reason.chars().map(|c| if c.is_ascii_digit() { '#' } else { c }).collect();
+    let letters: String =
+        reason.chars().map(|c| if c.is_ascii_digit() { '#' } else { c }).collect();
     let mut short = letters.replace("##", "#");
     while short.contains("##") {
         short = short.replace("##", "#");

@@ -97,8 +97,7 @@ const REGION: usize = 4096 + CONTROL as usize + BULK as usize;
 fn send(socket: &StdStream, bytes: &[u8], fds: &[OwnedFd]) {
     let raw: Vec<i32> = fds.iter().map(|f| f.as_raw_fd()).collect();
     let mut control = [0u64; 16];
-    let mut part =
-        libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: all pointers refer to live buffers of the stated sizes.
     unsafe {
         let mut message: libc::msghdr = std::mem::zeroed();
@@ -297,7 +296,10 @@ async fn another_user_is_refused() {
         eprintln!("NOT RUN: becoming another user takes root");
         return;
     }
-    let dir = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755)).tempdir().unwrap();
+    let dir = tempfile::Builder::new()
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .tempdir()
+        .unwrap();
     let path = dir.path().join("sock");
     let listener = tokio::net::UnixListener::bind(&path).unwrap();
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();

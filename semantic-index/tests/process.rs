@@ -66,7 +66,11 @@ fn workspace(files: usize) -> (tempfile::TempDir, PathBuf, PathBuf) {
     let (root, dir) = (home.path().join("repo"), home.path().join("index"));
     for n in 0..files {
         let body = "    let value = compute(1, 2, 3);\n".repeat(n % 40);
-        write(&root, &format!("src/d{}/f{n}.rs", n % 17), &format!("/// Number {n}.\nfn function_{n}() {{\n{body}    finish_{n}()\n}}\n"));
+        write(
+            &root,
+            &format!("src/d{}/f{n}.rs", n % 17),
+            &format!("/// Number {n}.\nfn function_{n}() {{\n{body}    finish_{n}()\n}}\n"),
+        );
     }
     (home, root, dir)
 }
@@ -109,7 +113,11 @@ async fn worker_and_build_over_the_ring() {
     assert!(events > 0 && report.peak_rss_kib > 0);
     builder.ends_by_itself().await;
 
-    let Reply::Found(found) = worker.client.call(search(&root, &dir, "function_123")).await.unwrap() else { panic!() };
+    let Reply::Found(found) =
+        worker.client.call(search(&root, &dir, "function_123")).await.unwrap()
+    else {
+        panic!()
+    };
     assert_eq!(found.hits[0].symbol, "function_123");
     assert_eq!(found.indexed_files, 300);
 
@@ -118,10 +126,17 @@ async fn worker_and_build_over_the_ring() {
     let builder = Process::start("build").await;
     builder
         .client
-        .call(Request::Build(Build { root: root.to_string_lossy().into(), dir: dir.to_string_lossy().into(), force: false }))
+        .call(Request::Build(Build {
+            root: root.to_string_lossy().into(),
+            dir: dir.to_string_lossy().into(),
+            force: false,
+        }))
         .await
         .unwrap();
-    let Reply::Found(found) = worker.client.call(search(&root, &dir, "latecomer")).await.unwrap() else { panic!() };
+    let Reply::Found(found) = worker.client.call(search(&root, &dir, "latecomer")).await.unwrap()
+    else {
+        panic!()
+    };
     assert_eq!(found.hits[0].path, "src/late.rs");
     match worker.client.call(search(&root, &dir, "  ")).await {
         Err(CallError::Remote(error)) => assert_eq!(error.kind, ErrorKind::Invalid),
@@ -134,13 +149,19 @@ async fn worker_and_build_over_the_ring() {
 async fn a_dropped_call_cancels_the_build() {
     let (_home, root, dir) = workspace(3000);
     let builder = Process::start("build").await;
-    let request = Build { root: root.to_string_lossy().into(), dir: dir.to_string_lossy().into(), force: false };
+    let request = Build {
+        root: root.to_string_lossy().into(),
+        dir: dir.to_string_lossy().into(),
+        force: false,
+    };
     let mut call = builder.client.start(Request::Build(request.clone()));
     call.next().await;
     drop(call);
     builder.ends_by_itself().await;
     let builder = Process::start("build").await;
-    let Reply::Built(report) = builder.client.call(Request::Build(request)).await.unwrap() else { panic!() };
+    let Reply::Built(report) = builder.client.call(Request::Build(request)).await.unwrap() else {
+        panic!()
+    };
     assert_eq!(report.files, 3000);
 }
 
@@ -157,9 +178,17 @@ fn killed_at_any_moment_the_index_stays_readable() {
     let full = full.elapsed();
     for round in 0..12_u32 {
         for n in 0..400 {
-            write(&root, &format!("src/d{}/f{n}.rs", n % 17), &format!("fn function_{n}() {{\n    round_{round}();\n    finish_{n}()\n}}\n"));
+            write(
+                &root,
+                &format!("src/d{}/f{n}.rs", n % 17),
+                &format!("fn function_{n}() {{\n    round_{round}();\n    finish_{n}()\n}}\n"),
+            );
         }
-        write(&root, "src/marker.rs", &format!("fn marker_{round}() {{\n    one();\n    two();\n}}\n"));
+        write(
+            &root,
+            "src/marker.rs",
+            &format!("fn marker_{round}() {{\n    one();\n    two();\n}}\n"),
+        );
         let force = if round % 4 == 3 { &["--force"][..] } else { &[] };
         let mut child = Command::new(PROGRAM)
             .args(["build", "--root", root_arg, "--dir", dir_arg])
@@ -172,8 +201,15 @@ fn killed_at_any_moment_the_index_stays_readable() {
         let _ = child.kill();
         child.wait().unwrap();
         let found = run(&["search", "--dir", dir_arg, "function_2222", "--json"]);
-        assert!(found.status.success(), "round {round}: {}", String::from_utf8_lossy(&found.stderr));
-        assert!(String::from_utf8_lossy(&found.stdout).contains("function_2222"), "round {round}: an untouched file was lost");
+        assert!(
+            found.status.success(),
+            "round {round}: {}",
+            String::from_utf8_lossy(&found.stderr)
+        );
+        assert!(
+            String::from_utf8_lossy(&found.stdout).contains("function_2222"),
+            "round {round}: an untouched file was lost"
+        );
     }
     assert!(run(&["build", "--root", root_arg, "--dir", dir_arg]).status.success());
     let verified = run(&["verify", "--dir", dir_arg]);
@@ -204,7 +240,13 @@ fn a_build_killed_before_its_first_commit_leaves_nothing_wrong() {
 fn usage_errors_say_what_to_do() {
     let home = tempfile::tempdir().unwrap();
     let absent = home.path().join("absent");
-    let output = run(&["build", "--root", absent.to_str().unwrap(), "--dir", home.path().join("i").to_str().unwrap()]);
+    let output = run(&[
+        "build",
+        "--root",
+        absent.to_str().unwrap(),
+        "--dir",
+        home.path().join("i").to_str().unwrap(),
+    ]);
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("does not exist"));
     let output = run(&["worker", "--fd", "77"]);
@@ -212,5 +254,8 @@ fn usage_errors_say_what_to_do() {
     let output = run(&["rm", "--dir", home.path().to_str().unwrap()]);
     assert!(!output.status.success(), "rm must refuse a folder that is no index");
     let output = run(&["--version"]);
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), concat!("lapce-ai-index ", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout).trim(),
+        concat!("lapce-ai-index ", env!("CARGO_PKG_VERSION"))
+    );
 }

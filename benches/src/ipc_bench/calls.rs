@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use lapce_ai_ipc::wire::WireError;
 use lapce_ai_ipc::wire::engine::{CompleteReply, Reply, Request};
-use lapce_ai_ipc::{
-    Client, Connections, Cx, EngineProtocol, Handler, Ident, Options, Transport,
-};
+use lapce_ai_ipc::{Client, Connections, Cx, EngineProtocol, Handler, Ident, Options, Transport};
 
 use super::links::pair;
 use super::machine::{Peer, Place};
@@ -106,9 +104,10 @@ pub fn engine(n: usize) -> Result<Vec<(String, Vec<f64>)>> {
     runtime()?.block_on(async {
         let client = home.connect().await?;
         let mut cases = Vec::new();
-        for (name, n, pause) in
-            [("engine ping hot", n, None), ("engine ping parked", n / 20 + 20, Some(Duration::from_millis(1)))]
-        {
+        for (name, n, pause) in [
+            ("engine ping hot", n, None),
+            ("engine ping parked", n / 20 + 20, Some(Duration::from_millis(1))),
+        ] {
             let mut values = Vec::with_capacity(n);
             for i in 0..n + n / 10 {
                 if let Some(pause) = pause {

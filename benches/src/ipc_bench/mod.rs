@@ -220,10 +220,11 @@ fn bars(
     for place in &options.places {
         let label = format!("{place:?}").to_lowercase();
         let small = format!("{} {label}", human(64));
-        let mut ratio = |name: &str, case: &str, ours: Mechanism, base: Mechanism, q: f64, limit: f64| {
-            let value = get(case, ours, q) / get(case, base, q);
-            report.bar(&format!("{label}: {name}"), value, limit, "×");
-        };
+        let mut ratio =
+            |name: &str, case: &str, ours: Mechanism, base: Mechanism, q: f64, limit: f64| {
+                let value = get(case, ours, q) / get(case, base, q);
+                report.bar(&format!("{label}: {name}"), value, limit, "×");
+            };
         use Mechanism as M;
         ratio("64 B spinning p50 / bare cache line", &small, M::RingSpin, M::CacheLine, 0.5, 1.5);
         ratio("64 B spinning p99 / bare cache line", &small, M::RingSpin, M::CacheLine, 0.99, 3.0);

@@ -45,16 +45,23 @@ pub fn head(text: &str, budget: usize) -> &str {
     &text[..end]
 }
 
+/// Adds what one answer used; the numbers are a provider's word and may be anything.
 pub fn add(total: &mut Usage, more: &Usage) {
-    total.input += more.input;
-    total.cache_read += more.cache_read;
-    total.cache_write += more.cache_write;
-    total.reasoning += more.reasoning;
-    total.output += more.output;
+    for (total, more) in [
+        (&mut total.input, more.input),
+        (&mut total.cache_read, more.cache_read),
+        (&mut total.cache_write, more.cache_write),
+        (&mut total.reasoning, more.reasoning),
+        (&mut total.output, more.output),
+    ] {
+        *total = total.saturating_add(more);
+    }
 }
 
 pub fn sum(usage: &Usage) -> u64 {
-    usage.input + usage.cache_read + usage.cache_write + usage.reasoning + usage.output
+    [usage.input, usage.cache_read, usage.cache_write, usage.reasoning, usage.output]
+        .iter()
+        .fold(0, |sum, part| sum.saturating_add(*part))
 }
 
 #[cfg(test)]

@@ -516,3 +516,88 @@ fn ollama_requests() {
         ])
     );
 }
+
+/// A deterministic stream of numbers (xorshift).
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % n as u64) as usize
+    }
+}
+
+/// Hostile or broken servers: parts of recorded answers replaced by values of other types,
+/// huge numbers, other parts, or cut out. Nothing may panic, and everything must end.
+#[test]
+fn broken_streams_break_nothing() {
+    let openai = vec![
+        format!(
+            "data: {}\n\n",
+            json!({"choices": [{"index": 0, "delta": {"content": "a", "tool_calls": [{"index": 0, "id": "x", "function": {"name": "read", "arguments": "{}"}}]}, "finish_reason": null}], "usage": {"prompt_tokens": 5, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 3}}})
+        ),
+        format!(
+            "data: {}\n\n",
+            json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]})
+        ),
+        "data: [DONE]\n\n".to_owned(),
+    ];
+    let ollama = vec![
+        format!(
+            "{}\n",
+            json!({"message": {"content": "a", "tool_calls": [{"function": {"name": "read", "arguments": {"path": "a"}}}]}, "done": false})
+        ),
+        format!(
+            "{}\n",
+            json!({"message": {"content": ""}, "done": true, "done_reason": "stop", "eval_count": 3})
+        ),
+    ];
+    let recorded = [
+        ("openai", openai),
+        ("anthropic", anthropic_events()),
+        ("gemini", gemini_events()),
+        ("responses", responses_events()),
+        ("ollama", ollama),
+    ];
+    let odd = [
+        "null",
+        "-1",
+        "18446744073709551615",
+        "1e999",
+        "[]",
+        "{}",
+        "\"\"",
+        "true",
+        "[[[[",
+        "\u{0}",
+    ];
+    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+    for (kind, events) in &recorded {
+        for _ in 0..1_500 {
+            let mut body = events.concat();
+            for _ in 0..=numbers.below(4) {
+                // From one JSON value's beginning to its end, roughly.
+                let colons: Vec<usize> = body.match_indices(':').map(|(at, _)| at + 1).collect();
+                let Some(from) = colons.get(numbers.below(colons.len().max(1))).copied() else {
+                    continue;
+                };
+                let to = body[from..].find([',', '}', '\n']).map_or(body.len(), |at| from + at);
+                match numbers.below(4) {
+                    0 => body.replace_range(from..to, odd[numbers.below(odd.len())]),
+                    1 => body.replace_range(from..to, ""),
+                    2 => body.truncate(from),
+                    _ => {
+                        let other = &events[numbers.below(events.len())];
+                        body.insert_str(from, other);
+                    }
+                }
+            }
+            let heard = replay(kind, &body, 1 + numbers.below(64));
+            if let Ok(finish) = heard.end {
+                assert!(finish.calls.is_empty() || finish.stop == Stop::ToolCalls);
+            }
+        }
+    }
+}

@@ -170,7 +170,8 @@ impl Decode for Decoder {
         if usage.is_object() {
             let number = |name: &str| usage[name].as_u64().unwrap_or(0);
             // Here the prompt's count includes the cache; the answer's leaves thoughts out.
-            let prompt = number("promptTokenCount") + number("toolUsePromptTokenCount");
+            let prompt =
+                number("promptTokenCount").saturating_add(number("toolUsePromptTokenCount"));
             let cache_read = number("cachedContentTokenCount").min(prompt);
             self.usage = Usage {
                 input: prompt - cache_read,

@@ -5,6 +5,7 @@
 //! kept for a while in a [`Secret`].
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
@@ -53,7 +54,7 @@ impl Keys {
                         return Ok(Some(key.clone()));
                     }
                 }
-                let key = keyring(provider, name).await?;
+                let key = keyring(provider, name, std::env::var_os("PATH")).await?;
                 let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
                 kept.retain(|_, (at, _)| at.elapsed() < KEPT_FOR);
                 if kept.len() < ENTRIES {
@@ -90,14 +91,18 @@ pub fn redact(text: String, keys: &[Secret]) -> String {
     })
 }
 
-async fn keyring(provider: &str, name: &str) -> Result<Secret, ProviderError> {
+async fn keyring(
+    provider: &str,
+    name: &str,
+    path: Option<OsString>,
+) -> Result<Secret, ProviderError> {
     let store = format!(
         "store it with: secret-tool store --label=\"Lapce AI {name}\" service lapce-ai account {name}"
     );
     let error = |message: String, hint: String| {
         ProviderError::new(Fault::Auth, provider, message).hint(hint)
     };
-    let program = find_secret_tool().ok_or_else(|| {
+    let program = find_secret_tool(path).ok_or_else(|| {
         error(
             "the program secret-tool, which reads the keyring, was not found".to_owned(),
             "install libsecret-tools (Debian, Ubuntu) or libsecret (Fedora, Arch), or name an environment variable: key = { env = … }".to_owned(),
@@ -136,9 +141,8 @@ async fn keyring(provider: &str, name: &str) -> Result<Secret, ProviderError> {
     Ok(Secret::new(key))
 }
 
-fn find_secret_tool() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
+fn find_secret_tool(path: Option<OsString>) -> Option<PathBuf> {
+    std::env::split_paths(&path?)
         .filter(|dir| dir.is_absolute())
         .map(|dir| dir.join("secret-tool"))
         .find(|file| file.is_file())
@@ -162,5 +166,42 @@ mod tests {
         // Set in every environment, so no test has to change it.
         let key = keys.get("p", Some(&KeySource::Env("PATH".into()))).await.unwrap().unwrap();
         assert!(!key.is_empty());
+    }
+
+    /// A stand-in for `secret-tool` in a folder of its own.
+    fn keyring_with(script: &str) -> tempfile::TempDir {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("secret-tool");
+        std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        dir
+    }
+
+    #[tokio::test]
+    async fn the_keyring_is_asked_through_secret_tool() {
+        let path = |dir: &tempfile::TempDir| Some(dir.path().as_os_str().to_owned());
+        let dir = keyring_with(
+            r#"[ "$*" = "lookup service lapce-ai account openai" ] && echo sk-from-keyring"#,
+        );
+        let key = keyring("p", "openai", path(&dir)).await.unwrap();
+        assert_eq!(key.expose(), "sk-from-keyring");
+        let missing = keyring("p", "other", path(&dir)).await.unwrap_err();
+        assert!(missing.hint.contains("secret-tool store"), "{}", missing.hint);
+        let empty = tempfile::tempdir().unwrap();
+        let absent = keyring("p", "openai", path(&empty)).await.unwrap_err();
+        assert!(absent.hint.contains("libsecret"), "{}", absent.hint);
+        assert!(keyring("p", "openai", None).await.is_err());
+    }
+
+    #[test]
+    fn keys_are_taken_out_of_texts() {
+        let keys = [Secret::new("sk-one-11"), Secret::new("sk-two-22")];
+        assert_eq!(
+            redact("a sk-two-22 b sk-one-11sk-one-11".into(), &keys),
+            "a [key] b [key][key]"
+        );
+        let config = Config::parse("[providers.a]\nkind = \"openai\"\nkey = { env = \"PATH\" }\n[providers.b]\nkind = \"openai\"\nkey = { env = \"LAPCE_AI_TEST_NO_SUCH_KEY\" }\n").unwrap();
+        assert_eq!(Keys::default().at_hand(&config).len(), 1);
     }
 }

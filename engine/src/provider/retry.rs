@@ -188,7 +188,9 @@ fn rfc3339(text: &str) -> Option<u64> {
         return Some(local);
     }
     let (hours, minutes) = zone[1..].split_once(':')?;
-    let offset = hours.parse::<u64>().ok()? * 3600 + minutes.parse::<u64>().ok()? * 60;
+    let (hours, minutes): (u64, u64) = (hours.parse().ok()?, minutes.parse().ok()?);
+    (hours < 24 && minutes < 60).then_some(())?;
+    let offset = hours * 3600 + minutes * 60;
     if zone.starts_with('+') { local.checked_sub(offset) } else { local.checked_add(offset) }
 }
 
@@ -337,6 +339,7 @@ mod tests {
         assert_eq!(rfc3339("2000-02-29T00:00:00Z"), Some(951_782_400));
         assert_eq!(http_date("garbage"), None);
         assert_eq!(rfc3339("2026-13-01T00:00:00Z"), None);
+        assert_eq!(rfc3339("2026-01-01T00:00:00+99999999999999999:00"), None);
     }
 
     #[test]

@@ -13,9 +13,9 @@ use tokio::time::Sleep;
 
 use super::{Core, End, Kind, Role, lock};
 use crate::error::Violation;
+use crate::handshake::Pending;
 use crate::hello::printable;
 use crate::limits::{BYE_MAX, HEARTBEAT, HEARTBEATS_MISSED, IDLE_AFTER};
-use crate::handshake::Pending;
 use crate::sys::eventfd::EventFd;
 use crate::sys::wake::WAKE_BYTE;
 
@@ -266,7 +266,9 @@ impl Driver<'_> {
             if self.idle.silent_for(HEARTBEAT) {
                 if self.idle.missed >= HEARTBEATS_MISSED {
                     let limit = HEARTBEAT * (HEARTBEATS_MISSED + 1);
-                    return Some(End::Local(format!("the other process hangs: silent for {limit:?}")));
+                    return Some(End::Local(format!(
+                        "the other process hangs: silent for {limit:?}"
+                    )));
                 }
                 self.idle.missed += 1;
                 self.idle.asked();

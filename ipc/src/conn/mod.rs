@@ -22,9 +22,9 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use counters::Counters;
 pub(crate) use driver::drive;
-pub(crate) use message::{Kind, Message, PREFIX};
 #[cfg(feature = "fuzzing")]
 pub(crate) use message::prefix;
+pub(crate) use message::{Kind, Message, PREFIX};
 
 use crate::client::Options;
 use crate::error::Violation;

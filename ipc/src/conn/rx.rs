@@ -132,18 +132,16 @@ impl Rx {
     }
 
     /// Takes one fragment.
-    fn bulk_message(
-        &mut self,
-        core: &Core,
-        until: u64,
-    ) -> Result<Part, Violation> {
+    fn bulk_message(&mut self, core: &Core, until: u64) -> Result<Part, Violation> {
         let Some(record) = self.bulk.next(&core.peers, until)? else { return Ok(Part::None) };
         let (stream, total, extra) = split_prefix(self.bulk.prefix(&core.peers, &record)?);
         let total = total as usize;
         let kind = Kind::from_wire(record.kind)?;
         let part = record.len - PREFIX;
         let broken = |what: &str| {
-            Err(Violation(format!("fragment of {part} of {total} bytes of stream {stream}: {what}")))
+            Err(Violation(format!(
+                "fragment of {part} of {total} bytes of stream {stream}: {what}"
+            )))
         };
         if record.flags & !(FIRST | MORE) != 0 {
             return broken("unknown flags");
@@ -167,7 +165,10 @@ impl Rx {
         let more = record.flags & MORE != 0;
         // A fragment before the last one fills 16-byte units, so that the next one's copy
         // lands aligned, and no sender gains by sending crumbs.
-        if so_far > total || more == (so_far == total) || (more && (part == 0 || !part.is_multiple_of(16))) {
+        if so_far > total
+            || more == (so_far == total)
+            || (more && (part == 0 || !part.is_multiple_of(16)))
+        {
             return broken("does not add up");
         }
         self.bulk.body(&core.peers, &record, PREFIX, &mut joining.body);

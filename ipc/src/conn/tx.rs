@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::message::{FIRST, Kind, MORE, PREFIX, prefix};
 use super::Core;
+use super::message::{FIRST, Kind, MORE, PREFIX, prefix};
 use crate::error::Violation;
 use crate::ring::park::{News, Waker};
 use crate::ring::producer::{Full, Producer};
@@ -176,7 +176,8 @@ impl Tx {
     }
 
     pub(super) fn withdraw(&mut self, stream: u64) -> bool {
-        if let Some(at) = self.control.iter().position(|o| o.stream == stream && o.kind == Kind::Request)
+        if let Some(at) =
+            self.control.iter().position(|o| o.stream == stream && o.kind == Kind::Request)
             && let Some(out) = self.control.remove(at)
         {
             self.queued -= cost(&out);

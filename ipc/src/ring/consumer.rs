@@ -54,11 +54,7 @@ impl Consumer {
     }
 
     /// The next record before `limit`, which is a tail that [`Consumer::look`] returned.
-    pub fn next<T: Theirs>(
-        &mut self,
-        theirs: &T,
-        limit: u64,
-    ) -> Result<Option<Record>, Violation> {
+    pub fn next<T: Theirs>(&mut self, theirs: &T, limit: u64) -> Result<Option<Record>, Violation> {
         debug_assert!(limit <= self.tail);
         let mut wrapped = false;
         loop {

@@ -22,10 +22,7 @@ impl Parker {
     pub fn park<O: Own>(&mut self, own: &O, wants_space: bool) {
         self.seq += 1;
         self.parked = true;
-        own.store(
-            Word::Park,
-            self.seq << 2 | PARKED | if wants_space { WANTS_SPACE } else { 0 },
-        );
+        own.store(Word::Park, self.seq << 2 | PARKED | if wants_space { WANTS_SPACE } else { 0 });
         own.fence();
     }
 

@@ -21,8 +21,17 @@ use rkyv::{Archive, Deserialize, Serialize};
 
 /// What went wrong, as the far side must act on it.
 #[derive(
-    Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize,
-    Debug, Clone, Copy, PartialEq, Eq, Hash,
+    Archive,
+    Serialize,
+    Deserialize,
+    serde::Serialize,
+    serde::Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
@@ -52,8 +61,16 @@ pub enum ErrorKind {
 
 /// An error as it crosses the ring: what, and what to do next.
 #[derive(
-    Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize,
-    Debug, Clone, PartialEq, Eq, thiserror::Error,
+    Archive,
+    Serialize,
+    Deserialize,
+    serde::Serialize,
+    serde::Deserialize,
+    Debug,
+    Clone,
+    PartialEq,
+    Eq,
+    thiserror::Error,
 )]
 #[error("{message}")]
 pub struct WireError {
@@ -78,8 +95,17 @@ impl WireError {
 
 /// Memory of one process, in KiB, from `/proc/PID/smaps_rollup`.
 #[derive(
-    Archive, Serialize, Deserialize, serde::Serialize, serde::Deserialize,
-    Debug, Clone, Copy, Default, PartialEq, Eq,
+    Archive,
+    Serialize,
+    Deserialize,
+    serde::Serialize,
+    serde::Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
 )]
 pub struct Memory {
     pub rss_kib: u64,

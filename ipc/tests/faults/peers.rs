@@ -103,7 +103,9 @@ impl Handler<EngineProtocol> for Echo {
             Request::Ping => Ok(Reply::Pong),
             Request::CancelRun { run_id } => {
                 let first = run_id.chars().next();
-                if first.is_some_and(char::is_alphabetic) && run_id.chars().any(|c| Some(c) != first) {
+                if first.is_some_and(char::is_alphabetic)
+                    && run_id.chars().any(|c| Some(c) != first)
+                {
                     self.torn.fetch_add(1, Ordering::SeqCst);
                 }
                 Ok(Reply::Run(RunReply {
@@ -155,7 +157,12 @@ async fn serve_all(path: &Path) {
         let (connections, echo) = (connections.clone(), Arc::clone(&echo));
         tokio::spawn(async move {
             let _ = connections
-                .serve::<EngineProtocol, _>(stream, Ident::new("server", "1"), Options::default(), echo)
+                .serve::<EngineProtocol, _>(
+                    stream,
+                    Ident::new("server", "1"),
+                    Options::default(),
+                    echo,
+                )
                 .await;
         });
     }
