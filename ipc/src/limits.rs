@@ -56,10 +56,9 @@ pub const BYE_MAX: usize = 512;
 /// A cancelled handler has this long to end before it is dropped.
 pub const CANCEL_GRACE: Duration = Duration::from_secs(2);
 
-/// Bounds of the adaptive spin before a reader parks.
-pub const SPIN_MIN: Duration = Duration::from_micros(2);
-pub const SPIN_MAX: Duration = Duration::from_micros(20);
-/// After spins that found nothing, at most this many waits go by without one.
+/// How long a reader spins before it parks: about what waking a process costs.
+pub const SPIN_MAX: Duration = Duration::from_micros(50);
+/// After waits longer than that, at most this many waits go by without one.
 pub const SPIN_SKIP_MAX: u32 = 64;
 /// Messages handled before a reader lets other tasks run.
 pub const PUMP_BATCH: usize = 64;

@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 use crate::client::Options;
 use crate::error::ConnectError;
 use crate::handshake::{Link, accept, connect};
-use crate::limits::{SPIN_MAX, SPIN_MIN};
+use crate::limits::SPIN_MAX;
 use crate::protocol::{EngineProtocol, Ident};
 pub use crate::ring::Buf;
 use crate::ring::consumer::Consumer;
@@ -183,7 +183,7 @@ impl Raw {
                 if self.peers.load(Word::Cpu) == cpu { Duration::ZERO } else { SPIN_MAX }
             }
         };
-        if spin >= SPIN_MIN {
+        if !spin.is_zero() {
             let start = Instant::now();
             loop {
                 for _ in 0..64 {

@@ -147,7 +147,6 @@ impl Driver<'_> {
         let start = Instant::now();
         loop {
             if lock(&core.rx).spin(core) {
-                lock(&core.rx).spinner.hit();
                 core.counters.spin();
                 return true;
             }
@@ -155,7 +154,6 @@ impl Driver<'_> {
                 return true;
             }
             if start.elapsed() > budget {
-                lock(&core.rx).spinner.miss();
                 return false;
             }
             yield_now().await;

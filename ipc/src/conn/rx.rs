@@ -17,12 +17,14 @@ pub(super) struct Rx {
     control: Consumer,
     bulk: Consumer,
     pub(super) parker: Parker,
-    pub(super) spinner: Spinner,
+    spinner: Spinner,
     /// Bulk up to the second tail may be read once control has been read up to the
     /// first: that much control was published before it.
     gate: Option<(u64, u64)>,
     joining: Option<Joining>,
     cpu: u64,
+    /// When the wait that goes on began.
+    idle_since: Option<Instant>,
 }
 
 /// What came out of the bulk ring.
@@ -52,6 +54,7 @@ impl Rx {
             gate: None,
             joining: None,
             cpu: 0,
+            idle_since: None,
         }
     }
 
@@ -77,6 +80,7 @@ impl Rx {
         if !core.spin {
             return None;
         }
+        self.idle_since.get_or_insert_with(Instant::now);
         let cpu = u64::from(sys::cpu()) + 1;
         if cpu != self.cpu {
             self.cpu = cpu;
@@ -126,6 +130,9 @@ impl Rx {
             }
         }
         if handled > 0 {
+            if let Some(since) = self.idle_since.take() {
+                self.spinner.waited(since.elapsed());
+            }
             self.release(core);
         }
         Ok(handled > 0)
@@ -235,10 +242,7 @@ impl Core {
             }
         };
         if found {
-            rx.spinner.hit();
             self.counters.spin();
-        } else {
-            rx.spinner.miss();
         }
         if let Some(violation) = failed {
             self.finish(End::Broken(violation));

@@ -1,27 +1,22 @@
-//! When to spin before parking, and how long. Pure arithmetic.
+//! When to spin before parking. Pure arithmetic.
 //!
-//! Waking a sleeping peer costs about two hundred times the transfer, so a short spin
-//! pays when an answer is near; it costs when none is, or when the peer needs this very
-//! CPU to produce it. So: never when the peer last ran here, longer after success, and
-//! after failures only now and then.
+//! Waking a sleeping peer costs hundreds of times the transfer, so a spin of about the
+//! cost of a wake pays whenever the answer comes within it, and never loses more than it
+//! could have won. What counts is therefore how long waits really were, whether they were
+//! spun through or slept through: after a short one spinning pays, after long ones it is
+//! tried only now and then. It never pays when the peer needs this very CPU.
 
 use std::time::Duration;
 
-use crate::limits::{SPIN_MAX, SPIN_MIN, SPIN_SKIP_MAX};
+use crate::limits::{SPIN_MAX, SPIN_SKIP_MAX};
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Spinner {
-    budget: Duration,
     /// Waits to let go by before the next try.
     skip: u32,
-    /// What `skip` becomes after the next failure.
+    /// Four times what `skip` becomes after the next long wait: the first few are free,
+    /// for a pause between bursts is normal.
     penalty: u32,
-}
-
-impl Default for Spinner {
-    fn default() -> Self {
-        Self { budget: SPIN_MAX, skip: 0, penalty: 0 }
-    }
 }
 
 impl Spinner {
@@ -34,19 +29,17 @@ impl Spinner {
             self.skip -= 1;
             return None;
         }
-        Some(self.budget)
+        Some(SPIN_MAX)
     }
 
-    pub(crate) fn hit(&mut self) {
-        self.budget = SPIN_MAX;
-        self.penalty = 0;
-    }
-
-    pub(crate) fn miss(&mut self) {
-        self.budget = (self.budget / 2).max(SPIN_MIN);
-        // The first few failures are free: a pause between bursts is normal.
-        self.skip = self.penalty / 4;
-        self.penalty = (self.penalty * 2).clamp(1, SPIN_SKIP_MAX * 4);
+    /// Something came after `waited`.
+    pub(crate) fn waited(&mut self, waited: Duration) {
+        if waited <= SPIN_MAX {
+            *self = Self::default();
+        } else if self.skip == 0 {
+            self.skip = self.penalty / 4;
+            self.penalty = (self.penalty * 2).clamp(1, SPIN_SKIP_MAX * 4);
+        }
     }
 }
 
@@ -61,18 +54,15 @@ mod tests {
     }
 
     #[test]
-    fn failures_make_it_rare_and_success_brings_it_back() {
+    fn long_waits_make_it_rare_and_one_short_wait_brings_it_back() {
         let mut spinner = Spinner::default();
         let mut tries = 0;
         for _ in 0..10_000 {
-            if spinner.budget(1, 2).is_some() {
-                tries += 1;
-                spinner.miss();
-            }
+            tries += u32::from(spinner.budget(1, 2).is_some());
+            spinner.waited(Duration::from_millis(1));
         }
         assert!((100..300).contains(&tries), "{tries}");
-        while spinner.budget(1, 2).is_none() {}
-        spinner.hit();
+        spinner.waited(SPIN_MAX / 2);
         assert_eq!(spinner.budget(1, 2), Some(SPIN_MAX));
     }
 }

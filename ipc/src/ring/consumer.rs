@@ -34,6 +34,8 @@ impl Consumer {
     /// Whether the peer's tail has moved, without believing it. For spinning.
     #[inline]
     pub fn stirs<T: Theirs>(&self, theirs: &T) -> bool {
+        // With the tail comes the record: both lines travel at once.
+        theirs.hint(self.lane, (self.head & (self.capacity - 1)) as usize);
         theirs.load(self.lane.tail()) != self.head
     }
 

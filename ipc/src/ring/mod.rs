@@ -116,6 +116,8 @@ pub trait Own {
 pub trait Theirs {
     /// One load; what comes is a claim, to be checked.
     fn load(&self, word: Word) -> u64;
+    /// Asks for the cache lines at `at` ahead of time; never reads them.
+    fn hint(&self, _lane: Lane, _at: usize) {}
     /// Orders the loads before it before the reads after it.
     fn acquire(&self);
     /// The two words at `at` (a multiple of 16), each loaded once.

@@ -169,6 +169,21 @@ impl Theirs for Peers {
     }
 
     #[inline]
+    fn hint(&self, lane: Lane, at: usize) {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        if at < self.capacity.of(lane) {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: inside the region; a prefetch has no effect but on caches.
+            unsafe {
+                let line = self.region.base.as_ptr().add(self.capacity.start(lane) + at);
+                _mm_prefetch::<_MM_HINT_T0>(line.cast());
+            }
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        let _ = (lane, at);
+    }
+
+    #[inline]
     fn acquire(&self) {
         fence(Ordering::Acquire);
     }
