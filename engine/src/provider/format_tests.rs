@@ -276,7 +276,7 @@ fn gemini_events() -> Vec<String> {
         ),
         event(
             json!({"candidates": [{"content": {"parts": [{"text": ""}], "role": "model"}, "finishReason": "STOP"}],
-            "usageMetadata": {"promptTokenCount": 50, "cachedContentTokenCount": 20, "candidatesTokenCount": 9, "thoughtsTokenCount": 4}}),
+            "usageMetadata": {"promptTokenCount": 50, "toolUsePromptTokenCount": 3, "cachedContentTokenCount": 20, "candidatesTokenCount": 9, "thoughtsTokenCount": 4}}),
         ),
     ]
 }
@@ -291,7 +291,7 @@ fn gemini_answers() {
         assert_eq!(finish.stop, Stop::ToolCalls, "STOP is said for calls too");
         assert_eq!(
             finish.usage,
-            Usage { input: 30, cache_read: 20, cache_write: 0, reasoning: 4, output: 9 }
+            Usage { input: 33, cache_read: 20, cache_write: 0, reasoning: 4, output: 9 }
         );
         assert_eq!(finish.calls[0].arguments.as_ref().unwrap()["path"], "a");
         // The content goes back as it came, signature and all, neighbouring words joined.
@@ -573,6 +573,21 @@ fn broken_streams_break_nothing() {
         "[[[[",
         "\u{0}",
     ];
+    let end_of = |body: &str, from: usize| {
+        body[from..].find([',', '}', '\n']).map_or(body.len(), |at| from + at)
+    };
+    // Every value, replaced by every odd one …
+    for (kind, events) in &recorded {
+        let body = events.concat();
+        for (colon, _) in body.match_indices(':') {
+            for value in odd {
+                let mut body = body.clone();
+                body.replace_range(colon + 1..end_of(&body, colon + 1), value);
+                let _ = replay(kind, &body, 4096);
+            }
+        }
+    }
+    // … and several changes at once, at random.
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
     for (kind, events) in &recorded {
         for _ in 0..1_500 {
@@ -583,7 +598,7 @@ fn broken_streams_break_nothing() {
                 let Some(from) = colons.get(numbers.below(colons.len().max(1))).copied() else {
                     continue;
                 };
-                let to = body[from..].find([',', '}', '\n']).map_or(body.len(), |at| from + at);
+                let to = end_of(&body, from);
                 match numbers.below(4) {
                     0 => body.replace_range(from..to, odd[numbers.below(odd.len())]),
                     1 => body.replace_range(from..to, ""),
