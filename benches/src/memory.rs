@@ -74,7 +74,7 @@ pub fn run(options: &Options) -> Result<Report> {
             match process.role {
                 ProcessRole::Engine => report.bar("engine RSS", kib[0], ENGINE_RSS_KIB, "KiB"),
                 ProcessRole::IndexWorker => {
-                    report.bar("worker private", kib[2], WORKER_PRIVATE_KIB, "KiB")
+                    report.bar("worker private", kib[2], WORKER_PRIVATE_KIB, "KiB");
                 }
                 ProcessRole::Client => report.bar("shim RSS", kib[0], SHIM_RSS_KIB, "KiB"),
                 ProcessRole::IndexBuild | ProcessRole::Tool => {}

@@ -124,7 +124,6 @@ impl EngineClient {
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "one shape for every pick")]
 fn unit(reply: Reply) -> Result<(), CallError> {
     match reply {
         Reply::Done | Reply::Pong => Ok(()),

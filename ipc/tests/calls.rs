@@ -112,6 +112,12 @@ async fn until(what: &str, mut done: impl FnMut() -> bool) {
     panic!("never happened: {what}");
 }
 
+/// The text that `count` events with this prefix add up to.
+fn numbered(prefix: &str, count: usize) -> String {
+    let parts: Vec<_> = (0..count).map(|i| format!("{prefix}{i} ")).collect();
+    parts.concat()
+}
+
 #[tokio::test]
 async fn a_call_gets_its_reply_and_both_sides_know_each_other() {
     let (client, _, _server) = pair().await;
@@ -123,8 +129,7 @@ async fn a_call_gets_its_reply_and_both_sides_know_each_other() {
 
 #[tokio::test]
 async fn without_spinning_it_works_the_same() {
-    let mut options = Options::default();
-    options.spin = false;
+    let options = Options { spin: false, ..Options::default() };
     let (client, _, _server) = pair_with(options).await;
     for _ in 0..100 {
         assert_eq!(client.call(Request::Ping).await.unwrap(), Reply::Pong);
@@ -192,8 +197,7 @@ async fn events_come_whole_in_order_and_before_the_reply() {
         }
     }
     assert!(end);
-    let expected: String = (0..1000).map(|i| format!("t{i} ")).collect();
-    assert_eq!(text, expected);
+    assert_eq!(text, numbered("t", 1000));
     assert_eq!(call.finish().await.unwrap(), ask_reply("stop"));
 }
 
@@ -209,8 +213,7 @@ async fn events_of_mixed_sizes_keep_their_order() {
                 text.push_str(&part);
             }
         }
-        let expected: String = (0..40).map(|i| format!("{prefix}{i} ")).collect();
-        assert!(text == expected);
+        assert!(text == numbered(&prefix, 40));
         call.finish().await.unwrap();
     }
 }
@@ -243,7 +246,7 @@ async fn tokens_merge_while_the_reader_is_behind() {
             text.push_str(&part);
         }
     }
-    assert_eq!(text, (0..400).map(|i| format!("t{i} ")).collect::<String>());
+    assert_eq!(text, numbered("t", 400));
     assert!(events < 200, "{events} events for 400 tokens");
 }
 
@@ -313,14 +316,14 @@ async fn a_deadline_ends_the_call_on_both_sides() {
 
 #[tokio::test]
 async fn a_handler_that_ignores_its_cancel_is_dropped() {
-    let (client, echo, _server) = pair().await;
+    let (client, echo, server) = pair().await;
     let call = client.start(Request::Stop);
     until("started", || echo.running.load(Ordering::SeqCst) == 1).await;
     assert_eq!(client.call(Request::Ping).await.unwrap(), Reply::Pong);
     drop(call);
     drop(client);
     // The server waits for its handlers, so this ends only when the handler was dropped.
-    tokio::time::timeout(Duration::from_secs(10), _server).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(10), server).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         println!("test {name} ... {}", if outcome.is_ok() { "ok" } else { "FAILED" });
         failed += u32::from(outcome.is_err());
     }
-    println!("\ntest result: {} failed", failed);
+    println!("\ntest result: {failed} failed");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -303,13 +303,11 @@ fn many_connections() {
 
 fn portable_names() {
     let names = || {
-        std::fs::read_dir("/dev/shm")
-            .map(|d| {
-                d.filter_map(Result::ok)
-                    .filter(|e| e.file_name().to_string_lossy().starts_with("shmem_"))
-                    .count()
-            })
-            .unwrap_or(0)
+        std::fs::read_dir("/dev/shm").map_or(0, |d| {
+            d.filter_map(Result::ok)
+                .filter(|e| e.file_name().to_string_lossy().starts_with("shmem_"))
+                .count()
+        })
     };
     runtime().block_on(async {
         let before = names();
@@ -317,8 +315,8 @@ fn portable_names() {
         drop(listener);
         std::fs::remove_file(&path).unwrap();
         let mut child = Child::start("serve", &path, &[]);
-        let mut options = Options::default();
-        options.transport = lapce_ai_ipc::Transport::Portable;
+        let transport = lapce_ai_ipc::Transport::Portable;
+        let options = Options { transport, ..Options::default() };
         let client = peers::connect_with(&path, options).await;
         for size in [1usize, 3000, 100_000, 3 << 20] {
             let text = "x".repeat(size);

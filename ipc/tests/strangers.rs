@@ -95,7 +95,7 @@ const SEALS: i32 =
 const REGION: usize = 4096 + CONTROL as usize + BULK as usize;
 
 fn send(socket: &StdStream, bytes: &[u8], fds: &[OwnedFd]) {
-    let raw: Vec<i32> = fds.iter().map(|f| f.as_raw_fd()).collect();
+    let raw: Vec<i32> = fds.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
     let mut control = [0u64; 16];
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: all pointers refer to live buffers of the stated sizes.

@@ -84,7 +84,6 @@ fn deny(ctx: &Ctx) -> Result<()> {
     // Advisories need a database from outside the registries: `cargo deny check advisories`.
     run(ctx.cargo()?.args([
         "deny",
-        "--offline",
         "check",
         "--hide-inclusion-graph",
         "licenses",

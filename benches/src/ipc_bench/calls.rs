@@ -34,8 +34,7 @@ pub fn serve(fd: RawFd, spin: bool) -> Result<()> {
     let socket = UnixStream::from(unsafe { OwnedFd::from_raw_fd(fd) });
     socket.set_nonblocking(true)?;
     runtime()?.block_on(async {
-        let mut options = Options::default();
-        options.spin = spin;
+        let options = Options { spin, ..Options::default() };
         Connections::default()
             .serve::<EngineProtocol, _>(
                 tokio::net::UnixStream::from_std(socket)?,
@@ -58,9 +57,7 @@ async fn connect(
     let peer = Peer::start(name, place, (0, 0), &[theirs.as_raw_fd()], false)?;
     drop(theirs);
     ours.set_nonblocking(true)?;
-    let mut options = Options::default();
-    options.spin = spin;
-    options.transport = transport;
+    let options = Options { spin, transport, ..Options::default() };
     let socket = tokio::net::UnixStream::from_std(ours)?;
     let client = Client::over_with(socket, Ident::new("bench", "0"), options).await?;
     Ok((client, peer))
@@ -87,7 +84,7 @@ pub fn round_trips(
         }
         let mut large = Vec::with_capacity(n / 10);
         let text = "x".repeat(64 << 10);
-        for _ in 0..n / 10 + 1 {
+        for _ in 0..=n / 10 {
             let request = Request::CancelRun { run_id: text.clone() };
             let started = Instant::now();
             client.call(request).await?;

@@ -110,8 +110,8 @@ pub fn run(options: &Options) -> Result<Report> {
     if std::thread::available_parallelism()?.get() < 2 {
         bail!("two cores are needed to measure two processes");
     }
-    report.note("round trips at 64 B", options.samples);
-    report.note("rounds", options.rounds);
+    report.note("round trips at 64 B", options.samples.to_string());
+    report.note("rounds", options.rounds.to_string());
     report.note("load average at the start", machine::load_average());
     if cfg!(not(feature = "iceoryx2")) {
         report.note("iceoryx2", "not built in (cargo feature iceoryx2)");
@@ -214,6 +214,8 @@ fn bars(
     times: &BTreeMap<(String, String), Samples>,
     rates: &BTreeMap<(String, String), Vec<f64>>,
 ) {
+    use Mechanism as M;
+
     let get = |case: &str, mechanism: Mechanism, q: f64| {
         times.get(&(case.to_owned(), mechanism.name())).map_or(f64::NAN, |s| s.quantile(q))
     };
@@ -225,7 +227,6 @@ fn bars(
                 let value = get(case, ours, q) / get(case, base, q);
                 report.bar(&format!("{label}: {name}"), value, limit, "×");
             };
-        use Mechanism as M;
         ratio("64 B spinning p50 / bare cache line", &small, M::RingSpin, M::CacheLine, 0.5, 1.5);
         ratio("64 B spinning p99 / bare cache line", &small, M::RingSpin, M::CacheLine, 0.99, 3.0);
         ratio("64 B parked p50 / bare eventfd", &small, M::RingPark, M::EventFd, 0.5, 1.3);

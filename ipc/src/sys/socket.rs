@@ -100,9 +100,11 @@ pub fn recv_with_fds(socket: RawFd, bytes: &mut [u8], fds: &mut Vec<OwnedFd>) ->
         while !header.is_null() {
             if (*header).cmsg_level == libc::SOL_SOCKET && (*header).cmsg_type == libc::SCM_RIGHTS {
                 let payload = (*header).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
-                let data = libc::CMSG_DATA(header).cast::<RawFd>();
+                let data = libc::CMSG_DATA(header);
                 for i in 0..payload / size_of::<RawFd>() {
-                    fds.push(OwnedFd::from_raw_fd(data.add(i).read_unaligned()));
+                    let mut fd = [0; size_of::<RawFd>()];
+                    data.add(i * fd.len()).copy_to_nonoverlapping(fd.as_mut_ptr(), fd.len());
+                    fds.push(OwnedFd::from_raw_fd(RawFd::from_ne_bytes(fd)));
                 }
             }
             header = libc::CMSG_NXTHDR(&raw const message, header);

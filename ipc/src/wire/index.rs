@@ -56,7 +56,6 @@ wire! {
 }
 
 wire! {
-    #[expect(clippy::large_enum_variant, reason = "one reply per call; boxing buys nothing")]
     pub enum Reply {
         Pong,
         Done,
