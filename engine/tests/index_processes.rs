@@ -125,7 +125,20 @@ impl Stage {
     fn new(args: &[&str]) -> Self {
         let bin = tempfile::tempdir().unwrap();
         let engine = env!("CARGO_BIN_EXE_lapce-ai-engine");
-        std::os::unix::fs::symlink(engine, bin.path().join("lapce-ai-engine")).unwrap();
+        // No symlink: the engine looks for programs beside its real file, and there may be the
+        // real index program. Copied by a process, because a descriptor that is open for
+        // writing while another thread forks would make the file busy.
+        let copied = std::process::Command::new("cp")
+            .args(["--link", engine])
+            .arg(bin.path())
+            .status()
+            .is_ok_and(|status| status.success())
+            || std::process::Command::new("cp")
+                .arg(engine)
+                .arg(bin.path())
+                .status()
+                .is_ok_and(|status| status.success());
+        assert!(copied, "failed to copy {engine}");
         let me = std::env::current_exe().unwrap();
         // $1 is the mode, $3 the descriptor. Written by a shell: see `launch.rs`.
         let script = format!(
@@ -376,11 +389,8 @@ async fn without_the_program_the_error_names_it() {
     let client = stage.client().await;
     let root = stage.root("small");
     let error = remote(client.index(build(&root, false)).finish().await);
-    // Unless another test run has put the real one beside the engine.
-    if !Path::new(env!("CARGO_BIN_EXE_lapce-ai-engine")).with_file_name("lapce-ai-index").exists() {
-        assert_eq!(error.kind, ErrorKind::Unavailable);
-        assert!(error.message.contains("lapce-ai-index was not found"), "{error:?}");
-    }
+    assert_eq!(error.kind, ErrorKind::Unavailable);
+    assert!(error.message.contains("lapce-ai-index was not found"), "{error:?}");
 }
 
 #[tokio::test]
