@@ -199,6 +199,6 @@ impl Attacker<'_> {
     ) {
         let prefix = crate::conn::prefix(stream, total, extra);
         // The attacker does not care about full rings or what the victim claims.
-        let _ = self.lanes[lane as usize].push(&self.own, &self.victim, kind, flags, &prefix, body);
+        let _ = self.lanes[lane as usize].push(&self.own, &self.victim, kind, flags, prefix, body);
     }
 }

@@ -97,14 +97,13 @@ impl Raw {
 
     /// Sends one message, in fragments if it is large; waits while the ring is full.
     pub fn send(&mut self, bytes: &[u8], wait: Wait) {
-        let lane = if bytes.len() <= SMALL { 0 } else { 1 };
+        let lane = usize::from(bytes.len() > SMALL);
         let largest = self.producers[lane].max_body() - 16;
-        let mut prefix = [0; 16];
-        prefix[..8].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
+        let prefix = [bytes.len() as u64, 0];
         let mut rest = bytes;
         loop {
             let (now, later) = rest.split_at(rest.len().min(largest));
-            while self.producers[lane].push(&self.mine, &self.peers, 3, 0, &prefix, now)
+            while self.producers[lane].push(&self.mine, &self.peers, 3, 0, prefix, now)
                 == Ok(Err(Full))
             {
                 self.wait(wait, Some(lane));
@@ -153,9 +152,9 @@ impl Raw {
                 {
                     self.wake.wake();
                 }
-            }
-            if total == Some(into.len()) {
-                return;
+                if total == Some(into.len()) {
+                    return;
+                }
             }
             self.wait(wait, None);
         }

@@ -57,12 +57,8 @@ pub(crate) struct Message {
     pub body: Buf,
 }
 
-pub(crate) fn prefix(stream: u64, total: u32, extra: u32) -> [u8; PREFIX] {
-    let mut bytes = [0; PREFIX];
-    bytes[..8].copy_from_slice(&stream.to_le_bytes());
-    bytes[8..12].copy_from_slice(&total.to_le_bytes());
-    bytes[12..].copy_from_slice(&extra.to_le_bytes());
-    bytes
+pub(crate) fn prefix(stream: u64, total: u32, extra: u32) -> [u64; 2] {
+    [stream, u64::from(total) | u64::from(extra) << 32]
 }
 
 pub(crate) fn split_prefix([stream, sizes]: [u64; 2]) -> (u64, u32, u32) {

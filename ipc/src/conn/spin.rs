@@ -17,6 +17,8 @@ pub(crate) struct Spinner {
     /// Four times what `skip` becomes after the next long wait: the first few are free,
     /// for a pause between bursts is normal.
     penalty: u32,
+    /// Whether the wait that goes on was spun.
+    spun: bool,
 }
 
 impl Spinner {
@@ -29,6 +31,7 @@ impl Spinner {
             self.skip -= 1;
             return None;
         }
+        self.spun = true;
         Some(SPIN_MAX)
     }
 
@@ -36,7 +39,7 @@ impl Spinner {
     pub(crate) fn waited(&mut self, waited: Duration) {
         if waited <= SPIN_MAX {
             *self = Self::default();
-        } else if self.skip == 0 {
+        } else if std::mem::take(&mut self.spun) {
             self.skip = self.penalty / 4;
             self.penalty = (self.penalty * 2).clamp(1, SPIN_SKIP_MAX * 4);
         }

@@ -162,7 +162,7 @@ impl Tx {
                 &core.peers,
                 out.kind as u16,
                 first | more,
-                &head,
+                head,
                 &payload[out.sent..end],
             )? {
                 Err(Full) => return Ok(false),

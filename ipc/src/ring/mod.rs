@@ -106,6 +106,10 @@ pub trait Own {
     fn store(&self, word: Word, value: u64);
     /// Store that makes everything written before visible to whoever reads `value`.
     fn publish(&self, word: Word, value: u64);
+    /// Asks for the lines of a record of `len` at `at`, and of `word`, to be written soon.
+    fn claim(&self, _lane: Lane, _at: usize, _len: usize, _word: Word) {}
+    /// Writes two words at `at` (a multiple of 16); panics outside the lane.
+    fn write16(&self, lane: Lane, at: usize, words: [u64; 2]);
     /// Copies `bytes` into `lane` at `at`; panics outside of it.
     fn write(&self, lane: Lane, at: usize, bytes: &[u8]);
     /// Full barrier between a store of ours and a load of theirs.

@@ -44,6 +44,12 @@ impl Own for Memory {
         let order = if self.release { Ordering::Release } else { Ordering::Relaxed };
         self.words[word as usize].store(value, order);
     }
+    fn write16(&self, _lane: Lane, at: usize, words: [u64; 2]) {
+        for (i, word) in words.into_iter().enumerate() {
+            // SAFETY: loom checks that nobody else accesses the cell now.
+            self.data[at / 8 + i].with_mut(|p| unsafe { *p = word });
+        }
+    }
     fn write(&self, _lane: Lane, at: usize, bytes: &[u8]) {
         for (i, word) in bytes.chunks(8).enumerate() {
             let mut full = [0; 8];
@@ -99,8 +105,8 @@ impl Event {
     }
 }
 
-fn body(n: u8) -> [u8; 16] {
-    [n; 16]
+fn body(n: u8) -> [u64; 2] {
+    [u64::from_le_bytes([n; 8]); 2]
 }
 
 fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
@@ -134,7 +140,7 @@ fn data_flow(count: u8, release: bool, fences: bool) {
             let mut producer = Producer::new(Lane::Control, CAPACITY);
             let mut waker = Waker::default();
             for n in 1..=count {
-                producer.push(&*a, &*b, 2, 0, &body(n), &[]).unwrap().unwrap();
+                producer.push(&*a, &*b, 2, 0, body(n), &[]).unwrap().unwrap();
                 if waker.must_wake(&*a, &*b, News::Data) {
                     event.wake();
                 }
@@ -168,7 +174,7 @@ fn space_flow(fences: bool) {
     let mut producer = Producer::new(Lane::Control, CAPACITY);
     let records = (CAPACITY / 32) as u8;
     for n in 0..records {
-        producer.push(&*a, &*b, 2, 0, &body(n), &[]).unwrap().unwrap();
+        producer.push(&*a, &*b, 2, 0, body(n), &[]).unwrap().unwrap();
     }
     let reader = {
         let (a, b, event) = (Arc::clone(&a), Arc::clone(&b), Arc::clone(&event));
@@ -186,11 +192,11 @@ fn space_flow(fences: bool) {
     let mut parker = Parker::default();
     loop {
         parker.unpark(&*a);
-        if producer.push(&*a, &*b, 2, 0, &body(99), &[]).unwrap().is_ok() {
+        if producer.push(&*a, &*b, 2, 0, body(99), &[]).unwrap().is_ok() {
             break;
         }
         parker.park(&*a, true);
-        if producer.push(&*a, &*b, 2, 0, &body(99), &[]).unwrap().is_ok() {
+        if producer.push(&*a, &*b, 2, 0, body(99), &[]).unwrap().is_ok() {
             break;
         }
         event.wait();

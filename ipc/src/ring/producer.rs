@@ -44,17 +44,17 @@ impl Producer {
         self.tail - self.head
     }
 
-    /// Writes and publishes one record, its body given in two parts.
+    /// Writes and publishes one record; its body is `first`, then `rest`.
     pub fn push<O: Own, T: Theirs>(
         &mut self,
         own: &O,
         theirs: &T,
         kind: u16,
         flags: u16,
-        first: &[u8; 16],
+        first: [u64; 2],
         rest: &[u8],
     ) -> Result<Result<(), Full>, Violation> {
-        let len = first.len() + rest.len();
+        let len = 16 + rest.len();
         assert!(len <= self.max_body(), "record larger than its share of the ring");
         let size = record_size(len) as u64;
         let mut at = self.tail & (self.capacity - 1);
@@ -75,15 +75,21 @@ impl Producer {
                 return Ok(Err(Full));
             }
         }
+        own.claim(
+            self.lane,
+            if skip > 0 { 0 } else { at as usize },
+            size as usize,
+            self.lane.tail(),
+        );
         if skip > 0 {
             let body = (skip as usize - RECORD_HEADER) as u32;
             self.header(own, at, body, WRAP, 0);
             fault("wrap-written");
             at = 0;
         }
-        own.write(self.lane, at as usize + RECORD_HEADER, first);
+        own.write16(self.lane, at as usize + RECORD_HEADER, first);
         fault("prefix-written");
-        own.write(self.lane, at as usize + RECORD_HEADER + first.len(), rest);
+        own.write(self.lane, at as usize + RECORD_HEADER + 16, rest);
         fault("body-written");
         self.header(own, at, len as u32, kind, flags);
         fault("header-written");
@@ -95,10 +101,7 @@ impl Producer {
     }
 
     fn header<O: Own>(&self, own: &O, at: u64, len: u32, kind: u16, flags: u16) {
-        let mut bytes = [0; RECORD_HEADER];
-        bytes[..8].copy_from_slice(&pack(len, kind, flags).to_le_bytes());
-        bytes[8..].copy_from_slice(&self.seq.to_le_bytes());
-        own.write(self.lane, at as usize, &bytes);
+        own.write16(self.lane, at as usize, [pack(len, kind, flags), self.seq]);
     }
 
     /// Reads the peer's head and checks that it moved forward and not past our tail.

@@ -114,6 +114,39 @@ impl Own for Mine {
     }
 
     #[inline]
+    fn claim(&self, lane: Lane, at: usize, len: usize, word: Word) {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        {
+            use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+            let end = at.saturating_add(len.min(256)).min(self.capacity.of(lane));
+            // SAFETY: inside the region; a prefetch has no effect but on caches.
+            unsafe {
+                let start = self.region.base.as_ptr().add(self.capacity.start(lane));
+                for line in (at..end).step_by(64) {
+                    _mm_prefetch::<_MM_HINT_ET0>(start.add(line).cast());
+                }
+                _mm_prefetch::<_MM_HINT_ET0>(self.region.word(word).cast());
+            }
+        }
+        #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+        let _ = (lane, at, len, word);
+    }
+
+    #[inline]
+    #[expect(clippy::cast_ptr_alignment, reason = "`at` is checked, regions are page-aligned")]
+    fn write16(&self, lane: Lane, at: usize, words: [u64; 2]) {
+        assert!(at.is_multiple_of(16) && at < self.capacity.of(lane), "write outside the ring");
+        // SAFETY: 16 bytes at a multiple of 16 inside the lane, which is as `write` says.
+        // Two stores of a word each: a reader in this process is no concern, and a wider
+        // store would have to wait for the words to leave the store buffer.
+        unsafe {
+            let to = self.region.base.as_ptr().add(self.capacity.start(lane) + at).cast::<u64>();
+            to.write(words[0].to_le());
+            to.add(1).write(words[1].to_le());
+        }
+    }
+
+    #[inline]
     fn write(&self, lane: Lane, at: usize, bytes: &[u8]) {
         let end = at.checked_add(bytes.len());
         assert!(end.is_some_and(|end| end <= self.capacity.of(lane)), "write outside the ring");
@@ -177,6 +210,8 @@ impl Theirs for Peers {
             unsafe {
                 let line = self.region.base.as_ptr().add(self.capacity.start(lane) + at);
                 _mm_prefetch::<_MM_HINT_T0>(line.cast());
+                // May lie behind the lane's end: a prefetch never faults.
+                _mm_prefetch::<_MM_HINT_T0>(line.wrapping_add(64).cast());
             }
         }
         #[cfg(not(all(target_arch = "x86_64", not(miri))))]
