@@ -14,6 +14,9 @@ use crate::protocol::Report;
 
 /// Files larger than this are mapped, not loaded.
 const MAP_FROM: u64 = 1 << 20;
+/// Pages of a mapped file are given back in pieces of this size and alignment: that of the
+/// largest page, since the kernel maps a large page again as a whole when its rest is read.
+const RELEASE_BYTES: usize = 2 << 20;
 /// Files up to this size are remembered for conflict detection.
 const REMEMBER_BYTES: u64 = crate::limits::EDIT_MAX_BYTES;
 
@@ -77,7 +80,7 @@ fn one(
     if let Some(text) = tree.request.buffers.get(&shown) {
         let _ = writeln!(out, "<notice>unsaved text from the user's editor</notice>");
         remember(&found, None, &shown, report);
-        content(&mut out, text.as_bytes(), ranges, room);
+        content(&mut out, text.as_bytes(), ranges, room, &|_, _| {});
         out.push_str("</file>\n");
         return Ok(out);
     }
@@ -89,13 +92,22 @@ fn one(
         if meta.len() <= REMEMBER_BYTES {
             report.seen.insert(shown, seen(&meta, &map));
         }
-        content(&mut out, &map, ranges, room);
+        // Pages that were read are given back as the reading goes on, so that a large file
+        // costs no more than a small one.
+        let release = |from: usize, to: usize| {
+            // SAFETY: the mapping is of a file and only read: pages that are asked for
+            // again come from the file.
+            let _ = unsafe {
+                map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, from, to - from)
+            };
+        };
+        content(&mut out, &map, ranges, room, &release);
     } else {
         // A file that grows meanwhile is read to the size it had.
         let mut bytes = Vec::with_capacity(meta.len() as usize);
         file.by_ref().take(MAP_FROM).read_to_end(&mut bytes).map_err(|e| explain(&shown, &e))?;
         report.seen.insert(shown, seen(&meta, &bytes));
-        content(&mut out, &bytes, ranges, room);
+        content(&mut out, &bytes, ranges, room, &|_, _| {});
     }
     out.push_str("</file>\n");
     Ok(out)
@@ -119,7 +131,16 @@ fn remember(found: &Found, bytes: Option<&[u8]>, shown: &str, report: &mut Repor
     report.seen.insert(shown.to_owned(), seen(&found.meta, bytes));
 }
 
-fn content(out: &mut String, bytes: &[u8], ranges: &[(u64, u64)], room: &mut usize) {
+/// Told of each piece of the content that is not looked at again.
+type Release<'a> = &'a dyn Fn(usize, usize);
+
+fn content(
+    out: &mut String,
+    bytes: &[u8],
+    ranges: &[(u64, u64)],
+    room: &mut usize,
+    release: Release<'_>,
+) {
     if bytes.is_empty() {
         out.push_str("<content/>\n<notice>the file is empty</notice>\n");
         return;
@@ -127,7 +148,7 @@ fn content(out: &mut String, bytes: &[u8], ranges: &[(u64, u64)], room: &mut usi
     let sniff = &bytes[..bytes.len().min(SNIFF_BYTES)];
     if let Some(text) = utf16(bytes) {
         out.push_str("<notice>converted from UTF-16</notice>\n");
-        return lines(out, text.as_bytes(), ranges, room);
+        return lines(out, text.as_bytes(), ranges, room, &|_, _| {});
     }
     if let Some(format) = binary(sniff) {
         let _ = writeln!(
@@ -137,11 +158,17 @@ fn content(out: &mut String, bytes: &[u8], ranges: &[(u64, u64)], room: &mut usi
         );
         return;
     }
-    lines(out, bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes), ranges, room);
+    lines(out, bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes), ranges, room, release);
 }
 
 /// Writes the wanted lines, numbered.
-fn lines(out: &mut String, bytes: &[u8], ranges: &[(u64, u64)], room: &mut usize) {
+fn lines(
+    out: &mut String,
+    bytes: &[u8],
+    ranges: &[(u64, u64)],
+    room: &mut usize,
+    release: Release<'_>,
+) {
     let whole = [(1, u64::MAX)];
     let given = !ranges.is_empty();
     let mut ranges = if given { ranges.to_vec() } else { whole.to_vec() };
@@ -152,14 +179,26 @@ fn lines(out: &mut String, bytes: &[u8], ranges: &[(u64, u64)], room: &mut usize
     let mut shown: Vec<(u64, String)> = Vec::new();
     let mut stopped = None;
     let mut rest = bytes;
+    let mut released = 0;
     while !rest.is_empty() {
+        let consumed = (bytes.len() - rest.len()) / RELEASE_BYTES * RELEASE_BYTES;
+        if consumed > released {
+            release(released, consumed);
+            released = consumed;
+        }
         let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
         let (line, after) = rest.split_at(end);
         rest = after;
         total += 1;
         if stopped.is_some() || total > last_wanted {
             // Only counted from here.
-            total += memchr::memchr_iter(b'\n', rest).count() as u64;
+            let mut at = bytes.len() - rest.len();
+            while at < bytes.len() {
+                let end = (released + RELEASE_BYTES).clamp(at, bytes.len());
+                total += memchr::memchr_iter(b'\n', &bytes[at..end]).count() as u64;
+                release(released, end);
+                (at, released) = (end, end);
+            }
             total += u64::from(rest.last().is_some_and(|b| *b != b'\n'));
             break;
         }

@@ -102,3 +102,19 @@ async fn write_list_search() {
     assert!(out.ok, "{}", out.envelope);
     println!("{}", out.envelope);
 }
+
+#[tokio::test]
+async fn a_large_file_is_counted_and_read_in_its_middle() {
+    let b = Bench::new();
+    let line = |n: usize| format!("line {n:>9}\n");
+    let text: String = (1..=700_000).map(line).collect();
+    for (name, text) in [("whole", text.as_str()), ("cut", text.trim_end())] {
+        b.write(name, text);
+        let params = json!({"path": name, "start_line": 400_000, "end_line": 400_001});
+        let out = b.call("read_file", params).await;
+        assert!(out.ok, "{}", out.envelope);
+        let want = "400000 | line    400000\n400001 | line    400001\n";
+        assert!(out.envelope.contains(want), "{}", out.envelope);
+        assert!(out.envelope.contains("the file has 700000 lines"), "{}", out.envelope);
+    }
+}
