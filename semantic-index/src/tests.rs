@@ -315,6 +315,25 @@ async fn a_crash_between_commits_is_repaired() {
 }
 
 #[tokio::test]
+async fn row_ids_of_a_fragment_that_is_gone_are_left_out() {
+    let bench = Bench::new();
+    let ids = |store: Store| async move {
+        let found = store.lexical(crate::rank::Query::parse("compute").terms(), None, 10).await.unwrap();
+        found.iter().map(|c| (c.row, 0.5)).collect::<Vec<_>>()
+    };
+    bench.code("a.rs", "first");
+    bench.build().await;
+    let old = ids(Store::open(&bench.db(), &bench.session).await.unwrap()).await;
+    bench.code("a.rs", "second");
+    bench.build().await;
+    let store = Store::open(&bench.db(), &bench.session).await.unwrap();
+    let new = ids(store.clone()).await;
+    assert_ne!(old, new);
+    let rows = store.rows(&[&old[..], &new[..]].concat()).await.unwrap();
+    assert_eq!(rows.iter().map(|c| c.symbol.as_str()).collect::<Vec<_>>(), ["second"]);
+}
+
+#[tokio::test]
 async fn damage_leads_to_a_new_index_not_to_an_error() {
     let bench = Bench::new();
     bench.code("a.rs", "alpha");

@@ -7,7 +7,7 @@
 mod rows;
 mod vectors;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -248,10 +248,17 @@ impl Store {
         }
         let dataset = snapshot!(self);
         let columns = dataset.schema().project(LIGHT)?;
+        // The vectors may be older than the table (a build is under way, or was killed): a
+        // fragment whose rows are all gone is gone itself, and asking for it is an error.
+        let fragments: HashSet<u64> = dataset.fragments().iter().map(|f| f.id).collect();
+        let near: Vec<_> = near.iter().filter(|n| fragments.contains(&(n.0 >> 32))).collect();
+        if near.is_empty() {
+            return Ok(out);
+        }
         let ids: Vec<u64> = near.iter().map(|n| n.0).collect();
         let batch = dataset.take_rows(&ids, columns.clone()).await?;
         if batch.num_rows() == ids.len() {
-            light(&batch, &mut out, |candidate, at| (candidate.row, candidate.dense) = near[at])?;
+            light(&batch, &mut out, |candidate, at| (candidate.row, candidate.dense) = *near[at])?;
             return Ok(out);
         }
         // Some were deleted since the vectors were written; which, only one by one shows.
