@@ -318,7 +318,8 @@ async fn a_crash_between_commits_is_repaired() {
 async fn row_ids_of_a_fragment_that_is_gone_are_left_out() {
     let bench = Bench::new();
     let ids = |store: Store| async move {
-        let found = store.lexical(crate::rank::Query::parse("compute").terms(), None, 10).await.unwrap();
+        let found =
+            store.lexical(crate::rank::Query::parse("compute").terms(), None, 10).await.unwrap();
         found.iter().map(|c| (c.row, 0.5)).collect::<Vec<_>>()
     };
     bench.code("a.rs", "first");
