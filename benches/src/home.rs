@@ -63,10 +63,10 @@ pub async fn status(client: &Client<EngineProtocol>) -> Result<Status> {
     }
 }
 
-/// The folder a bench works on: the given one, or this repository.
+/// The folder a bench works on: the given one, or the current one, which xtask makes this
+/// repository.
 pub fn corpus(given: Option<&PathBuf>) -> Result<PathBuf> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no parent folder")?;
-    let root = given.map_or(here, PathBuf::as_path);
+    let root = given.map_or(Path::new("."), PathBuf::as_path);
     std::fs::canonicalize(root).with_context(|| format!("failed to find {}", root.display()))
 }
 

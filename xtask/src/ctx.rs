@@ -16,8 +16,11 @@ pub struct Ctx {
 
 impl Ctx {
     pub fn new() -> Result<Self> {
-        let root =
-            Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent folder")?;
+        // At run time: with one target folder for several clones, cargo may take this program
+        // as compiled for another one.
+        let manifest = env::var_os("CARGO_MANIFEST_DIR")
+            .context("CARGO_MANIFEST_DIR is not set; run this as `cargo xtask`")?;
+        let root = Path::new(&manifest).parent().context("xtask has no parent folder")?;
         let cache = match env::var_os("LAPCE_AI_CACHE") {
             Some(dir) => PathBuf::from(dir),
             None => PathBuf::from(env::var_os("HOME").context("HOME is not set")?)
