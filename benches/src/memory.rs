@@ -29,7 +29,7 @@ pub struct Options {
     #[arg(long)]
     path: Option<PathBuf>,
     /// Seconds of rest before measuring.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 5)]
     settle: u64,
 }
 

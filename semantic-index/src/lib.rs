@@ -24,6 +24,8 @@ pub mod walk;
 #[cfg(feature = "lance")]
 pub mod builder;
 #[cfg(feature = "lance")]
+mod rest;
+#[cfg(feature = "lance")]
 pub mod search;
 #[cfg(feature = "lance")]
 pub mod server;

@@ -63,6 +63,8 @@ pub const FTS_MEMORY_MIB: u64 = 128;
 /// Lance caches of the worker (index, metadata).
 pub const WORKER_INDEX_CACHE: usize = 8 << 20;
 pub const WORKER_METADATA_CACHE: usize = 4 << 20;
+/// A worker that has answered nothing for this long lets go of its program's pages.
+pub const REST_AFTER: Duration = Duration::from_secs(2);
 /// Tables a worker keeps open.
 pub const WORKER_OPEN_TABLES: usize = 8;
 /// From this many rows on, paths have an index of their own.

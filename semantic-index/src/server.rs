@@ -19,6 +19,7 @@ use crate::embed::{Embedder, default_embedder};
 use crate::error::Error;
 use crate::limits::{BATCH_ROWS, WORKER_INDEX_CACHE, WORKER_METADATA_CACHE, WORKER_OPEN_TABLES};
 use crate::rank::Weights;
+use crate::rest::Rest;
 use crate::search::{Arm, Index};
 use crate::{builder, store};
 
@@ -37,6 +38,7 @@ pub struct Server {
     weights: Weights,
     /// Most recently used last.
     open: Mutex<Vec<(PathBuf, Index)>>,
+    rest: Arc<Rest>,
 }
 
 impl std::fmt::Debug for Server {
@@ -53,6 +55,7 @@ impl Server {
             embedder: default_embedder(),
             weights: Weights::default(),
             open: Mutex::new(Vec::new()),
+            rest: Arc::default(),
         }
     }
 
@@ -137,7 +140,11 @@ impl Handler<IndexProtocol> for Server {
     async fn handle(&self, request: Request, cx: Cx<IndexProtocol>) -> Result<Reply, WireError> {
         match (request, self.role) {
             (Request::Ping, _) => Ok(Reply::Pong),
-            (Request::Search(request), Role::Worker) => self.search(request).await,
+            (Request::Search(request), Role::Worker) => {
+                let reply = self.search(request).await;
+                self.rest.answered();
+                reply
+            }
             (Request::Stats { dir }, Role::Worker) => {
                 Ok(Reply::Stats(self.index(&dir, "this workspace").await?.stats()))
             }
@@ -178,7 +185,11 @@ pub fn run(role: Role, fd: RawFd) -> anyhow::Result<()> {
         let stream = tokio::net::UnixStream::from_std(stream)?;
         let ident =
             Ident { name: "lapce-ai-index".into(), version: env!("CARGO_PKG_VERSION").into() };
-        serve::<IndexProtocol, Server>(stream, ident, Arc::new(Server::new(role))).await?;
+        let server = Arc::new(Server::new(role));
+        let rest = tokio::spawn(Arc::clone(&server.rest).watch());
+        let served = serve::<IndexProtocol, Server>(stream, ident, server).await;
+        rest.abort();
+        served?;
         anyhow::Ok(())
     })?;
     // Threads of a cancelled build must not hold the process.
