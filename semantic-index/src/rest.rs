@@ -1,4 +1,4 @@
-//! What a worker lets go of while nobody asks: the pages of its own program file.
+//! What a worker lets go of while nobody asks: above all the pages of its own program file.
 //!
 //! LanceDB is some 200 MB of code, of which a search touches a good part. The pages are clean
 //! copies of the program file, so that they can leave this process at any time; the page cache
@@ -26,8 +26,9 @@ impl Rest {
         self.news.notify_one();
     }
 
-    /// Lets go of program pages whenever there was no answer for [`REST_AFTER`].
-    pub(crate) async fn watch(self: Arc<Self>) {
+    /// Lets go of program pages, and of what `also` does, whenever there was no answer for
+    /// [`REST_AFTER`].
+    pub(crate) async fn watch(self: Arc<Self>, also: impl AsyncFn()) {
         loop {
             self.news.notified().await;
             let mut seen;
@@ -38,6 +39,7 @@ impl Rest {
                     break;
                 }
             }
+            also().await;
             let_go_of_program();
         }
     }

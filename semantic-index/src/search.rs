@@ -50,6 +50,13 @@ impl Index {
         Ok(())
     }
 
+    /// Lets go of mapped pages while nobody asks.
+    pub fn let_go(&self) {
+        if let Some(vectors) = &self.vectors {
+            vectors.let_go();
+        }
+    }
+
     pub fn stats(&self) -> Stats {
         Stats {
             files: self.state.files,

@@ -186,10 +186,15 @@ pub fn run(role: Role, fd: RawFd) -> anyhow::Result<()> {
         let ident =
             Ident { name: "lapce-ai-index".into(), version: env!("CARGO_PKG_VERSION").into() };
         let server = Arc::new(Server::new(role));
-        let rest = tokio::spawn(Arc::clone(&server.rest).watch());
-        let served = serve::<IndexProtocol, Server>(stream, ident, server).await;
-        rest.abort();
-        served?;
+        let rest = Arc::clone(&server.rest).watch(async || {
+            for (_, index) in server.open.lock().await.iter() {
+                index.let_go();
+            }
+        });
+        tokio::select! {
+            served = serve::<IndexProtocol, Server>(stream, ident, Arc::clone(&server)) => served?,
+            () = rest => {}
+        }
         anyhow::Ok(())
     })?;
     // Threads of a cancelled build must not hold the process.

@@ -109,6 +109,13 @@ pub struct Vectors {
 }
 
 impl Vectors {
+    /// Drops the file's pages from this process; the next question maps them again.
+    pub fn let_go(&self) {
+        // SAFETY: a read-only mapping of a file that does not change: what is read again is
+        // what was there.
+        let _ = unsafe { self.map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+    }
+
     /// None when there is no usable file.
     pub fn open(path: &Path) -> Option<Self> {
         let file = File::open(path).ok()?;
