@@ -15,8 +15,8 @@ use crate::embed::Embedder;
 use crate::error::Error;
 use crate::limits::{CANDIDATES, DENSE_CANDIDATES, MAX_HIT_CODE_BYTES, MAX_HITS};
 use crate::manifest::State;
-use crate::rank::{Query, Weights, rank};
-use crate::store::{Store, Vectors};
+use crate::rank::{Candidate, Query, Weights, rank};
+use crate::store::{Copies, Lights, Store, Vectors, best_first};
 
 /// An index open for reading; clones share the table.
 #[derive(Debug, Clone)]
@@ -25,14 +25,15 @@ pub struct Index {
     state: State,
     store: Store,
     vectors: Option<Arc<Vectors>>,
+    lights: Option<Arc<Lights>>,
 }
 
 impl Index {
     pub async fn open(dir: &Path, root: &str, session: &Arc<Session>) -> Result<Self, Error> {
         let state = State::load(dir).ok_or_else(|| Error::NoIndex(root.to_string()))?;
         let store = Store::open(&state.db_path(dir), session).await?;
-        let vectors = vectors(dir, &state);
-        Ok(Self { dir: dir.to_path_buf(), state, store, vectors })
+        let (vectors, lights) = copies(dir, &state);
+        Ok(Self { dir: dir.to_path_buf(), state, store, vectors, lights })
     }
 
     /// Notices what a build has committed since the last question.
@@ -44,7 +45,7 @@ impl Index {
             self.store.refresh().await?;
         }
         if state.vectors != self.state.vectors || state.db != self.state.db {
-            self.vectors = vectors(&self.dir, &state);
+            (self.vectors, self.lights) = copies(&self.dir, &state);
         }
         self.state = state;
         Ok(())
@@ -54,6 +55,9 @@ impl Index {
     pub fn let_go(&self) {
         if let Some(vectors) = &self.vectors {
             vectors.let_go();
+        }
+        if let Some(lights) = &self.lights {
+            lights.let_go();
         }
     }
 
@@ -83,18 +87,30 @@ impl Index {
         let embedder = embedder.filter(|e| vectors.is_some() && e.name() == self.state.embedder);
         let vector = embedder.and_then(|e| e.query(&query.text));
         let depth = CANDIDATES.max(limit);
-        let mut candidates = match arm {
-            Arm::Dense => Vec::new(),
-            Arm::Lexical | Arm::Hybrid => {
-                self.store.lexical(query.terms(), vector.as_deref(), depth).await?
+        let lights = match &self.lights {
+            Some(lights) if lights.version() == self.store.version().await? => Some(&**lights),
+            _ => None,
+        };
+        let mut candidates = match (arm, lights) {
+            (Arm::Dense, _) => Vec::new(),
+            (_, Some(lights)) => {
+                let scores = self.store.scores(query.terms(), depth).await?;
+                let question = vectors.map(|v| &**v).zip(vector.as_deref());
+                lexical(&scores, lights, question)
             }
+            (_, None) => self.store.lexical(query.terms(), vector.as_deref(), depth).await?,
         };
         if let (Some(vector), Some(vectors)) = (&vector, vectors) {
             let known: HashSet<u64> = candidates.iter().map(|c| c.row).collect();
             let mut near = vectors.nearest(vector, depth);
             near.retain(|(row, _)| !known.contains(row));
             near.truncate(if arm == Arm::Dense { depth } else { DENSE_CANDIDATES });
-            candidates.extend(self.store.rows(&near).await?);
+            match lights {
+                Some(lights) => candidates.extend(near.iter().filter_map(|(row, dense)| {
+                    Some(Candidate { dense: *dense, ..lights.get(*row)?.0 })
+                })),
+                None => candidates.extend(self.store.rows(&near).await?),
+            }
         }
         let ranked = rank(&query, &candidates, limit, weights);
         let rows: Vec<u64> = ranked.iter().map(|r| candidates[r.at].row).collect();
@@ -135,9 +151,29 @@ pub enum Arm {
     Hybrid,
 }
 
-fn vectors(dir: &Path, state: &State) -> Option<Arc<Vectors>> {
+/// Scored rows as candidates, read from the mapped copies.
+fn lexical(
+    scores: &[(u64, f32)],
+    lights: &Lights,
+    question: Option<(&Vectors, &[i8])>,
+) -> Vec<Candidate> {
+    let mut out: Vec<Candidate> = scores
+        .iter()
+        .filter_map(|(row, score)| {
+            let (candidate, at) = lights.get(*row)?;
+            let dense =
+                question.zip(at).map_or(0.0, |((vectors, vector), at)| vectors.cosine(at, vector));
+            Some(Candidate { lexical: *score, dense, ..candidate })
+        })
+        .collect();
+    best_first(&mut out);
+    out
+}
+
+fn copies(dir: &Path, state: &State) -> (Option<Arc<Vectors>>, Option<Arc<Lights>>) {
     if state.vectors.is_empty() {
-        return None;
+        return (None, None);
     }
-    Vectors::open(&state.db_path(dir).join(&state.vectors)).map(Arc::new)
+    let copies = Copies::named(&state.db_path(dir), &state.vectors);
+    (Vectors::open(&copies.vectors).map(Arc::new), Lights::open(&copies.lights).map(Arc::new))
 }

@@ -26,7 +26,7 @@ use crate::error::Error;
 use crate::limits::{BATCH_BYTES, CHECKPOINT_EVERY, COMPACT_AFTER_FRAGMENTS, PIPELINE_FILES};
 use crate::manifest::{FORMAT, Files, Lock, Record, State};
 use crate::sniff;
-use crate::store::{Rows, Store};
+use crate::store::{Copies, Rows, Store};
 use crate::walk::{self, Entry, Skips};
 use file::{Done, Outcome, process};
 pub use progress::disk_bytes;
@@ -181,13 +181,15 @@ fn remove_others(dir: &Path, keep: &str) {
     }
 }
 
-/// Removes the vectors of builds before this one; a reader keeps what it has mapped.
-fn remove_old_vectors(db: &Path, keep: &str) {
+/// Removes the copies of builds before this one; a reader keeps what it has mapped.
+fn remove_old_copies(db: &Path, keep: &str) {
+    let keep = Copies::named(db, keep);
     for entry in std::fs::read_dir(db).into_iter().flatten().flatten() {
-        let name = entry.file_name();
+        let (name, path) = (entry.file_name(), entry.path());
         let name = name.to_string_lossy();
-        if name.starts_with("vectors-") && name != keep {
-            let _ = std::fs::remove_file(entry.path());
+        let copy = name.starts_with("vectors-") || name.starts_with("lights-");
+        if copy && path != keep.vectors && path != keep.lights {
+            let _ = std::fs::remove_file(path);
         }
     }
 }
@@ -225,14 +227,14 @@ impl Build {
         }
         if work && self.dims() > 0 {
             let name = format!("vectors-{}", self.next_generation());
-            store.write_vectors(&db.join(&name), self.dims()).await?;
+            store.write_copies(&Copies::named(&db, &name), self.dims()).await?;
             self.state.vectors = name;
         }
         self.files.dirty = false;
         self.state.built_at = unix_micros() / 1_000_000;
         self.next_generation();
         self.save(&db)?;
-        remove_old_vectors(&db, &self.state.vectors);
+        remove_old_copies(&db, &self.state.vectors);
         self.state.disk_bytes = disk_bytes(&self.options.dir);
         self.state
             .save(&self.options.dir)

@@ -139,6 +139,15 @@ impl Vectors {
         self.len() == 0
     }
 
+    /// The cosine of the vector at this place, 0 if there is none.
+    pub fn cosine(&self, at: u32, query: &[i8]) -> f32 {
+        if query.len() != self.layout.dims || at as usize >= self.layout.count {
+            return 0.0;
+        }
+        let row: Vec<i8> = self.vector(at as usize).iter().map(|byte| *byte as i8).collect();
+        cosine(query, &row)
+    }
+
     fn vector(&self, at: usize) -> &[u8] {
         let start = self.layout.bytes() + at * self.layout.dims;
         &self.map[start..start + self.layout.dims]
