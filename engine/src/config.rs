@@ -28,6 +28,8 @@ pub struct Config {
     pub chat: String,
     /// `provider/model` for ghost text, or empty.
     pub complete: String,
+    /// `provider/model` for `generate_image`, or empty.
+    pub image: String,
     /// Look for a model server on this machine when `chat` is empty.
     pub detect_local: bool,
     pub providers: BTreeMap<String, ProviderConfig>,
@@ -40,6 +42,7 @@ impl Default for Config {
         Self {
             chat: String::new(),
             complete: String::new(),
+            image: String::new(),
             detect_local: true,
             providers: BTreeMap::new(),
             network: Network::default(),
@@ -191,6 +194,11 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
     ("models.chat", "\"\"", "`provider/model` for `ask` and `run`"),
     ("models.complete", "\"\"", "`provider/model` for ghost text"),
     (
+        "models.image",
+        "\"\"",
+        "`provider/model` for `generate_image`: a provider with an OpenAI-compatible `/images/generations`",
+    ),
+    (
         "models.detect_local",
         "true",
         "when `chat` is empty, look for llama-server (8080), Ollama (11434) and LM Studio (1234) on this machine",
@@ -261,6 +269,7 @@ struct Raw {
 struct RawModels {
     chat: Option<toml::Spanned<String>>,
     complete: Option<toml::Spanned<String>>,
+    image: Option<toml::Spanned<String>>,
     detect_local: Option<bool>,
 }
 
@@ -397,9 +406,11 @@ impl Config {
             }
         };
         let (chat, complete) = (model(raw.models.chat)?, model(raw.models.complete)?);
+        let image = model(raw.models.image)?;
         Ok(Self {
             chat,
             complete,
+            image,
             detect_local: raw.models.detect_local.unwrap_or(true),
             providers,
             network: raw.network,

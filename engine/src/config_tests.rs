@@ -4,6 +4,7 @@ const FULL: &str = r#"
 [models]
 chat = "local/smollm2"
 complete = "mistral/codestral-latest"
+image = "mistral/codestral-latest"
 detect_local = false
 
 [providers.local]
@@ -91,7 +92,7 @@ fn the_reference_is_complete() {
 fn problems_name_the_place() {
     assert_eq!(
         problem("[models]\nchatt = \"a/b\"\n"),
-        "line 2, column 1: unknown field `chatt`, expected one of `chat`, `complete`, `detect_local`"
+        "line 2, column 1: unknown field `chatt`, expected one of `chat`, `complete`, `image`, `detect_local`"
     );
     assert!(problem("[models]\nchat = \n").starts_with("line 2, column 8: "));
     assert_eq!(

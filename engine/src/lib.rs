@@ -19,5 +19,6 @@ pub mod provider;
 pub mod runs;
 pub mod secret;
 pub mod state;
+pub mod texts;
 pub mod transcript;
 pub mod workspace;

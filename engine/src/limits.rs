@@ -50,3 +50,8 @@ pub const TOOL_HITS: u32 = 10;
 pub const TOOL_OUTPUT_EVENTS: usize = 64;
 /// Calls listed as undoable.
 pub const UNDOABLE_LISTED: usize = 500;
+/// Slash commands and skills named in a prompt.
+pub const TEXTS_OFFERED: usize = 100;
+/// Largest image taken from a provider, and how long one may take to be made.
+pub const IMAGE_BYTES: usize = 16 * 1024 * 1024;
+pub const IMAGE_TIMEOUT: Duration = Duration::from_mins(5);

@@ -27,6 +27,8 @@ use crate::runs::Runs;
 
 /// The program that runs one tool call in the sandbox.
 const TOOL_PROGRAM: &str = "lapce-ai-tool";
+/// The program that knows the grammars.
+const INDEX_PROGRAM: &str = "lapce-ai-index";
 
 /// The engine as a handler sees it.
 pub struct Engine {
@@ -82,7 +84,11 @@ impl Engine {
         }
         let helper = paths::find_program(TOOL_PROGRAM).ok_or_else(|| missing(TOOL_PROGRAM))?;
         let state = self.paths.state.join("tools");
-        Ok(self.tools.get_or_init(|| ToolHost::new(helper).with_state(state)))
+        Ok(self.tools.get_or_init(|| {
+            // Without it one tool says that it is missing.
+            let outliner = paths::find_program(INDEX_PROGRAM);
+            ToolHost::new(helper).with_outliner(outliner).with_state(state)
+        }))
     }
 
     /// The user's rules about tool calls, as they are now. A file that cannot be understood

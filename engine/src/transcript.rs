@@ -158,7 +158,7 @@ fn keep_out_of_git(dir: &impl AsFd) {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     if let Ok(file) = openat(dir, ".gitignore", flags, Mode::from_raw_mode(0o644)) {
         // Without it the runs only show up in `git status`.
-        let _ = File::from(file).write_all(b"*\n");
+        let _ = File::from(file).write_all(b"/runs/\n/.gitignore\n");
     }
 }
 
@@ -208,7 +208,10 @@ mod tests {
         let path = transcript.path().to_owned();
         drop(transcript);
         assert_eq!(fs::read_to_string(path).unwrap(), "# one\ntwo\n");
-        assert_eq!(fs::read_to_string(root.join(".lapce/ai/.gitignore")).unwrap(), "*\n");
+        assert_eq!(
+            fs::read_to_string(root.join(".lapce/ai/.gitignore")).unwrap(),
+            "/runs/\n/.gitignore\n"
+        );
         // A second run beside it.
         assert!(Transcript::create(&root, "20261125-093812-3fa1c3").is_ok());
         assert!(

@@ -62,6 +62,9 @@ pub(crate) enum Command {
         #[arg(long)]
         root: PathBuf,
     },
+    /// Print the definitions of files that standard input holds; for `lapce-ai-tool`.
+    #[command(hide = true)]
+    Outline,
     /// Print the sums of one index.
     Stats {
         #[arg(long)]

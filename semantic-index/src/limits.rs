@@ -30,6 +30,12 @@ pub const PARSE_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// Longest symbol and breadcrumb kept.
 pub const MAX_SYMBOL_BYTES: usize = 120;
 pub const MAX_CRUMB_BYTES: usize = 300;
+/// What `outline` takes: a file, its path; and gives: definitions, bytes of a line, bytes.
+pub const OUTLINE_FILE_BYTES: usize = 1 << 20;
+pub const OUTLINE_PATH_BYTES: usize = 4 << 10;
+pub const OUTLINE_MAX_ITEMS: usize = 2_000;
+pub const OUTLINE_LINE_BYTES: usize = 200;
+pub const OUTLINE_BYTES: usize = 64 << 10;
 /// Longest token indexed; longer ones are hashes and encoded data.
 pub const MAX_TOKEN_BYTES: usize = 40;
 /// Distinct words of a query that count.

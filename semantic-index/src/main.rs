@@ -5,6 +5,7 @@ mod args;
 #[cfg(feature = "lance")]
 mod local;
 mod measure;
+mod outline;
 
 use std::process::ExitCode;
 
@@ -50,6 +51,7 @@ fn run(command: args::Command) -> anyhow::Result<()> {
     }
     match command {
         Command::DryRun { root } => measure::dry_run(&root),
+        Command::Outline => outline::run(),
         Command::Eval(eval) => measure::eval(&eval),
         #[cfg(feature = "lance")]
         Command::Worker { fd } => {

@@ -48,6 +48,8 @@ pub struct Invocation {
     pub ledger: Ledger,
     /// Unsaved text of the user's editor, by workspace-relative path.
     pub buffers: BTreeMap<String, String>,
+    /// Bytes for the tool to write, for those whose work the engine does.
+    pub payload: Option<Vec<u8>>,
 }
 
 impl Invocation {
@@ -60,6 +62,7 @@ impl Invocation {
             on_output: None,
             ledger: Ledger::default(),
             buffers: BTreeMap::new(),
+            payload: None,
         }
     }
 }
@@ -134,6 +137,8 @@ impl Outcome {
 #[derive(Debug)]
 pub struct ToolHost {
     helper: PathBuf,
+    /// The program that knows the grammars.
+    outliner: Option<PathBuf>,
     /// The user's state folder for tools: undo journals and kept outputs.
     state: Option<PathBuf>,
     live: Arc<Mutex<BTreeSet<u32>>>,
@@ -161,7 +166,13 @@ enum End {
 impl ToolHost {
     /// `helper` is the path of `lapce-ai-tool`.
     pub fn new(helper: PathBuf) -> Self {
-        Self { helper, state: None, live: Arc::default(), slots: Semaphore::new(MAX_LIVE_CALLS) }
+        Self {
+            helper,
+            outliner: None,
+            state: None,
+            live: Arc::default(),
+            slots: Semaphore::new(MAX_LIVE_CALLS),
+        }
     }
 
     /// Keeps undo journals and long outputs below `state`. Without it nothing can be undone
@@ -170,6 +181,61 @@ impl ToolHost {
     pub fn with_state(mut self, state: PathBuf) -> Self {
         self.state = Some(state);
         self
+    }
+
+    /// Names the program that lists definitions (`lapce-ai-index`).
+    #[must_use]
+    pub fn with_outliner(mut self, program: Option<PathBuf>) -> Self {
+        self.outliner = program;
+        self
+    }
+
+    /// A text that the repository offers, or the names of those there are; see
+    /// [`exec::notes`]. An error says why there is none.
+    pub async fn note(&self, workspace: &Workspace, file: &str) -> Result<String, String> {
+        self.notes(workspace, ToolCall::new("note", exec::notes::NAME).with("file", file)).await
+    }
+
+    /// The names in some folders of the workspace, as `FOLDER/NAME`.
+    pub async fn note_names(
+        &self,
+        workspace: &Workspace,
+        folders: &[&str],
+    ) -> Result<Vec<String>, String> {
+        let call = ToolCall::new("note", exec::notes::NAME).with("folders", folders.to_vec());
+        let names = self.notes(workspace, call).await?;
+        Ok(names.lines().map(str::to_owned).collect())
+    }
+
+    /// The bytes of an image of the workspace.
+    pub async fn read_image(&self, workspace: &Workspace, file: &str) -> Result<Vec<u8>, String> {
+        let call = ToolCall::new("note", exec::notes::NAME).with("image", file);
+        let hex = self.notes(workspace, call).await?;
+        exec::restore::from_hex(&hex).ok_or_else(|| "the image could not be read".into())
+    }
+
+    /// Whether the file that `invocation` would write may be written. An error says why not.
+    pub async fn check_write(&self, invocation: &Invocation) -> Result<(), String> {
+        let mut outcome = Outcome::empty();
+        let report =
+            self.run_helper(&invocation.call, invocation, Limits::WRITE, &mut outcome).await;
+        match report {
+            Some(report) if report.ok => Ok(()),
+            Some(report) => Err(report.body),
+            None => Err(outcome.envelope),
+        }
+    }
+
+    async fn notes(&self, workspace: &Workspace, call: ToolCall) -> Result<String, String> {
+        let invocation = Invocation::new(call, workspace.clone());
+        let mut outcome = Outcome::empty();
+        let report =
+            self.run_helper(&invocation.call, &invocation, Limits::READ, &mut outcome).await;
+        match report {
+            Some(report) if report.ok => Ok(report.body),
+            Some(report) => Err(report.body),
+            None => Err(outcome.envelope),
+        }
     }
 
     fn artefacts(&self) -> Option<Artefacts> {
@@ -263,7 +329,10 @@ impl ToolHost {
         let call = &invocation.call;
         match spec::find(&call.name) {
             None => outcome.envelope = envelope::unknown_tool(&call.name, spec::offered()),
-            Some(spec) if spec.runs != Runs::Helper => {
+            Some(spec)
+                if spec.runs != Runs::Helper
+                    && !(spec.runs == Runs::Engine && invocation.payload.is_some()) =>
+            {
                 outcome.envelope = envelope::error(call, "this tool is not run by the sandbox");
             }
             Some(spec) => match call.clone().normalise(spec) {
@@ -367,7 +436,7 @@ impl ToolHost {
                 }
             }
         }
-        let request = Request {
+        let mut request = Request {
             tool: call.name.clone(),
             params: call.params.clone(),
             root,
@@ -376,9 +445,18 @@ impl ToolHost {
                 scratch: Some(scratch.0.clone()),
                 ..invocation.workspace.sandbox()
             },
+            outliner: None,
+            payload: invocation.payload.as_deref().map(exec::restore::to_hex),
             buffers: invocation.buffers.clone(),
             seen: invocation.ledger.snapshot(),
         };
+        if call.name == exec::outline::NAME
+            && let Some(program) = &self.outliner
+        {
+            // Of the toolchains it needs none.
+            request.sandbox.read = vec![program.clone()];
+            request.outliner = Some(program.clone());
+        }
         let (gathered, end) = self.exchange(&request, invocation).await;
         drop(slot);
         if let Some(report) = &gathered.report {

@@ -19,6 +19,7 @@ pub mod edit;
 pub mod envelope;
 pub mod exec;
 pub mod host;
+pub mod image;
 pub mod journal;
 pub mod limits;
 pub mod native;

@@ -112,6 +112,13 @@ pub const REGEX_SIZE_LIMIT: usize = 16 << 20;
 /// Entries of one `list_files` call.
 pub const LIST_MAX_ENTRIES: usize = 1_000;
 
+/// Files, bytes of one file, and bytes of all that `list_code_definition_names` takes …
+pub const OUTLINE_MAX_FILES: usize = 200;
+pub const OUTLINE_FILE_BYTES: usize = 1 << 20;
+pub const OUTLINE_MAX_TOTAL: usize = 16 << 20;
+/// … and bytes of the list.
+pub const OUTLINE_SHOWN_BYTES: usize = 512 << 10;
+
 /// Largest file that an edit loads.
 pub const EDIT_MAX_BYTES: u64 = 16 << 20;
 /// Output of a command shown to the model, head and tail together.
@@ -146,3 +153,10 @@ pub const SNAPSHOT_MAX_FILE: u64 = 1 << 20;
 pub const SNAPSHOT_MAX_BYTES: u64 = 256 << 20;
 /// Time for one look at the workspace's files.
 pub const SNAPSHOT_WALL_MS: u64 = 20_000;
+/// A slash command or skill is at most this long, and this many are listed of one folder.
+pub const NOTE_BYTES: usize = 64 << 10;
+pub const NOTES_LISTED: usize = 200;
+/// Largest image of the workspace that is sent to a provider.
+pub const SENT_IMAGE_BYTES: u64 = 4 << 20;
+/// Largest image that is written.
+pub const IMAGE_BYTES: usize = 16 << 20;

@@ -21,6 +21,12 @@ pub struct Request {
     pub root: PathBuf,
     pub limits: Limits,
     pub sandbox: SandboxSpec,
+    /// The program that knows the grammars, for `list_code_definition_names`.
+    #[serde(default)]
+    pub outliner: Option<PathBuf>,
+    /// Bytes that the engine has for the call, in hex: what `generate_image` writes.
+    #[serde(default)]
+    pub payload: Option<String>,
     /// Unsaved text of the user's editor, by workspace-relative path.
     #[serde(default)]
     pub buffers: BTreeMap<String, String>,

@@ -93,6 +93,11 @@ fn envelopes() {
             )
             .replace(&"0123456789abcde\n".repeat(500), "<500 lines>\n"),
         ),
+        (
+            "command of the user",
+            envelope::offered_text("command", "review", true, "k3x9", "Look.\n"),
+        ),
+        ("skill of a repository", envelope::offered_text("skill", "release", false, "k3x9", "Do.")),
         ("limits", format!("{limits}")),
         (
             "every limit",

@@ -25,6 +25,7 @@ use super::listen::any;
 use super::outlet::{Outlet, until};
 use crate::approvals::{Question, Verdict};
 use crate::handlers;
+use crate::handlers::own::Place;
 use crate::provider::keys::redact;
 use crate::secret::Secret;
 use crate::state::Engine;
@@ -197,6 +198,9 @@ impl Desk<'_> {
                 },
             });
         }
+        if spec.runs == Runs::Engine {
+            return self.own(call).await;
+        }
         let stop = self.cancel.child_token();
         // However this future ends, the helper ends with it.
         let _guard = stop.clone().drop_guard();
@@ -209,6 +213,7 @@ impl Desk<'_> {
             on_output: Some(sender),
             ledger: self.ledger.clone(),
             buffers: self.buffers.clone(),
+            payload: None,
         });
         tokio::pin!(running);
         let secrets = &self.secrets;
@@ -241,6 +246,26 @@ impl Desk<'_> {
         // A command that fails (tests that do not pass) is no mistake of the model.
         let mistake = !outcome.ok && spec.class != Class::Execute && outcome.limit_hit.is_empty();
         Ok(Given { envelope: outcome.envelope, ok: outcome.ok, mistake, denied: false })
+    }
+}
+
+impl Desk<'_> {
+    /// A call that the engine carries out itself.
+    async fn own(&self, call: &ToolCall) -> Result<Given, Over> {
+        let place = Place {
+            workspace: &self.workspace,
+            ledger: &self.ledger,
+            buffers: &self.buffers,
+            cancel: &self.cancel,
+        };
+        let done = tokio::select! {
+            done = handlers::own::run(self.engine, call, place) => done.map_err(Over::Failed)?,
+            () = self.cx.cancelled().cancelled() => return Err(Over::Cancelled),
+        };
+        if self.cancel.is_cancelled() {
+            return Err(Over::Cancelled);
+        }
+        Ok(Given { envelope: done.envelope, ok: done.ok, mistake: done.mistake, denied: false })
     }
 }
 

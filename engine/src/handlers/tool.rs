@@ -1,22 +1,24 @@
 //! `Tool`: one tool call for a user or a client, under the same policy as the agent's.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lapce_ai_ipc::wire::engine::{Event, ToolCall, ToolReply};
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
 use lapce_ai_ipc::{Cx, EngineProtocol};
-use lapce_ai_tools::host::{Invocation, Outcome};
+use lapce_ai_tools::host::{Invocation, Ledger, Outcome};
 use lapce_ai_tools::policy::Verdict as Policy;
 use lapce_ai_tools::spec::{self, Runs, ToolSpec};
 use lapce_ai_tools::{call, envelope, native, workspace};
 use tokio::sync::mpsc;
 
 use super::check_text;
+use super::own::Place;
 use crate::approvals::{Question, Verdict};
 use crate::state::Engine;
 use crate::workspace::Root;
-use crate::{ids, limits};
+use crate::{handlers, ids, limits};
 
 pub async fn handle(
     engine: &Arc<Engine>,
@@ -40,6 +42,7 @@ pub async fn handle(
     gate(engine, spec, &call, &workspace, request.approved, cx).await?;
     match spec.runs {
         Runs::Helper | Runs::Host => run(engine, call, workspace, cx).await.map(reply),
+        Runs::Engine => own(engine, &call, &workspace, cx).await,
         Runs::Index => codebase_search(engine, &root, &call).await,
         Runs::Agent | Runs::Absent => Err(WireError::new(
             ErrorKind::Unsupported,
@@ -87,6 +90,33 @@ async fn gate(
     }
 }
 
+/// A call that the engine carries out itself.
+async fn own(
+    engine: &Engine,
+    call: &call::ToolCall,
+    workspace: &workspace::Workspace,
+    cx: &Cx<EngineProtocol>,
+) -> Result<ToolReply, WireError> {
+    let started = Instant::now();
+    let cancel = engine.shutdown.child_token();
+    let _stop = cancel.clone().drop_guard();
+    let (ledger, buffers) = (Ledger::default(), BTreeMap::new());
+    let place = Place { workspace, ledger: &ledger, buffers: &buffers, cancel: &cancel };
+    let done = tokio::select! {
+        done = handlers::own::run(engine, call, place) => done?,
+        () = cx.cancelled().cancelled() => {
+            return Err(WireError::new(ErrorKind::Cancelled, "cancelled"));
+        }
+    };
+    Ok(ToolReply {
+        text: done.envelope,
+        ok: done.ok,
+        wall_ms: millis(started.elapsed()),
+        layers: done.layers,
+        limit_hit: String::new(),
+    })
+}
+
 /// Runs the call in its helper, passing live output on.
 async fn run(
     engine: &Engine,
@@ -105,8 +135,9 @@ async fn run(
         limits: None,
         cancel: cancel.clone(),
         on_output: Some(sender),
-        ledger: lapce_ai_tools::host::Ledger::default(),
-        buffers: std::collections::BTreeMap::default(),
+        ledger: Ledger::default(),
+        buffers: BTreeMap::new(),
+        payload: None,
     });
     tokio::pin!(run);
     loop {

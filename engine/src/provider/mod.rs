@@ -13,6 +13,7 @@ pub mod fim;
 pub mod format;
 pub mod gemini;
 pub mod http;
+pub mod image;
 pub mod keys;
 pub mod limits;
 pub mod lines;
@@ -141,6 +142,41 @@ impl Providers {
     /// Asks for an answer. Drop the stream to cancel. Needs a tokio runtime.
     pub fn chat(&self, model: &Model, request: ChatRequest) -> ChatStream {
         chat::start(self.http.clone(), self.keys.clone(), model.clone(), request)
+    }
+
+    /// Has the configured model make an image. Drop the future to cancel; the provider may
+    /// bill it all the same.
+    pub async fn image(
+        &self,
+        config: &Config,
+        request: &image::ImageRequest,
+    ) -> Result<Vec<u8>, ProviderError> {
+        if config.image.is_empty() {
+            return Err(ProviderError::new(
+                Fault::Config,
+                "models",
+                "no model for images is configured",
+            )
+            .hint("set `image = \"provider/model\"` under [models] in config.toml"));
+        }
+        let model = Model::from_config(config, &config.image)?;
+        let key = self.keys.get(&model.provider, model.key.as_ref()).await?;
+        let boundary = crate::ids::approval_id();
+        let outgoing = image::outgoing(&model, key.as_ref(), &boundary, request)?;
+        let time = crate::limits::IMAGE_TIMEOUT;
+        let made = tokio::time::timeout(time, async {
+            let mut response = self.http.send(&outgoing, &model.network, time).await?;
+            let most = crate::handlers::own::IMAGE_ANSWER_BYTES;
+            let body = http::read_body(&mut response, most, time).await.map_err(|why| {
+                let text = format!("the image was cut off: {why}");
+                ProviderError::new(Fault::Network, &model.provider, text)
+            })?;
+            image::read(&model.provider, &body)
+        });
+        made.await.unwrap_or_else(|_| {
+            let text = format!("no image within {} s", time.as_secs());
+            Err(ProviderError::new(Fault::Timeout, &model.provider, text))
+        })
     }
 
     /// Asks for the text between a prefix and a suffix. Drop the future to cancel.

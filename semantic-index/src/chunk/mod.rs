@@ -6,6 +6,7 @@
 //! text in, ranges out; called by the build and by the evaluation.
 
 mod names;
+pub mod outline;
 mod text;
 mod tree;
 

@@ -45,6 +45,8 @@ fn run_in(folder: &std::path::Path) -> std::io::Result<Report> {
         root: workspace.root().to_owned(),
         limits: Limits::COMMAND,
         sandbox: workspace.sandbox(),
+        outliner: None,
+        payload: None,
         buffers: std::collections::BTreeMap::default(),
         seen: std::collections::BTreeMap::default(),
     };

@@ -22,6 +22,8 @@ pub(crate) fn run(request: &Request) -> Report {
         "read_file" => super::read::run(&call, &tree, &mut report),
         "list_files" => super::list::run(&call, &tree),
         "search_files" => super::search::run(&call, &tree),
+        super::outline::NAME => super::outline::run(&call, &tree),
+        super::notes::NAME => super::notes::run(&call, &tree),
         "read_command_output" => super::artefact::run(&call, &tree),
         super::restore::NAME => super::restore::run(&call, &tree, &mut report),
         super::snapshot::TAKE => super::snapshot::take(&call, &tree),

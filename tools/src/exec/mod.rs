@@ -12,6 +12,8 @@ mod guard;
 mod hidden;
 mod ignored;
 mod list;
+pub(crate) mod notes;
+pub(crate) mod outline;
 mod output;
 mod patch;
 mod read;
@@ -221,7 +223,11 @@ fn child(request: &Request, mut layers: Layers) -> i32 {
     };
     let fence = Fence {
         request,
-        profile: if command { Profile::Command } else { Profile::Files },
+        profile: if command || request.tool == outline::NAME {
+            Profile::Command
+        } else {
+            Profile::Files
+        },
         writable: command || write::is_writer(&request.tool),
         hidden: &hidden,
     };

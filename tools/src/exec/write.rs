@@ -12,13 +12,16 @@ use crate::call::ToolCall;
 use crate::edit;
 use crate::exec::files::Done;
 use crate::exec::safe_fs::{self, Tree, seen, show};
-use crate::limits::{EDIT_MAX_BYTES, size};
+use crate::limits::{EDIT_MAX_BYTES, IMAGE_BYTES, size};
 use crate::protocol::Report;
 use crate::sandbox::sys;
 
+/// The tool that writes bytes which the engine fetched.
+const IMAGE: &str = "generate_image";
+
 /// Whether a tool of this name changes files.
 pub(crate) fn is_writer(tool: &str) -> bool {
-    edit::NAMES.contains(&tool) || tool == super::restore::NAME
+    edit::NAMES.contains(&tool) || tool == super::restore::NAME || tool == IMAGE
 }
 
 /// A file as it is before the change.
@@ -37,6 +40,7 @@ impl Old {
 pub(crate) fn run(call: &ToolCall, tree: &Tree<'_>, report: &mut Report) -> Done {
     match call.name.as_str() {
         "apply_patch" => return super::patch::run(call, tree, report),
+        IMAGE => return image(call, tree, report),
         "delete_file" => {
             let path = tree.relative(call.text("path"))?;
             let old =
@@ -69,6 +73,37 @@ pub(crate) fn run(call: &ToolCall, tree: &Tree<'_>, report: &mut Report) -> Done
         (Some(_), _) => "modified",
     };
     Ok(result(&show(&path), operation, &edited.notes))
+}
+
+/// Writes the image that came along with the request.
+fn image(call: &ToolCall, tree: &Tree<'_>, report: &mut Report) -> Done {
+    let path = tree.relative(call.text("path"))?;
+    if path.as_os_str().is_empty() {
+        return Err("the path names the workspace folder itself".into());
+    }
+    let old = load(tree, &path)?;
+    // Asked before the image is paid for.
+    let Some(payload) = tree.request.payload.as_deref() else { return Ok(String::new()) };
+    let bytes = super::restore::from_hex(payload).ok_or("the image is damaged")?;
+    if bytes.len() > IMAGE_BYTES {
+        return Err(format!("the image is larger than {}", size(IMAGE_BYTES as u64)));
+    }
+    // The engine has looked already; what is written is decided here.
+    let image = crate::image::check(&bytes).map_err(|why| format!("nothing was written: {why}"))?;
+    store(tree, &path, old.as_ref(), &bytes, None, report)?;
+    let mut notes = vec![format!(
+        "{} image, {} × {}, {}",
+        image.format,
+        image.width,
+        image.height,
+        size(bytes.len() as u64)
+    )];
+    let shown = show(&path);
+    if crate::image::format_of(&shown) != Some(image.format) {
+        notes.push("the name says another format; rename it if that matters".into());
+    }
+    let operation = if old.is_some() { "modified" } else { "created" };
+    Ok(result(&shown, operation, &notes))
 }
 
 /// The result text of a change.

@@ -84,10 +84,30 @@ impl Policy {
         let rules: Vec<&Rule> = self.rules.iter().filter(|r| r.is_for(spec.name)).collect();
         match spec.class {
             Class::Execute if spec.name == "execute_command" => commands::decide(&rules, call),
+            Class::Write if spec.name == "generate_image" => {
+                spend(&rules, files(&rules, call, workspace))
+            }
             Class::Read | Class::Write => files(&rules, call, workspace),
             Class::None | Class::Mode | Class::Subtask => plain(&rules, "built-in", true),
             Class::Execute | Class::Mcp => plain(&rules, "", false),
         }
+    }
+}
+
+/// What costs money is asked about, unless a turbo rule covers it.
+fn spend(rules: &[&Rule], as_file: Verdict) -> Verdict {
+    match as_file {
+        Verdict::Allow { rule } => {
+            if rules.iter().any(|r| r.effect == Effect::Turbo && r.describe() == rule) {
+                return Verdict::Allow { rule };
+            }
+            let turbo = rules.iter().find(|r| r.effect == Effect::Turbo && r.pattern.is_empty());
+            match turbo {
+                Some(rule) => Verdict::Allow { rule: rule.describe() },
+                None => Verdict::Ask { why: "it may spend money".into() },
+            }
+        }
+        other => other,
     }
 }
 
@@ -112,7 +132,8 @@ fn plain(rules: &[&Rule], default: &str, allowed: bool) -> Verdict {
 
 fn files(rules: &[&Rule], call: &ToolCall, workspace: &Workspace) -> Verdict {
     let mut paths = Vec::new();
-    for path in call.paths() {
+    let image = Some(call.text("image")).filter(|path| !path.is_empty());
+    for path in call.paths().into_iter().chain(image) {
         match safe_fs::relative(workspace.root(), path) {
             Ok(path) => paths.push(path),
             Err(why) => return Verdict::Deny { rule: why },
@@ -189,6 +210,25 @@ mod tests {
         assert!(matches!(decide(&[], &read("a/b")), Verdict::Allow { .. }));
         assert!(matches!(decide(&[], &read("../b")), Verdict::Deny { .. }));
         assert!(matches!(decide(&[], &read("/etc/passwd")), Verdict::Deny { .. }));
+    }
+
+    #[test]
+    fn what_costs_money_is_asked_about_unless_a_turbo_rule_covers_it() {
+        let call = ToolCall::new("1", "generate_image").with("path", "a.png").with("prompt", "x");
+        assert!(matches!(decide(&[], &call), Verdict::Ask { why } if why.contains("money")));
+        let allow = [(Effect::Allow, "*", "")];
+        assert!(matches!(decide(&allow, &call), Verdict::Ask { .. }));
+        for pattern in ["", "*.png"] {
+            let turbo = [(Effect::Turbo, "generate_image", pattern)];
+            assert!(matches!(decide(&turbo, &call), Verdict::Allow { .. }), "{pattern}");
+        }
+        let deny = [(Effect::Turbo, "*", ""), (Effect::Deny, "generate_image", "")];
+        assert!(matches!(decide(&deny, &call), Verdict::Deny { .. }));
+        let secret = [(Effect::Turbo, "*", ""), (Effect::Deny, "*", "secret/**")];
+        let from = call.clone().with("image", "secret/x.png");
+        assert!(matches!(decide(&secret, &from), Verdict::Deny { .. }));
+        let outside = call.with("path", "../a.png");
+        assert!(matches!(decide(&[], &outside), Verdict::Deny { .. }));
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub enum Runs {
     Agent,
     /// The engine, through the index worker.
     Index,
+    /// The engine: texts that the user keeps, images of a provider (which the helper writes).
+    Engine,
     /// Declared, not built: offered to nobody.
     Absent,
 }

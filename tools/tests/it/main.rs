@@ -2,6 +2,7 @@
 
 mod escape;
 mod limits;
+mod outline;
 mod support;
 mod tools;
 mod undo;

@@ -11,6 +11,16 @@ pub fn helper() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_lapce-ai-tool"))
 }
 
+/// The program that knows the grammars; CI builds it before these tests run.
+pub fn outliner() -> PathBuf {
+    let given = std::env::var_os("LAPCE_AI_BIN_DIR").map(PathBuf::from);
+    let folders = given.into_iter().chain(helper().parent().map(Path::to_path_buf));
+    let program = folders.map(|dir| dir.join("lapce-ai-index")).find(|p| p.is_file());
+    program.expect(
+        "lapce-ai-index was not found: build it, and set LAPCE_AI_BIN_DIR to its folder (cargo xtask test does)",
+    )
+}
+
 pub struct Bench {
     pub dir: tempfile::TempDir,
     pub host: ToolHost,
