@@ -35,6 +35,7 @@ pub struct Config {
     pub providers: BTreeMap<String, ProviderConfig>,
     pub network: Network,
     pub limits: Limits,
+    pub sandbox: Sandbox,
 }
 
 impl Default for Config {
@@ -47,6 +48,7 @@ impl Default for Config {
             providers: BTreeMap::new(),
             network: Network::default(),
             limits: Limits::default(),
+            sandbox: Sandbox::default(),
         }
     }
 }
@@ -189,6 +191,16 @@ impl Default for Limits {
     }
 }
 
+/// What the user changes about the fence around tools.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sandbox {
+    /// Secrets that git ignores and commands may see, as lines of a `.gitignore`.
+    pub show: Vec<String>,
+    /// The browser to start, when it is not on PATH under a usual name.
+    pub browser: Option<PathBuf>,
+}
+
 /// Every key, for the generated reference; a test keeps it complete.
 pub const REFERENCE: &[(&str, &str, &str)] = &[
     ("models.chat", "\"\"", "`provider/model` for `ask` and `run`"),
@@ -236,6 +248,12 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
     ("network.idle_timeout_s", "60 (local 300)", "seconds of silence within an answer"),
     ("limits.run_tokens", "500000", "most tokens, in and out, of one agent run"),
     ("limits.run_turns", "25", "most model turns of one agent run"),
+    (
+        "sandbox.show",
+        "[]",
+        "files that git ignores and that look like secrets (`.env`, `*.pem`, …) which commands may see all the same; lines as in a `.gitignore`",
+    ),
+    ("sandbox.browser", "by name on PATH", "the Chromium that `browser_action` starts"),
 ];
 
 /// The reference as Markdown.
@@ -262,6 +280,8 @@ struct Raw {
     network: Network,
     #[serde(default)]
     limits: Limits,
+    #[serde(default)]
+    sandbox: Sandbox,
 }
 
 #[derive(Default, Deserialize)]
@@ -415,6 +435,7 @@ impl Config {
             providers,
             network: raw.network,
             limits: raw.limits,
+            sandbox: raw.sandbox,
         })
     }
 }

@@ -35,6 +35,10 @@ idle_timeout_s = 7
 [limits]
 run_tokens = 1000
 run_turns = 3
+
+[sandbox]
+show = [".env.test"]
+browser = "/opt/chromium/chrome"
 "#;
 
 fn problem(text: &str) -> String {

@@ -14,6 +14,7 @@ use lapce_ai_ipc::paths::{self, Paths};
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
 use lapce_ai_tools::host::ToolHost;
 use lapce_ai_tools::policy::{self, Policy};
+use lapce_ai_tools::workspace::Workspace;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +25,7 @@ use crate::index_client::IndexClient;
 use crate::limits;
 use crate::provider::Providers;
 use crate::runs::Runs;
+use crate::workspace::Root;
 
 /// The program that runs one tool call in the sandbox.
 const TOOL_PROGRAM: &str = "lapce-ai-tool";
@@ -89,6 +91,14 @@ impl Engine {
             let outliner = paths::find_program(INDEX_PROGRAM);
             ToolHost::new(helper).with_outliner(outliner).with_state(state)
         }))
+    }
+
+    /// A folder for tools to work in, fenced as the user's own settings say.
+    pub fn workspace(&self, root: &Root) -> Result<Workspace, WireError> {
+        let workspace = Workspace::new(root.path()).map_err(|error| {
+            WireError::new(ErrorKind::Denied, format!("{root} cannot be a workspace: {error}"))
+        })?;
+        Ok(workspace.show(self.config.get()?.sandbox.show.iter().cloned()))
     }
 
     /// The user's rules about tool calls, as they are now. A file that cannot be understood

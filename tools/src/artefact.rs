@@ -25,14 +25,20 @@ impl Artefacts {
     /// Keeps `text` and returns its name.
     pub(crate) fn keep(&self, text: &str) -> io::Result<String> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
         let time = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(0, |d| d.as_millis());
         let id = format!("cmd-{time:x}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        fs::write(self.0.join(file_name(&id)), text)?;
-        let _ = self.trim();
+        self.put(&id, text)?;
         Ok(id)
+    }
+
+    /// Keeps `text` under a name of the host's own making, in place of what was there.
+    pub(crate) fn put(&self, id: &str, text: &str) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
+        fs::write(self.0.join(file_name(id)), text)?;
+        let _ = self.trim();
+        Ok(())
     }
 
     /// Whether `id` is a name this has given out, and its file is still there.
@@ -47,8 +53,8 @@ impl Artefacts {
             let name = entry.file_name().to_string_lossy().into_owned();
             files.push((name, entry.metadata().map_or(0, |m| m.len())));
         }
-        // Names begin with the time.
-        files.sort();
+        // After the kind, names are the time.
+        files.sort_by(|(a, _), (b, _)| age(a).cmp(age(b)));
         let mut total: u64 = files.iter().map(|(_, size)| size).sum();
         let mut count = files.len();
         for (name, size) in files {
@@ -61,6 +67,10 @@ impl Artefacts {
         }
         Ok(())
     }
+}
+
+fn age(name: &str) -> &str {
+    name.split_once('-').map_or(name, |(_, time)| time)
 }
 
 pub(crate) fn file_name(id: &str) -> String {

@@ -145,6 +145,38 @@ pub fn repeated_call(call: &ToolCall, count: u32) -> String {
     )
 }
 
+/// A command was started and goes on; `status` says how it is, `output` what it wrote so far.
+pub fn background(call: &ToolCall, id: &str, status: &str, output: &str) -> String {
+    let shown = if output.trim().is_empty() {
+        "(no output yet)".to_owned()
+    } else {
+        let cut = head_and_tail(output, crate::limits::COMMAND_SHOWN_BYTES);
+        format!("<output>\n{}\n</output>", cut.trim_end_matches('\n'))
+    };
+    format!(
+        "{}\nIn the background as {id}: {status}\n{shown}{}",
+        head(call),
+        notice(&format!(
+            "read more with read_command_output and artifact_id {id}; stop = true ends it; it ends \
+             with this run at the latest; undo does not cover what it changes"
+        ))
+    )
+}
+
+/// A note below a result.
+pub fn notice(text: &str) -> String {
+    format!("\n<notice>{text}</notice>")
+}
+
+/// The network proxy refused hosts.
+pub fn not_granted(refused: &[String]) -> String {
+    format!(
+        "the network is closed but for what the user granted; refused: {}. If they are needed, \
+         make the call again with the parameter network naming them, and the user is asked",
+        refused.join(", ")
+    )
+}
+
 /// A note below a command's result: some of its changes cannot be undone.
 pub fn not_undoable(what: &str) -> String {
     format!("\n<notice>cannot be undone: {}</notice>", crate::call::one_line(what, 500))

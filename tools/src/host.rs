@@ -4,10 +4,13 @@
 //! a death signal tied to this thread. Dropping the future of [`ToolHost::run`] ends the
 //! helper and everything it started.
 
+mod background;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,22 +20,26 @@ use tokio_util::sync::CancellationToken;
 
 use crate::artefact::Artefacts;
 use crate::call::ToolCall;
+use crate::cgroup::{Cgroups, Scope};
 use crate::envelope::{self, LimitHit};
 use crate::exec;
 use crate::journal::{self, Expect, Journal, Selector};
 use crate::limits::{
-    COMMAND_MAX_TIMEOUT_S, COMMAND_SHOWN_BYTES, KILL_GRACE_MS, Limits, MAX_FRAME_BYTES,
-    MAX_LIVE_CALLS, SNAPSHOT_WALL_MS,
+    BACKGROUND_LOOK_MS, BACKGROUND_MAX_WAIT_S, COMMAND_MAX_TIMEOUT_S, COMMAND_SHOWN_BYTES,
+    KILL_GRACE_MS, Limits, MAX_FRAME_BYTES, MAX_LIVE_CALLS, SNAPSHOT_WALL_MS,
 };
 use crate::policy::commands::only_looks;
 use crate::protocol::{
     BeforeHead, FRAME_BEFORE, FRAME_OUTPUT, FRAME_REPORT, KEPT, NOT_KEPT, Report, Request,
     SandboxSpec, Seen, exit,
 };
-use crate::sandbox::LayerStatus;
+use crate::proxy::{Dialer, Gate, Refused, SystemDialer};
+use crate::sandbox::network::Network;
+use crate::sandbox::{LayerStatus, inlet, layer};
 use crate::spec::{self, Runs};
 use crate::terminal;
 use crate::workspace::Workspace;
+use background::{Job, Jobs};
 
 /// One call to run.
 #[derive(Debug)]
@@ -50,6 +57,11 @@ pub struct Invocation {
     pub buffers: BTreeMap<String, String>,
     /// Bytes for the tool to write, for those whose work the engine does.
     pub payload: Option<Vec<u8>>,
+    /// What the user's rules let this call reach; what the approved call itself names is
+    /// added to it.
+    pub network: Network,
+    /// Set for a command in the background: where its output goes.
+    job: Option<Arc<Job>>,
 }
 
 impl Invocation {
@@ -63,22 +75,26 @@ impl Invocation {
             ledger: Ledger::default(),
             buffers: BTreeMap::new(),
             payload: None,
+            network: Network::default(),
+            job: None,
         }
     }
 }
 
-/// What a run knows about the files it has read; cheap to clone, shared. Writing a file
-/// that is no longer as the run saw it is refused.
+/// What a run knows about the files it has read, and its background commands; cheap to
+/// clone, shared. Writing a file that is no longer as the run saw it is refused. When the
+/// last clone is gone, the background commands end.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     run: String,
     seen: Arc<Mutex<BTreeMap<String, Seen>>>,
+    jobs: Arc<Jobs>,
 }
 
 impl Ledger {
     /// The ledger of the run `run`; its changes can be undone together under this name.
     pub fn for_run(run: &str) -> Self {
-        Self { run: run.into(), seen: Arc::default() }
+        Self { run: run.into(), ..Self::default() }
     }
 
     fn snapshot(&self) -> BTreeMap<String, Seen> {
@@ -133,8 +149,8 @@ impl Outcome {
     }
 }
 
-/// Starts helpers; one per engine, shared by reference.
-#[derive(Debug)]
+/// Starts helpers; one per engine, its clones share one set of slots.
+#[derive(Debug, Clone)]
 pub struct ToolHost {
     helper: PathBuf,
     /// The program that knows the grammars.
@@ -142,7 +158,10 @@ pub struct ToolHost {
     /// The user's state folder for tools: undo journals and kept outputs.
     state: Option<PathBuf>,
     live: Arc<Mutex<BTreeSet<u32>>>,
-    slots: Semaphore,
+    slots: Arc<Semaphore>,
+    dialer: Arc<dyn Dialer>,
+    /// Looked for with the first command.
+    cgroups: Arc<OnceLock<Cgroups>>,
 }
 
 /// What came out of one helper.
@@ -153,6 +172,10 @@ struct Gathered {
     /// Opened with the first file that changes.
     journal: Option<Journal>,
     changed: Vec<String>,
+    /// Whether a command had a group of its own, or why not.
+    group: Option<Result<(), String>>,
+    /// A limit that the group enforced.
+    limit: Option<LimitHit>,
 }
 
 /// Why the helper's result is not the whole story.
@@ -171,8 +194,17 @@ impl ToolHost {
             outliner: None,
             state: None,
             live: Arc::default(),
-            slots: Semaphore::new(MAX_LIVE_CALLS),
+            slots: Arc::new(Semaphore::new(MAX_LIVE_CALLS)),
+            dialer: Arc::new(SystemDialer),
+            cgroups: Arc::default(),
         }
+    }
+
+    /// Another way to granted hosts than the system's own resolver and routes.
+    #[must_use]
+    pub fn with_dialer(mut self, dialer: Arc<dyn Dialer>) -> Self {
+        self.dialer = dialer;
+        self
     }
 
     /// Keeps undo journals and long outputs below `state`. Without it nothing can be undone
@@ -339,7 +371,11 @@ impl ToolHost {
                 Err(problem) => outcome.envelope = envelope::invalid(spec, &problem, false),
                 Ok(call) => {
                     let limits = invocation.limits.clone().unwrap_or_else(|| spec.limits.clone());
-                    if call.name == "execute_command" && !only_looks(call.text("command")) {
+                    if call.name == "execute_command" && call.flag("background") {
+                        self.start_job(call, &invocation, limits, &mut outcome).await;
+                    } else if call.name == "read_command_output" {
+                        self.read_output(&call, &invocation, limits, &mut outcome).await;
+                    } else if call.name == "execute_command" && !only_looks(call.text("command")) {
                         self.run_undoable(&call, &invocation, limits, &mut outcome).await;
                     } else {
                         self.run_helper(&call, &invocation, limits, &mut outcome).await;
@@ -349,6 +385,96 @@ impl ToolHost {
         }
         outcome.wall = started.elapsed();
         outcome
+    }
+
+    /// Starts a command that goes on after this call.
+    async fn start_job(
+        &self,
+        call: ToolCall,
+        invocation: &Invocation,
+        mut limits: Limits,
+        outcome: &mut Outcome,
+    ) {
+        if self.state.is_none() {
+            outcome.envelope = envelope::error(&call, "there is no place to keep its output");
+            return;
+        }
+        let job = match invocation.ledger.jobs.add() {
+            Ok(job) => job,
+            Err(why) => {
+                outcome.envelope = envelope::error(&call, &why);
+                return;
+            }
+        };
+        if !call.has("timeout") {
+            limits.wall_ms = COMMAND_MAX_TIMEOUT_S * 1_000;
+        }
+        let mut own = Invocation::new(call.clone(), invocation.workspace.clone());
+        own.network = invocation.network.clone();
+        own.cancel = job.cancel.clone();
+        own.job = Some(job.clone());
+        // Not the run's own ledger: the run is over when its last clone is gone.
+        own.ledger = Ledger { jobs: Arc::default(), ..invocation.ledger.clone() };
+        let (host, running) = (self.clone(), job.clone());
+        tokio::spawn(async move {
+            let mut outcome = Outcome::empty();
+            let report = host.run_helper(&own.call, &own, limits, &mut outcome).await;
+            running.finish(report.as_ref(), &outcome);
+        });
+        tokio::select! {
+            () = job.wait(Duration::from_millis(BACKGROUND_LOOK_MS)) => {}
+            () = invocation.cancel.cancelled() => {
+                job.stop().await;
+                outcome.envelope = envelope::cancelled(&call);
+                return;
+            }
+        }
+        let output = terminal::resolve(&job.output());
+        outcome.ok = true;
+        outcome.artefact = Some(job.id.clone());
+        outcome.envelope = envelope::background(&call, &job.id, &job.status(), &output);
+    }
+
+    /// Reads a kept output; that of a background command as it is now.
+    async fn read_output(
+        &self,
+        call: &ToolCall,
+        invocation: &Invocation,
+        limits: Limits,
+        outcome: &mut Outcome,
+    ) {
+        let id = call.text("artifact_id");
+        let job = invocation.ledger.jobs.find(id);
+        if job.is_none() && (call.flag("stop") || call.has("wait")) {
+            let why = format!("no command of this run goes on in the background as '{id}'");
+            outcome.envelope = envelope::error(call, &why);
+            return;
+        }
+        if let Some(job) = &job {
+            if call.flag("stop") {
+                job.stop().await;
+            }
+            if let Some(seconds) = call.number("wait") {
+                let time = Duration::from_secs((seconds.max(0) as u64).min(BACKGROUND_MAX_WAIT_S));
+                tokio::select! {
+                    () = job.wait(time) => {}
+                    () = invocation.cancel.cancelled() => {
+                        outcome.envelope = envelope::cancelled(call);
+                        return;
+                    }
+                }
+            }
+            let text = terminal::resolve(&job.output());
+            if let Some(Err(e)) = self.artefacts().map(|a| a.put(&job.id, &text)) {
+                let why = format!("the output cannot be kept: {e}");
+                outcome.envelope = envelope::error(call, &why);
+                return;
+            }
+        }
+        self.run_helper(call, invocation, limits, outcome).await;
+        if let Some(job) = job.filter(|_| outcome.ok) {
+            outcome.envelope.push_str(&envelope::notice(&job.status()));
+        }
     }
 
     /// Runs a command between a look at the workspace and another, so that what it changed
@@ -436,6 +562,21 @@ impl ToolHost {
                 }
             }
         }
+        let network = match granted(call, invocation) {
+            Ok(network) => network,
+            Err(why) => {
+                outcome.envelope = envelope::error(call, &why);
+                return None;
+            }
+        };
+        let gate = match Gate::open(&network, self.dialer.clone()) {
+            Ok(gate) => gate,
+            Err(e) => {
+                outcome.envelope = envelope::error(call, &format!("no way to the network: {e}"));
+                return None;
+            }
+        };
+        let refused = gate.as_ref().map(Gate::refused);
         let mut request = Request {
             tool: call.name.clone(),
             params: call.params.clone(),
@@ -443,6 +584,7 @@ impl ToolHost {
             limits: limits.clone(),
             sandbox: SandboxSpec {
                 scratch: Some(scratch.0.clone()),
+                network,
                 ..invocation.workspace.sandbox()
             },
             outliner: None,
@@ -457,11 +599,22 @@ impl ToolHost {
             request.sandbox.read = vec![program.clone()];
             request.outliner = Some(program.clone());
         }
-        let (gathered, end) = self.exchange(&request, invocation).await;
+        let (mut gathered, end) = self.exchange(&request, gate, invocation).await;
         drop(slot);
+        if let Some(report) = &mut gathered.report {
+            let refused = refused.as_ref().map(Refused::list).unwrap_or_default();
+            if !refused.is_empty() {
+                report.notes.push(envelope::not_granted(&refused));
+            }
+        }
         if let Some(report) = &gathered.report {
             outcome.layers.clone_from(&report.layers);
             outcome.absent.clone_from(&report.absent);
+            match &gathered.group {
+                Some(Ok(())) => outcome.layers.push(format!("{}-v2", layer::CGROUP)),
+                Some(Err(why)) => outcome.absent.push((layer::CGROUP.into(), why.clone())),
+                None => {}
+            }
             if call.name != "read_command_output" {
                 invocation.ledger.record(report);
             }
@@ -481,14 +634,20 @@ impl ToolHost {
     }
 
     /// Starts the helper, gives it the request and takes its frames until it ends.
-    async fn exchange(&self, request: &Request, invocation: &Invocation) -> (Gathered, End) {
+    async fn exchange(
+        &self,
+        request: &Request,
+        mut gate: Option<Gate>,
+        invocation: &Invocation,
+    ) -> (Gathered, End) {
         let mut gathered = Gathered::default();
         let broken = |what: &str, e: &dyn std::fmt::Display| End::Broken(format!("{what}: {e}"));
         let text = match serde_json::to_vec(request) {
             Ok(text) => text,
             Err(e) => return (gathered, broken("the request cannot be written", &e)),
         };
-        let mut child = match spawn(&self.helper) {
+        let way = gate.as_mut().and_then(Gate::take_descriptor);
+        let mut child = match spawn(&self.helper, way) {
             Ok(child) => child,
             Err(e) => {
                 let what = format!("{} cannot be started", self.helper.display());
@@ -496,6 +655,14 @@ impl ToolHost {
             }
         };
         let _live = Live::new(&self.live, child.id());
+        // The helper waits for its request: nothing of the call runs outside the group.
+        let scope = child.id().filter(|_| runs_programs(&request.tool)).map(|pid| {
+            let groups = self.cgroups.get_or_init(Cgroups::find);
+            let scope = groups.scope(&request.limits)?;
+            scope.add(pid).map_err(|e| e.to_string())?;
+            Ok::<Scope, String>(scope)
+        });
+        gathered.group = scope.as_ref().map(|s| s.as_ref().map(drop).map_err(Clone::clone));
         let (Some(mut stdin), Some(mut stdout)) = (child.stdin.take(), child.stdout.take()) else {
             return (gathered, End::Broken("the helper has no pipes".into()));
         };
@@ -505,7 +672,14 @@ impl ToolHost {
                 send(&mut stdin, &text).await?;
                 self.receive(&mut stdout, &mut stdin, &mut gathered, request, invocation).await
             };
+            let network = async {
+                if let Some(gate) = gate {
+                    let _ = gate.serve().await;
+                }
+                std::future::pending::<()>().await;
+            };
             tokio::select! {
+                () = network => None,
                 talked = talk => match talked {
                     Ok(()) => None,
                     Err(e) => Some(End::Broken(e.to_string())),
@@ -525,6 +699,7 @@ impl ToolHost {
                 None
             }
         };
+        gathered.limit = scope.and_then(Result::ok).and_then(|s| s.hit(&request.limits));
         (gathered, end.unwrap_or(End::Exited(code)))
     }
 
@@ -559,9 +734,13 @@ impl ToolHost {
             }
             match head[0] {
                 FRAME_OUTPUT => {
-                    let room = (request.limits.output_bytes as usize)
-                        .saturating_sub(gathered.output.len());
-                    gathered.output.extend_from_slice(&payload[..length.min(room)]);
+                    let max = request.limits.output_bytes as usize;
+                    if let Some(job) = &invocation.job {
+                        job.push(&payload, max);
+                    } else {
+                        let room = max.saturating_sub(gathered.output.len());
+                        gathered.output.extend_from_slice(&payload[..length.min(room)]);
+                    }
                     if let Some(sender) = &invocation.on_output {
                         let text = lossy.push(&payload);
                         if !text.is_empty() {
@@ -649,8 +828,25 @@ fn scratch() -> std::io::Result<Scratch> {
     Workspace::scratch().map(Scratch)
 }
 
-fn spawn(helper: &std::path::Path) -> std::io::Result<Child> {
+/// Whether a tool starts programs, whose processes are many.
+fn runs_programs(tool: &str) -> bool {
+    tool == "execute_command"
+}
+
+/// What a call may reach: what the rules grant, and what the approved call names.
+fn granted(call: &ToolCall, invocation: &Invocation) -> Result<Network, String> {
+    if call.name != "execute_command" {
+        return Ok(Network::default());
+    }
+    Ok(invocation.network.clone().with(&Network::parse_list(call.text("network"))?))
+}
+
+/// Starts a helper; `way` becomes its descriptor for a granted network.
+pub(crate) fn spawn(helper: &std::path::Path, way: Option<OwnedFd>) -> std::io::Result<Child> {
     let mut command = Command::new(helper);
+    if way.is_some() {
+        command.arg("--net");
+    }
     command
         .env_clear()
         .current_dir("/")
@@ -663,6 +859,17 @@ fn spawn(helper: &std::path::Path) -> std::io::Result<Child> {
     // SAFETY: between fork and exec only async-signal-safe system calls are made.
     unsafe {
         command.pre_exec(move || {
+            if let Some(way) = &way {
+                // A copy without close-on-exec, unless it has the number already.
+                let rc = if way.as_raw_fd() == inlet::HANDOVER {
+                    libc::fcntl(inlet::HANDOVER, libc::F_SETFD, 0)
+                } else {
+                    libc::dup2(way.as_raw_fd(), inlet::HANDOVER)
+                };
+                if rc < 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
+            }
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
                 return Err(std::io::Error::last_os_error());
             }
@@ -709,6 +916,9 @@ fn finish(
     let command = call.name == "execute_command";
     let limit = match (&gathered.report, end) {
         (Some(report), _) if report.limit.is_some() => report.limit.clone(),
+        (report, _) if gathered.limit.is_some() && report.as_ref().is_none_or(|r| !r.ok) => {
+            gathered.limit.clone()
+        }
         (_, End::Late) | (None, End::Exited(Some(exit::WALL))) => {
             Some(LimitHit::Wall(limits.wall_ms))
         }

@@ -15,6 +15,7 @@
 
 pub(crate) mod artefact;
 pub mod call;
+pub(crate) mod cgroup;
 pub mod edit;
 pub mod envelope;
 pub mod exec;
@@ -26,6 +27,7 @@ pub mod native;
 pub mod policy;
 pub mod prompt;
 pub mod protocol;
+pub mod proxy;
 pub mod sandbox;
 pub mod schema;
 pub mod spec;

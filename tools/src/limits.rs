@@ -160,3 +160,34 @@ pub const NOTES_LISTED: usize = 200;
 pub const SENT_IMAGE_BYTES: u64 = 4 << 20;
 /// Largest image that is written.
 pub const IMAGE_BYTES: usize = 16 << 20;
+/// Entries of one network grant.
+pub const NETWORK_MAX_ENTRIES: usize = 64;
+/// Connections through the proxy at once, per call; more wait.
+pub const PROXY_MAX_CONNECTIONS: usize = 64;
+/// Head of a request to the proxy.
+pub const PROXY_HEAD_BYTES: usize = 16 << 10;
+/// How long the proxy waits for a request's head.
+pub const PROXY_HEAD_MS: u64 = 30_000;
+/// How long the proxy tries to resolve a name, and to connect to one address.
+pub const PROXY_CONNECT_MS: u64 = 10_000;
+/// Refused hosts named in a call's result.
+pub const PROXY_MAX_REFUSED: usize = 8;
+/// Background commands of one run at once.
+pub const BACKGROUND_MAX: usize = 8;
+/// Background commands of one run, ended ones included, whose output is kept at hand.
+pub const BACKGROUND_KEPT: usize = 32;
+/// How long a background command is watched before its call returns: what fails at once
+/// is told at once.
+pub const BACKGROUND_LOOK_MS: u64 = 1_000;
+/// Longest wait for the end of a background command in one call.
+pub const BACKGROUND_MAX_WAIT_S: u64 = 600;
+/// Lines and columns of a command's terminal.
+pub const PTY_SIZE: (u16, u16) = (40, 120);
+/// Paths hidden from a command, each by a mount; a workspace with more runs no commands.
+pub const HIDDEN_MAX_PATHS: usize = 256;
+/// Share of all processors that a command's group may use.
+pub const CGROUP_CPU_PERCENT: usize = 90;
+/// How often an emptied group is tried to be removed, a millisecond apart.
+pub const CGROUP_REMOVE_TRIES: usize = 50;
+/// Of those, how many a command's result names.
+pub const HIDDEN_NAMED: usize = 5;

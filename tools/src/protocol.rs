@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::envelope::LimitHit;
 use crate::limits::Limits;
+use crate::sandbox::network::Network;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Request {
@@ -60,6 +61,13 @@ pub struct SandboxSpec {
     pub home: Option<PathBuf>,
     /// A private folder for this call, for when `/tmp` cannot be replaced.
     pub scratch: Option<PathBuf>,
+    /// Secrets that git ignores and commands may see all the same, in the form of a
+    /// `.gitignore`; from the user's own settings.
+    #[serde(default)]
+    pub show: Vec<String>,
+    /// What the call may reach. Anything needs the helper to be started with `--net`.
+    #[serde(default)]
+    pub network: Network,
     /// Layers switched off in the user's own settings, by name.
     #[serde(default)]
     pub off: Vec<String>,

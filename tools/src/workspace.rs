@@ -176,6 +176,14 @@ impl Workspace {
         self
     }
 
+    /// Shows commands files that git ignores and whose names say that they hold secrets;
+    /// lines as in a `.gitignore`, from the user's configuration.
+    #[must_use]
+    pub fn show(mut self, lines: impl IntoIterator<Item = String>) -> Self {
+        self.sandbox.show.extend(lines);
+        self
+    }
+
     /// Switches a sandbox layer off ([`crate::sandbox::layer`]), from the user's own
     /// settings. Results name it as absent.
     #[must_use]
@@ -271,6 +279,8 @@ fn fence(var: impl Fn(&str) -> Option<OsString>) -> SandboxSpec {
         write: Vec::new(),
         home,
         scratch: None,
+        show: Vec::new(),
+        network: crate::sandbox::network::Network::default(),
         off: Vec::new(),
     }
 }

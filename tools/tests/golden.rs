@@ -57,6 +57,12 @@ fn envelopes() {
         ),
         ("no tool used, xml", envelope::no_tool_used(true)),
         ("no tool used, native", envelope::no_tool_used(false)),
+        (
+            "background",
+            envelope::background(&run, "bg-1-1", "running for 1 s", "listening on 3000\n"),
+        ),
+        ("background, silent", envelope::background(&run, "bg-1-1", "ended: exit code 0", "")),
+        ("network refused", envelope::not_granted(&["a.com:443".into(), "b.com:80".into()])),
         ("cut call", envelope::cut_call("write_to_file")),
         ("too many mistakes", envelope::too_many_mistakes(3)),
         ("repeated call", envelope::repeated_call(&read, 4)),

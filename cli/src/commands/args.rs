@@ -359,6 +359,10 @@ pub struct NewRule {
     pub tool: String,
     /// For commands the leading words, for files a glob [default: every call]
     pub pattern: Option<String>,
+    /// A host or port of this machine that what the rule allows may reach, such as
+    /// `*.crates.io` or `localhost:5432`; may be given more than once
+    #[arg(long, value_name = "HOST")]
+    pub network: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -60,6 +60,14 @@ fn add(path: &Path, effect: Effect, rule: &NewRule, out: Output) -> Outcome {
     if let Some(pattern) = &rule.pattern {
         text.push_str(&["pattern = ", &quoted(pattern), "\n"].concat());
     }
+    if !rule.network.is_empty() {
+        let hosts: Vec<String> = rule.network.iter().map(|host| quoted(host)).collect();
+        text.push_str(&["network = [", &hosts.join(", "), "]\n"].concat());
+    }
+    // Checked before it is written: a file with a wrong rule denies everything.
+    file::parse(&text).map_err(|problem| {
+        Failure::new(Code::Usage, problem, "`lapce-ai rules allow --help` shows the form")
+    })?;
     write(path, |old| old.to_owned() + &text)?;
     let added = load(path)?;
     let rule = added.rules.last().map(lapce_ai_tools::policy::Rule::describe).unwrap_or_default();

@@ -205,16 +205,13 @@ impl Desk<'_> {
         // However this future ends, the helper ends with it.
         let _guard = stop.clone().drop_guard();
         let (sender, mut output) = mpsc::channel(limits::OUTPUT_EVENTS);
-        let running = self.engine.tools().map_err(Over::Failed)?.run(Invocation {
-            call: call.clone(),
-            workspace: self.workspace.clone(),
-            limits: None,
-            cancel: stop.clone(),
-            on_output: Some(sender),
-            ledger: self.ledger.clone(),
-            buffers: self.buffers.clone(),
-            payload: None,
-        });
+        let mut invocation = Invocation::new(call.clone(), self.workspace.clone());
+        invocation.network = self.engine.policy().map_err(Over::Failed)?.network(spec, call);
+        invocation.cancel = stop.clone();
+        invocation.on_output = Some(sender);
+        invocation.ledger = self.ledger.clone();
+        invocation.buffers = self.buffers.clone();
+        let running = self.engine.tools().map_err(Over::Failed)?.run(invocation);
         tokio::pin!(running);
         let secrets = &self.secrets;
         let shown = |text: String| Event::ToolOutput {

@@ -88,15 +88,13 @@ async fn generate_image(
         return failed("the path must end with .png, .jpg, .webp or .gif", true);
     };
     let host = engine.tools()?;
-    let invocation = |payload| Invocation {
-        call: call.clone(),
-        workspace: place.workspace.clone(),
-        limits: None,
-        cancel: place.cancel.clone(),
-        on_output: None,
-        ledger: place.ledger.clone(),
-        buffers: place.buffers.clone(),
-        payload,
+    let invocation = |payload| {
+        let mut invocation = Invocation::new(call.clone(), place.workspace.clone());
+        invocation.cancel = place.cancel.clone();
+        invocation.ledger = place.ledger.clone();
+        invocation.buffers = place.buffers.clone();
+        invocation.payload = payload;
+        invocation
     };
     // Whatever would refuse the file is found out before money is spent.
     if let Err(why) = host.check_write(&invocation(None)).await {

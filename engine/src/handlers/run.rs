@@ -10,7 +10,6 @@ use lapce_ai_ipc::wire::engine::{Event, Run, RunOutcome, RunReply};
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
 use lapce_ai_ipc::{Cx, EngineProtocol};
 use lapce_ai_tools::host::Ledger;
-use lapce_ai_tools::workspace::Workspace;
 use serde_json::json;
 
 use super::check_text;
@@ -31,9 +30,7 @@ pub async fn handle(
 ) -> Result<RunReply, WireError> {
     check_text("task", &request.task, limits::PROMPT_BYTES)?;
     let root = Root::open(&request.root)?;
-    let workspace = Workspace::new(root.path()).map_err(|error| {
-        WireError::new(ErrorKind::Denied, format!("{root} cannot be a workspace: {error}"))
-    })?;
+    let workspace = engine.workspace(&root)?;
     let config = engine.config.get()?;
     let model = engine.providers.chat_model(&config, &request.model).await?.ok_or_else(|| {
         WireError::new(

@@ -9,6 +9,7 @@ use lapce_ai_ipc::wire::{ErrorKind, WireError};
 use lapce_ai_ipc::{Cx, EngineProtocol};
 use lapce_ai_tools::host::{Invocation, Ledger, Outcome};
 use lapce_ai_tools::policy::Verdict as Policy;
+use lapce_ai_tools::sandbox::network::Network;
 use lapce_ai_tools::spec::{self, Runs, ToolSpec};
 use lapce_ai_tools::{call, envelope, native, workspace};
 use tokio::sync::mpsc;
@@ -36,12 +37,13 @@ pub async fn handle(
         WireError::new(ErrorKind::Invalid, format!("{}: {invalid}", spec.name))
             .hint(format!("`lapce-ai tool schema {}` shows its parameters", spec.name))
     })?;
-    let workspace = workspace::Workspace::new(root.path()).map_err(|error| {
-        WireError::new(ErrorKind::Denied, format!("{root} cannot be a workspace: {error}"))
-    })?;
+    let workspace = engine.workspace(&root)?;
     gate(engine, spec, &call, &workspace, request.approved, cx).await?;
     match spec.runs {
-        Runs::Helper | Runs::Host => run(engine, call, workspace, cx).await.map(reply),
+        Runs::Helper | Runs::Host => {
+            let network = engine.policy()?.network(spec, &call);
+            run(engine, call, workspace, network, cx).await.map(reply)
+        }
         Runs::Engine => own(engine, &call, &workspace, cx).await,
         Runs::Index => codebase_search(engine, &root, &call).await,
         Runs::Agent | Runs::Absent => Err(WireError::new(
@@ -122,6 +124,7 @@ async fn run(
     engine: &Engine,
     call: call::ToolCall,
     workspace: workspace::Workspace,
+    network: Network,
     cx: &Cx<EngineProtocol>,
 ) -> Result<Outcome, WireError> {
     let call_id = call.id.clone();
@@ -129,16 +132,11 @@ async fn run(
     // However this future ends, the helper ends with it.
     let _stop = cancel.clone().drop_guard();
     let (sender, mut output) = mpsc::channel(limits::TOOL_OUTPUT_EVENTS);
-    let run = engine.tools()?.run(Invocation {
-        call,
-        workspace,
-        limits: None,
-        cancel: cancel.clone(),
-        on_output: Some(sender),
-        ledger: Ledger::default(),
-        buffers: BTreeMap::new(),
-        payload: None,
-    });
+    let mut invocation = Invocation::new(call, workspace);
+    invocation.network = network;
+    invocation.cancel = cancel.clone();
+    invocation.on_output = Some(sender);
+    let run = engine.tools()?.run(invocation);
     tokio::pin!(run);
     loop {
         tokio::select! {

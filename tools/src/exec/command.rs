@@ -12,35 +12,61 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::guard::Guard;
+use super::processes::{Processes, private_bytes};
 use super::{output, safe_fs};
 use crate::envelope::LimitHit;
-use crate::limits::WATCH_INTERVAL_MS;
+use crate::limits::{PTY_SIZE, WATCH_INTERVAL_MS};
 use crate::protocol::{Report, Request};
 use crate::sandbox::sys::{self, Ended, Fork};
 use crate::sandbox::{Layers, layer};
 
+/// What programs look at to find a proxy.
+const PROXY_VARIABLES: &[&str] =
+    &["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"];
+
 /// Exit code of a shell whose child died of a signal: 128 and the signal.
 const BY_SIGNAL: i32 = 128;
 
-pub(crate) fn run(request: &Request, layers: &Layers) -> Report {
-    match start_and_watch(request, layers) {
+/// `terminal` was opened before the fence went up, when the call asked for one.
+pub(crate) fn run(request: &Request, layers: &Layers, terminal: Option<Terminal>) -> Report {
+    match start_and_watch(request, layers, terminal) {
         Ok(report) => report,
         Err(error) => Report { body: error, ..Report::default() },
     }
 }
 
-fn start_and_watch(request: &Request, layers: &Layers) -> Result<Report, String> {
+/// The two sides of a terminal.
+pub(crate) type Terminal = (OwnedFd, OwnedFd);
+
+/// The terminal of a call that asks for one. Opened outside, where the device is.
+pub(crate) fn terminal(request: &Request) -> Result<Option<Terminal>, String> {
+    if request.params.get("pty").and_then(serde_json::Value::as_bool) != Some(true) {
+        return Ok(None);
+    }
+    sys::open_pty(PTY_SIZE).map(Some).map_err(|e| format!("no terminal can be made: {e}"))
+}
+
+fn start_and_watch(
+    request: &Request,
+    layers: &Layers,
+    terminal: Option<Terminal>,
+) -> Result<Report, String> {
     let text = |name: &str| request.params.get(name).and_then(|v| v.as_str()).unwrap_or_default();
     let folder = working_folder(request, text("cwd"))?;
     let pid_ns = layers.has(layer::PID);
-    let (reader, writer) = sys::pipe().map_err(|e| format!("no pipe for the output: {e}"))?;
+    let pty = terminal.is_some();
+    let (reader, writer) = match terminal {
+        Some(terminal) => terminal,
+        None => sys::pipe().map_err(|e| format!("no pipe for the output: {e}"))?,
+    };
     let shell =
         ["/bin/bash", "/bin/sh"].iter().find(|s| Path::new(s).exists()).unwrap_or(&"/bin/sh");
     let plan = Plan {
         shell: cstring(shell)?,
         args: vec![cstring(shell)?, cstring("-c")?, cstring(text("command"))?],
-        env: environment(request, layers)?,
+        env: environment(request, layers, pty)?,
         folder,
+        pty,
     };
     if !pid_ns {
         // Orphans come here instead of to the namespace's first process.
@@ -57,8 +83,7 @@ fn start_and_watch(request: &Request, layers: &Layers) -> Result<Report, String>
         request,
         guard,
         root: File::open(&request.root).ok(),
-        pid,
-        pid_ns,
+        processes: Processes { pid, pid_ns },
         started: Instant::now(),
         written: 0,
         free_at_start: None,
@@ -89,11 +114,12 @@ fn working_folder(request: &Request, cwd: &str) -> Result<PathBuf, String> {
 }
 
 /// The whole environment of the command.
-fn environment(request: &Request, layers: &Layers) -> Result<Vec<CString>, String> {
+fn environment(request: &Request, layers: &Layers, pty: bool) -> Result<Vec<CString>, String> {
     let spec = &request.sandbox;
     let viewed = layers.has(layer::MOUNT);
     let mut list = Vec::new();
     for (name, value) in &spec.env {
+        let value = if pty && name == "TERM" { "xterm-256color" } else { value };
         list.push(cstring(&format!("{name}={value}"))?);
     }
     let temporary = match &spec.scratch {
@@ -106,6 +132,17 @@ fn environment(request: &Request, layers: &Layers) -> Result<Vec<CString>, Strin
     };
     list.push(cstring(&format!("HOME={}", home.display()))?);
     list.push(cstring(&format!("TMPDIR={}", temporary.display()))?);
+    if spec.network.has_hosts() {
+        let proxy = format!("http://127.0.0.1:{}", spec.network.proxy_port());
+        for name in PROXY_VARIABLES {
+            list.push(cstring(&format!("{name}={proxy}"))?);
+        }
+        for name in ["NO_PROXY", "no_proxy"] {
+            list.push(cstring(&format!("{name}=localhost,127.0.0.1,::1"))?);
+        }
+        // Node's own clients look at the variables only when told to.
+        list.push(cstring("NODE_USE_ENV_PROXY=1")?);
+    }
     Ok(list)
 }
 
@@ -115,6 +152,8 @@ struct Plan {
     args: Vec<CString>,
     env: Vec<CString>,
     folder: PathBuf,
+    /// The output is a terminal; then it is the input too.
+    pty: bool,
 }
 
 impl Plan {
@@ -122,8 +161,13 @@ impl Plan {
         sys::setsid();
         let _ = sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0);
         let failed = || -> io::Result<io::Error> {
-            let null = File::open("/dev/null")?;
-            sys::dup2(null.as_raw_fd(), 0)?;
+            if self.pty {
+                sys::take_terminal(writer.as_fd())?;
+                sys::dup2(writer.as_raw_fd(), 0)?;
+            } else {
+                let null = File::open("/dev/null")?;
+                sys::dup2(null.as_raw_fd(), 0)?;
+            }
             sys::dup2(writer.as_raw_fd(), 1)?;
             sys::dup2(writer.as_raw_fd(), 2)?;
             sys::close_from(3)?;
@@ -141,8 +185,7 @@ struct Watch<'a> {
     request: &'a Request,
     guard: Guard,
     root: Option<File>,
-    pid: libc::pid_t,
-    pid_ns: bool,
+    processes: Processes,
     started: Instant,
     written: u64,
     free_at_start: Option<u64>,
@@ -152,8 +195,8 @@ impl Watch<'_> {
     fn run(mut self, reader: OwnedFd) -> Result<Report, String> {
         let limits = &self.request.limits;
         let _ = sys::set_nonblocking(reader.as_fd());
-        let child =
-            sys::pidfd_open(self.pid).map_err(|e| format!("the command cannot be watched: {e}"))?;
+        let child = sys::pidfd_open(self.processes.pid)
+            .map_err(|e| format!("the command cannot be watched: {e}"))?;
         let mut output = File::from(reader);
         self.free_at_start = self.free();
         let deadline = self.started + Duration::from_millis(limits.wall_ms);
@@ -186,7 +229,7 @@ impl Watch<'_> {
                 break;
             }
         }
-        let ended = self.end();
+        let ended = self.processes.end();
         if open && limit.is_none() {
             // What the command wrote before it ended. Nobody is left to write more.
             while self.pass_on(&mut output, &mut limit)? && limit.is_none() {}
@@ -211,6 +254,8 @@ impl Watch<'_> {
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(true),
+            // A terminal whose last program is gone.
+            Err(e) if e.raw_os_error() == Some(libc::EIO) => Ok(false),
             Err(e) => Err(format!("the output cannot be read: {e}")),
         }
     }
@@ -227,7 +272,7 @@ impl Watch<'_> {
         {
             return Some(LimitHit::Disk(limits.disk_bytes));
         }
-        let pids = self.members();
+        let pids = self.processes.members();
         let memory: u64 = pids.iter().map(|pid| private_bytes(*pid)).sum();
         if memory > limits.memory_bytes {
             return Some(LimitHit::Memory(limits.memory_bytes));
@@ -236,57 +281,6 @@ impl Watch<'_> {
             return Some(LimitHit::Processes(limits.processes));
         }
         None
-    }
-
-    /// Every process of the command: all of the namespace, or all below this one.
-    fn members(&self) -> Vec<libc::pid_t> {
-        let me = sys::getpid();
-        if !self.pid_ns {
-            return super::descendants(me);
-        }
-        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-        entries
-            .filter_map(|e| e.file_name().to_str()?.parse().ok())
-            .filter(|pid| *pid != me)
-            .collect()
-    }
-
-    /// Ends everything that still runs and returns how the command itself ended.
-    fn end(&self) -> Option<Ended> {
-        let mut ended = None;
-        let note = |got: Option<(libc::pid_t, Ended)>, ended: &mut Option<Ended>| match got {
-            Some((pid, how)) if pid == self.pid => *ended = Some(how),
-            _ => {}
-        };
-        note(sys::reap(self.pid, false), &mut ended);
-        if self.pid_ns {
-            // As the first process of the namespace, this reaches all others in it.
-            let _ = sys::kill(-1, libc::SIGKILL);
-            loop {
-                match sys::reap(-1, true) {
-                    None => return ended,
-                    got => note(got, &mut ended),
-                }
-            }
-        }
-        let _ = sys::kill(self.pid, libc::SIGKILL);
-        for _ in 0..1_000 {
-            let left = self.members();
-            for pid in &left {
-                let _ = sys::kill(*pid, libc::SIGKILL);
-            }
-            loop {
-                match sys::reap(-1, false) {
-                    None => break,
-                    got => note(got, &mut ended),
-                }
-            }
-            if left.is_empty() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        ended
     }
 
     fn report(&self, ended: Option<Ended>, limit: Option<LimitHit>) -> Report {
@@ -314,13 +308,4 @@ impl Watch<'_> {
         report.ok = report.limit.is_none() && report.exit_code == Some(0);
         report
     }
-}
-
-/// Memory that a process shares with no file: what would be free without it.
-fn private_bytes(pid: libc::pid_t) -> u64 {
-    let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/statm")) else { return 0 };
-    let mut fields = text.split_whitespace().map(|f| f.parse::<u64>().unwrap_or(0));
-    let resident = fields.nth(1).unwrap_or(0);
-    let shared = fields.next().unwrap_or(0);
-    resident.saturating_sub(shared) * 4096
 }

@@ -4,15 +4,22 @@
 use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
 
+use crate::cgroup::Cgroups;
 use crate::limits::Limits;
 use crate::protocol::{FRAME_REPORT, Report, Request};
-use crate::sandbox::LayerStatus;
+use crate::sandbox::{LayerStatus, layer};
 use crate::workspace::Workspace;
 
 pub(crate) fn main() -> i32 {
     match probe() {
         Ok(report) => {
-            let list = LayerStatus::list(&report.layers, &report.absent);
+            let (mut active, mut absent) = (report.layers.clone(), report.absent.clone());
+            // The host's part, with what it would find.
+            match Cgroups::find().absent() {
+                None => active.push(format!("{}-v2", layer::CGROUP)),
+                Some(why) => absent.push((layer::CGROUP.into(), why.to_owned())),
+            }
+            let list = LayerStatus::list(&active, &absent);
             println!("{}", serde_json::to_string_pretty(&list).unwrap_or_default());
             if report.ok {
                 0

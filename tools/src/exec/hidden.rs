@@ -1,67 +1,178 @@
-//! What a command must not see: every path that an `.aiignore` names. Found before the
-//! fence goes up, since the view is built from it. Fails closed.
+//! What a command must not see: every path that an `.aiignore` names, and what git ignores
+//! and by its name holds secrets. Found before the fence goes up, since the view is built
+//! from it. Fails closed.
+//!
+//! Other files that git ignores stay: builds write and read them. Folders known to be made
+//! by builds are not searched.
 
+use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 
-use ignore::{Match, WalkBuilder};
+use ignore::Match;
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
-use super::ignored;
-use crate::limits::HIDDEN_MAX_ENTRIES;
+use super::{ignored, secrets};
+use crate::limits::{HIDDEN_MAX_ENTRIES, HIDDEN_MAX_PATHS, HIDDEN_NAMED};
 
-/// The topmost paths that an `.aiignore` names, absolute.
-pub(crate) fn find(root: &Path) -> Result<Vec<PathBuf>, String> {
-    let mut hidden = Vec::new();
-    let mut left = HIDDEN_MAX_ENTRIES;
+/// What was found.
+#[derive(Debug, Default)]
+pub(crate) struct Hidden {
+    /// The topmost paths to hide, absolute.
+    pub(crate) paths: Vec<PathBuf>,
+    /// How many of them only git's rules name.
+    pub(crate) by_git: usize,
+}
+
+impl Hidden {
+    /// For the reader of a command that failed: it may have missed one of these.
+    pub(crate) fn note(&self, root: &Path) -> String {
+        let first = self.paths.len() - self.by_git;
+        let some = self.paths[first..].iter().take(HIDDEN_NAMED);
+        let mut names: Vec<String> =
+            some.map(|p| p.strip_prefix(root).unwrap_or(p).display().to_string()).collect();
+        if self.by_git > HIDDEN_NAMED {
+            names.push(format!("{} more", self.by_git - HIDDEN_NAMED));
+        }
+        format!(
+            "commands see these as empty, since git ignores them and their names say that they \
+             hold secrets: {}; the user can show them with sandbox.show in config.toml",
+            names.join(", ")
+        )
+    }
+}
+
+/// `show`: what the user's own settings keep visible, in the form of a `.gitignore`.
+pub(crate) fn find(root: &Path, show: &[String]) -> Result<Hidden, String> {
+    let mut shown = GitignoreBuilder::new(root);
+    for line in show {
+        shown.add_line(None, line).map_err(|e| format!("the setting sandbox.show: {e}"))?;
+    }
+    let shown = shown.build().map_err(|e| format!("the setting sandbox.show: {e}"))?;
+    let mut search = Search {
+        root,
+        shown,
+        left: HIDDEN_MAX_ENTRIES,
+        git: Vec::new(),
+        ai_folders: Vec::new(),
+        secret: Vec::new(),
+    };
+    search.git.extend(ignored::load(root, &root.join(".git/info/exclude"))?);
+    search.walk(root, false)?;
+    // One that git itself ignores still counts at the top.
+    if root.join(".aiignore").symlink_metadata().is_ok() {
+        search.ai_folders.push(root.to_owned());
+    }
+    let Search { mut left, mut ai_folders, mut secret, .. } = search;
+    ai_folders.sort();
+    let mut paths = Vec::new();
     let mut done: Vec<PathBuf> = Vec::new();
-    for folder in folders_with_rules(root, &mut left)? {
+    for folder in ai_folders {
         // A folder below one that was walked already was judged there.
         if done.iter().any(|d| folder.starts_with(d)) {
             continue;
         }
-        judge(root, &folder, &mut Vec::new(), &mut hidden, &mut left)?;
+        judge(root, &folder, &mut Vec::new(), &mut paths, &mut left)?;
         done.push(folder);
     }
-    Ok(hidden)
+    secret.retain(|path| !paths.iter().any(|p| path.starts_with(p)));
+    let by_git = secret.len();
+    paths.append(&mut secret);
+    if paths.len() > HIDDEN_MAX_PATHS {
+        return Err(format!(
+            "the command was not run: {} paths would have to be hidden from it, at most \
+             {HIDDEN_MAX_PATHS} can be. Name the folders that hold them in .aiignore, or show \
+             them with sandbox.show in config.toml",
+            paths.len()
+        ));
+    }
+    Ok(Hidden { paths, by_git })
 }
 
 fn too_many() -> String {
     format!(
-        "the workspace has more than {HIDDEN_MAX_ENTRIES} entries to check against .aiignore, so \
-         commands are not run in it; open a smaller folder"
+        "the workspace has more than {HIDDEN_MAX_ENTRIES} entries to check against .aiignore and \
+         .gitignore, so commands are not run in it; open a smaller folder"
     )
 }
 
-/// Folders that hold an `.aiignore`, outermost first. Folders that git ignores are not
-/// searched for more rules; the rules found do apply inside them.
-fn folders_with_rules(root: &Path, left: &mut usize) -> Result<Vec<PathBuf>, String> {
-    let mut found = Vec::new();
-    let walk = WalkBuilder::new(root)
-        .hidden(false)
-        .parents(false)
-        .ignore(false)
-        .git_global(false)
-        .require_git(false)
-        .follow_links(false)
-        .filter_entry(|e| e.file_name() != ".git")
-        .build();
-    for entry in walk.flatten() {
+fn entries(folder: &Path, left: &mut usize) -> Result<Vec<DirEntry>, String> {
+    let failed = |e: std::io::Error| {
+        format!("{} cannot be checked against the ignore rules: {e}", folder.display())
+    };
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
         *left = left.checked_sub(1).ok_or_else(too_many)?;
-        if entry.file_name() == ".aiignore"
-            && let Some(folder) = entry.path().parent()
-        {
-            found.push(folder.to_owned());
-        }
+        all.push(entry.map_err(failed)?);
     }
-    // One that git itself ignores still counts at the top.
-    if root.join(".aiignore").symlink_metadata().is_ok() {
-        found.push(root.to_owned());
-    }
-    found.sort();
-    found.dedup();
-    Ok(found)
+    Ok(all)
 }
 
-type Rules = Vec<ignore::gitignore::Gitignore>;
+type Rules = Vec<Gitignore>;
+
+fn verdict(rules: &Rules, path: &Path, is_dir: bool) -> bool {
+    let mut verdicts = rules.iter().rev().map(|rule| rule.matched(path, is_dir));
+    verdicts.find(|m| !m.is_none()).unwrap_or(Match::None).is_ignore()
+}
+
+/// One walk: folders with an `.aiignore` of their own, and secrets that git ignores.
+struct Search<'a> {
+    root: &'a Path,
+    shown: Gitignore,
+    left: usize,
+    git: Rules,
+    ai_folders: Vec<PathBuf>,
+    secret: Vec<PathBuf>,
+}
+
+impl Search<'_> {
+    /// `ignored`: git ignores the folder, and so all that is in it.
+    fn walk(&mut self, folder: &Path, ignored: bool) -> Result<(), String> {
+        let entries = entries(folder, &mut self.left)?;
+        let depth = self.git.len();
+        if !ignored && entries.iter().any(|e| e.file_name() == ".gitignore") {
+            self.git.extend(ignored::load(folder, &folder.join(".gitignore"))?);
+        }
+        for entry in entries {
+            let name = entry.file_name();
+            if name == ".git" {
+                continue;
+            }
+            // Rules in folders that git ignores are not looked for; those found apply there.
+            if name == ".aiignore" && !ignored {
+                self.ai_folders.push(folder.to_owned());
+                continue;
+            }
+            let name = name.to_string_lossy().to_lowercase();
+            let path = entry.path();
+            let kind = entry.file_type().map_err(|e| format!("{}: {e}", path.display()))?;
+            let here = ignored || verdict(&self.git, &path, kind.is_dir());
+            let secret = here
+                && if kind.is_dir() { secrets::is_folder(&name) } else { secrets::is_file(&name) };
+            if secret {
+                self.hide(&path, kind.is_dir(), kind.is_symlink());
+            } else if kind.is_dir() && !(here && secrets::is_build_folder(&name)) {
+                self.walk(&path, here)?;
+            }
+        }
+        self.git.truncate(depth);
+        Ok(())
+    }
+
+    fn hide(&mut self, path: &Path, is_dir: bool, is_link: bool) {
+        if self.shown.matched_path_or_any_parents(path, is_dir).is_ignore() {
+            return;
+        }
+        if !is_link {
+            self.secret.push(path.to_owned());
+        } else if let Ok(real) = path.canonicalize()
+            && real.starts_with(self.root)
+            && real.is_file()
+        {
+            // A link cannot be covered; what it leads to can.
+            self.secret.push(real);
+        }
+    }
+}
 
 fn judge(
     root: &Path,
@@ -73,23 +184,13 @@ fn judge(
     let own = ignored::load(folder, &folder.join(".aiignore"))?;
     let depth = rules.len();
     rules.extend(own);
-    let entries = std::fs::read_dir(folder)
-        .map_err(|e| format!("{} cannot be checked against .aiignore: {e}", folder.display()))?;
-    for entry in entries {
-        let entry = entry.map_err(|e| format!("{}: {e}", folder.display()))?;
-        *left = left.checked_sub(1).ok_or_else(too_many)?;
+    for entry in entries(folder, left)? {
         let path = entry.path();
         let is_dir = entry.file_type().is_ok_and(|k| k.is_dir());
         if folder == root && entry.file_name() == ".git" {
             continue;
         }
-        let verdict = rules
-            .iter()
-            .rev()
-            .map(|rule| rule.matched(&path, is_dir))
-            .find(|m| !m.is_none())
-            .unwrap_or(Match::None);
-        if verdict.is_ignore() {
+        if verdict(rules, &path, is_dir) {
             hidden.push(path);
         } else if is_dir {
             judge(root, &path, rules, hidden, left)?;
@@ -104,6 +205,15 @@ mod tests {
     use super::*;
     use std::fs;
 
+    fn found(root: &Path, show: &[&str]) -> Vec<String> {
+        let show: Vec<String> = show.iter().map(|s| (*s).to_owned()).collect();
+        let found = find(root, &show).unwrap();
+        let relative = |p: &PathBuf| p.strip_prefix(root).unwrap().display().to_string();
+        let mut list: Vec<String> = found.paths.iter().map(relative).collect();
+        list.sort();
+        list
+    }
+
     #[test]
     fn the_topmost_named_paths_are_found() {
         let dir = tempfile::tempdir().unwrap();
@@ -116,16 +226,74 @@ mod tests {
         for file in [".env", "private/deep/x", "a.pem", "sub/ok.pem", "sub/keys/k", "sub/free"] {
             fs::write(root.join(file), "x").unwrap();
         }
-        let mut found = find(root).unwrap();
-        found.sort();
-        let want = [".env", "a.pem", "private", "sub/keys"].map(|p| root.join(p));
-        assert_eq!(found, want);
+        assert_eq!(found(root, &[]), [".env", "a.pem", "private", "sub/keys"]);
+    }
+
+    #[test]
+    fn secrets_that_git_ignores_are_found_and_builds_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        for folder in ["target/debug", "local/deep", "src", "secrets/a", "node_modules/x"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        let rules =
+            "*.o\n.env*\n!.env.example\n/target\nlocal/\nsecrets\nnode_modules\n*.pem\n*.lock\n";
+        fs::write(root.join(".gitignore"), rules).unwrap();
+        fs::write(root.join("src/.gitignore"), "!tracked.pem\n").unwrap();
+        for file in [
+            ".env",
+            ".env.local",
+            ".env.example",
+            "a.o",
+            "x.lock",
+            "target/debug/key.pem",
+            "src/tracked.pem",
+            "src/k.pem",
+            "local/deep/id_rsa",
+            "local/notes",
+            "secrets/a/x",
+            "node_modules/x/.npmrc",
+            "free.key",
+        ] {
+            fs::write(root.join(file), "x").unwrap();
+        }
+        let all = [".env", ".env.local", "local/deep/id_rsa", "secrets", "src/k.pem"];
+        assert_eq!(found(root, &[]), all);
+        assert_eq!(find(root, &[]).unwrap().by_git, 5);
+        let shown = found(root, &[".env.local", "/local/"]);
+        assert_eq!(shown, [".env", "secrets", "src/k.pem"]);
+        fs::create_dir(root.join("src/sub")).unwrap();
+        fs::create_dir(root.join("src/sub/.gitignore")).unwrap();
+        assert!(
+            find(root, &[]).unwrap_err().contains("off limits"),
+            "rules that cannot be read close"
+        );
+    }
+
+    #[test]
+    fn what_a_link_leads_to_is_hidden() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        fs::write(root.join(".gitignore"), ".env\n").unwrap();
+        fs::write(root.join("real"), "x").unwrap();
+        std::os::unix::fs::symlink("real", root.join(".env")).unwrap();
+        assert_eq!(found(&root, &[]), ["real"]);
     }
 
     #[test]
     fn without_rules_nothing_is_hidden() {
         let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("x"), "x").unwrap();
-        assert!(find(dir.path()).unwrap().is_empty());
+        fs::write(dir.path().join(".env"), "x").unwrap();
+        assert!(find(dir.path(), &[]).unwrap().paths.is_empty());
+    }
+
+    #[test]
+    fn too_many_to_hide_is_a_refusal() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(".gitignore"), "*.pem\n").unwrap();
+        for n in 0..=HIDDEN_MAX_PATHS {
+            fs::write(dir.path().join(format!("{n}.pem")), "").unwrap();
+        }
+        assert!(find(dir.path(), &[]).unwrap_err().contains("sandbox.show"));
     }
 }

@@ -16,10 +16,12 @@ pub(crate) mod notes;
 pub(crate) mod outline;
 mod output;
 mod patch;
+mod processes;
 mod read;
 pub(crate) mod restore;
 pub(crate) mod safe_fs;
 mod search;
+mod secrets;
 pub(crate) mod snapshot;
 mod write;
 
@@ -38,7 +40,9 @@ const SUPERVISOR_GRACE: Duration = Duration::from_millis(500);
 /// The whole program. Returns its exit code.
 pub fn main() -> i32 {
     match std::env::args().nth(1).as_deref() {
-        None => serve(),
+        None => serve(3),
+        // The host put a socket there for the listeners of a granted network.
+        Some("--net") => serve(4),
         Some("--version") => {
             println!("lapce-ai-tool {}", env!("CARGO_PKG_VERSION"));
             0
@@ -54,10 +58,10 @@ pub fn main() -> i32 {
     }
 }
 
-/// One call: request in, frames out.
-fn serve() -> i32 {
+/// One call: request in, frames out. Descriptors from `first` on are nobody's.
+fn serve(first: u32) -> i32 {
     // Whatever the host had open is none of a tool's business.
-    if sys::close_from(3).is_err() {
+    if sys::close_from(first).is_err() {
         return exit::BAD_REQUEST;
     }
     sys::setsid();
@@ -80,6 +84,8 @@ fn serve() -> i32 {
         }
         Ok(Fork::Parent(pid)) => {
             let _ = sys::prctl(libc::PR_SET_DUMPABLE, 0, 0);
+            // The call's way to the network is not this process's.
+            let _ = sys::close_from(3);
             supervise(pid, &request)
         }
         Err(e) => {
@@ -213,7 +219,11 @@ fn child(request: &Request, mut layers: Layers) -> i32 {
     // Nobody of this user may look into the process that holds the pipes.
     let _ = sys::prctl(libc::PR_SET_DUMPABLE, 0, 0);
     let command = request.tool == "execute_command";
-    let hidden = if command { hidden::find(&request.root) } else { Ok(Vec::new()) };
+    let hidden = if command {
+        hidden::find(&request.root, &request.sandbox.show)
+    } else {
+        Ok(hidden::Hidden::default())
+    };
     let hidden = match hidden {
         Ok(hidden) => hidden,
         Err(body) => {
@@ -221,35 +231,67 @@ fn child(request: &Request, mut layers: Layers) -> i32 {
             return 0;
         }
     };
+    let online = command && !request.sandbox.network.is_off();
+    if online && let Err(body) = go_online(request, &layers) {
+        let report =
+            Report { body, layers: layers.active, absent: layers.absent, ..Report::default() };
+        let _ = output::report(&report);
+        return 0;
+    }
     let fence = Fence {
         request,
-        profile: if command || request.tool == outline::NAME {
-            Profile::Command
-        } else {
-            Profile::Files
+        profile: match (command || request.tool == outline::NAME, online) {
+            (true, true) => Profile::Online,
+            (true, false) => Profile::Command,
+            (false, _) => Profile::Files,
         },
         writable: command || write::is_writer(&request.tool),
-        hidden: &hidden,
+        hidden: &hidden.paths,
+    };
+    let terminal = match if command { command::terminal(request) } else { Ok(None) } {
+        Ok(terminal) => terminal,
+        Err(body) => {
+            let _ = output::report(&Report { body, ..Report::default() });
+            return 0;
+        }
     };
     let entered = sandbox::enter(&fence, &mut layers).and_then(|()| {
-        if hidden.is_empty() || layers.has(sandbox::layer::MOUNT) {
+        if hidden.paths.is_empty() || layers.has(sandbox::layer::MOUNT) {
             return Ok(());
         }
+        let by = if hidden.by_git < hidden.paths.len() { ".aiignore" } else { ".gitignore" };
         Err(format!(
-            "the command was not run: .aiignore names '{}', and without a mount namespace this \
+            "the command was not run: {by} names '{}', and without a mount namespace this \
              system cannot hide it from commands",
-            hidden[0].display()
+            hidden.paths[0].display()
         ))
     });
     let mut report = match entered {
         Err(refusal) => Report { body: refusal, ..Report::default() },
-        Ok(()) if command => command::run(request, &layers),
+        Ok(()) if command => command::run(request, &layers, terminal),
         Ok(()) => files::run(request),
     };
+    if !report.ok && hidden.by_git > 0 {
+        report.notes.push(hidden.note(&request.root));
+    }
     report.layers = layers.active;
     report.absent = layers.absent;
     match output::report(&report) {
         Ok(()) => 0,
         Err(_) => exit::CANCELLED,
     }
+}
+
+/// Opens the granted network: only in a network namespace that is empty, since it is what
+/// keeps everything else out.
+fn go_online(request: &Request, layers: &Layers) -> Result<(), String> {
+    let network = &request.sandbox.network;
+    if !layers.has(sandbox::layer::NET) {
+        return Err(format!(
+            "the command was not run: it was granted {network}, and without a network namespace \
+             this system cannot keep it from the rest of the network"
+        ));
+    }
+    sandbox::inlet::open(network)
+        .map_err(|e| format!("the command was not run: its network cannot be set up: {e}"))
 }

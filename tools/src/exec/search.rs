@@ -1,11 +1,13 @@
 //! `search_files`.
 
 use std::fmt::Write as _;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use grep_matcher::Matcher as _;
 use grep_regex::RegexMatcherBuilder;
 use grep_searcher::{
     BinaryDetection, MmapChoice, Searcher, SearcherBuilder, Sink, SinkContext, SinkMatch,
@@ -26,6 +28,9 @@ use crate::limits::{
 const GATHER_HITS: usize = 20 * SEARCH_MAX_HITS;
 /// Longest line the searcher holds, and with it its memory per thread.
 const SEARCHER_HEAP: usize = 8 << 20;
+/// Files smaller than this are read at once and looked through in one go; nearly all have
+/// no hit, and for those nothing more is done.
+const WHOLE_FILE: usize = 64 << 10;
 
 /// The hits of one file.
 struct FileHits {
@@ -44,6 +49,7 @@ pub(crate) fn run(call: &ToolCall, tree: &Tree<'_>) -> Done {
         .size_limit(REGEX_SIZE_LIMIT)
         .dfa_size_limit(REGEX_SIZE_LIMIT)
         .line_terminator(Some(b'\n'))
+        .multi_line(true)
         .build(regex)
         .map_err(|e| format!("the regex is not valid (Rust syntax): {e}"))?;
     let found = tree.find(call.text("path"))?;
@@ -57,6 +63,7 @@ pub(crate) fn run(call: &ToolCall, tree: &Tree<'_>) -> Done {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(8));
     walker(tree, &start).threads(threads).build_parallel().run(|| {
         let mut searcher = searcher();
+        let mut buffer = vec![0; WHOLE_FILE];
         let (matcher, results, problem) = (matcher.clone(), &results, &problem);
         let (total, stopped, pattern) = (&total, &stopped, &pattern);
         Box::new(move |entry| {
@@ -72,7 +79,7 @@ pub(crate) fn run(call: &ToolCall, tree: &Tree<'_>) -> Done {
             if pattern.as_ref().is_some_and(|p| !p.is_match(relative)) {
                 return WalkState::Continue;
             }
-            if let Some(hits) = one(&mut searcher, &matcher, tree, relative) {
+            if let Some(hits) = one(&mut searcher, &mut buffer, &matcher, tree, relative) {
                 let before = total.fetch_add(hits.hits, Ordering::Relaxed);
                 results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(hits);
                 if before > GATHER_HITS {
@@ -128,19 +135,31 @@ fn searcher() -> Searcher {
 
 fn one(
     searcher: &mut Searcher,
+    buffer: &mut [u8],
     matcher: &grep_regex::RegexMatcher,
     tree: &Tree<'_>,
     relative: &Path,
 ) -> Option<FileHits> {
-    let path = show(relative);
+    let buffers = &tree.request.buffers;
+    let unsaved = if buffers.is_empty() { None } else { buffers.get(&show(relative)) };
     let mut sink = Gather { hits: 0, groups: vec![String::new()], binary: false };
-    let searched = match tree.request.buffers.get(&path) {
-        Some(text) => searcher.search_slice(matcher, text.as_bytes(), &mut sink),
-        None => {
-            let file = tree.open_walked(relative).ok()?;
-            searcher.search_file(matcher, &file, &mut sink)
+    let searched = if let Some(text) = unsaved {
+        searcher.search_slice(matcher, text.as_bytes(), &mut sink)
+    } else {
+        let file = tree.open_walked(relative).ok()?;
+        let (read, whole) = fill(&file, buffer).ok()?;
+        let start = &buffer[..read];
+        if whole {
+            // No line of it can match: most files end here.
+            if matches!(matcher.find_candidate_line(start), Ok(None)) {
+                return None;
+            }
+            searcher.search_slice(matcher, start, &mut sink)
+        } else {
+            searcher.search_reader(matcher, start.chain(file), &mut sink)
         }
     };
+    let path = show(relative);
     if let Err(e) = searched {
         // Most of all a line longer than the heap: said, not lost.
         if sink.hits == 0 && !sink.binary {
@@ -150,6 +169,20 @@ fn one(
     }
     sink.groups.retain(|g| !g.is_empty());
     (sink.hits > 0).then_some(FileHits { path, groups: sink.groups, hits: sink.hits })
+}
+
+/// Reads until `buffer` is full or the file ends; returns how much, and whether that is all.
+fn fill(mut file: &File, buffer: &mut [u8]) -> io::Result<(usize, bool)> {
+    let mut read = 0;
+    while read < buffer.len() {
+        match file.read(&mut buffer[read..]) {
+            Ok(0) => return Ok((read, true)),
+            Ok(n) => read += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok((read, false))
 }
 
 /// Collects numbered lines.

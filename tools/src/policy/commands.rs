@@ -3,6 +3,7 @@
 use super::shell::{self, Simple};
 use super::{Effect, Rule, Verdict};
 use crate::call::ToolCall;
+use crate::sandbox::network::Network;
 
 /// Programs that only look, whatever their arguments (the sandbox keeps them inside).
 const LOOKERS: &[&str] = &[
@@ -173,7 +174,48 @@ const WRAPPERS: &[&str] = &[
 /// Programs that run text.
 const SHELLS: &[&str] = &["sh", "bash", "dash", "zsh", "ksh", "fish", "eval", "source", "."];
 
+/// The verdict on a command, with the network it asks for: what no rule grants is asked
+/// about, unless a turbo rule allows the command.
 pub(super) fn decide(rules: &[&Rule], call: &ToolCall) -> Verdict {
+    let verdict = by_words(rules, call);
+    let wanted = match Network::parse_list(call.text("network")) {
+        Ok(wanted) => wanted,
+        Err(why) => return Verdict::Deny { rule: format!("the parameter network: {why}") },
+    };
+    let Verdict::Allow { rule } = verdict else { return verdict };
+    let turbo = rules.iter().any(|r| r.effect == Effect::Turbo && rule == r.describe());
+    if wanted.is_off() || turbo || network(rules, call).covers(&wanted) {
+        return Verdict::Allow { rule };
+    }
+    Verdict::Ask { why: format!("it asks for the network: {wanted}") }
+}
+
+/// What the rules let a command line reach: what every program in it may reach, since they
+/// share one sandbox. Programs that only look have no use for it and do not count.
+pub(super) fn network(rules: &[&Rule], call: &ToolCall) -> Network {
+    let Ok(commands) = shell::parse(call.text("command")) else { return Network::default() };
+    let mut judged = Vec::new();
+    let mut opaque = None;
+    for command in &commands {
+        unwrap(command, &mut judged, &mut opaque, 0);
+    }
+    if opaque.is_some() {
+        return Network::default();
+    }
+    let mut all: Option<Network> = None;
+    for command in judged.iter().filter(|c| !c.assignments.is_empty() || !looks_only(c)) {
+        // A variable can change what runs; then only a rule for everything counts.
+        let free = command.assignments.is_empty();
+        let own = rules
+            .iter()
+            .filter(|r| r.pattern.is_empty() || (free && covers(r, command, false)))
+            .fold(Network::default(), |sum, rule| sum.with(&rule.grants()));
+        all = Some(all.map_or(own.clone(), |all| all.common(&own)));
+    }
+    all.unwrap_or_default()
+}
+
+fn by_words(rules: &[&Rule], call: &ToolCall) -> Verdict {
     let line = call.text("command");
     let whole = |effect: Effect| rules.iter().find(|r| r.effect == effect && r.pattern.is_empty());
     if let Some(rule) = whole(Effect::Deny) {
@@ -428,6 +470,7 @@ mod tests {
                 effect: *effect,
                 tool: "execute_command".into(),
                 pattern: (*pattern).into(),
+                network: Vec::new(),
             })
             .collect();
         let rules: Vec<&Rule> = rules.iter().collect();
@@ -532,6 +575,104 @@ mod tests {
         assert!(is_allowed(&[(Effect::Turbo, "git push")], "git push origin main"));
         assert!(!is_allowed(&[(Effect::Turbo, "git push")], "git push origin main; curl x"));
         assert!(!is_allowed(&[(Effect::Turbo, ""), (Effect::Ask, "curl")], "curl x"));
+    }
+
+    #[test]
+    fn containers_infrastructure_and_clouds_are_asked_about() {
+        for (line, why) in [
+            ("docker run --rm -v /:/host alpine", "deploys or publishes"),
+            ("docker compose up -d", "deploys or publishes"),
+            ("sudo docker ps", "changes the system"),
+            ("terraform plan", "deploys or publishes"),
+            ("terraform -chdir=infra apply -auto-approve", "deploys or publishes"),
+            ("aws s3 rm s3://bucket --recursive", "may spend money"),
+            ("AWS_PROFILE=prod aws sts get-caller-identity", "sets the variable AWS_PROFILE"),
+            ("cd infra && terraform destroy", "deploys or publishes"),
+            ("env aws ec2 run-instances", "may spend money"),
+            ("sh -c 'docker push x'", "deploys or publishes"),
+        ] {
+            let rules = [(Effect::Allow, ""), (Effect::Allow, "docker"), (Effect::Allow, "aws")];
+            match decide(&rules, line) {
+                Verdict::Ask { why: got } => assert!(got.contains(why), "{line}: {got}"),
+                other => panic!("{line}: {other:?}"),
+            }
+            let turbo = [(Effect::Turbo, "")];
+            assert!(is_allowed(&turbo, line), "{line}");
+        }
+        assert!(is_denied(
+            &[(Effect::Turbo, ""), (Effect::Deny, "terraform destroy")],
+            "cd i && terraform destroy"
+        ));
+        assert!(is_denied(&[(Effect::Turbo, ""), (Effect::Deny, "aws")], "xargs aws s3 rm"));
+    }
+
+    fn granting(rules: &[(Effect, &str, &[&str])], line: &str) -> String {
+        let rules: Vec<Rule> = rules
+            .iter()
+            .map(|(effect, pattern, network)| Rule {
+                effect: *effect,
+                tool: "execute_command".into(),
+                pattern: (*pattern).into(),
+                network: network.iter().map(|n| (*n).to_owned()).collect(),
+            })
+            .collect();
+        let rules: Vec<&Rule> = rules.iter().collect();
+        let call = ToolCall::new("1", "execute_command").with("command", line);
+        super::network(&rules, &call).to_string()
+    }
+
+    #[test]
+    fn a_rule_grants_its_hosts_to_its_command_alone() {
+        let rules: &[(Effect, &str, &[&str])] = &[
+            (Effect::Allow, "cargo build", &["crates.io", "*.crates.io"]),
+            (Effect::Allow, "cargo", &["static.crates.io", "localhost:1"]),
+            (Effect::Allow, "make", &[]),
+            (Effect::Deny, "rm", &["evil.com"]),
+        ];
+        for line in ["cargo build -q", "cd x && cargo build", "cargo build | head"] {
+            assert_eq!(
+                granting(rules, line),
+                "crates.io, *.crates.io, static.crates.io, localhost:1",
+                "{line}"
+            );
+        }
+        assert_eq!(granting(rules, "cargo test; cargo build"), "static.crates.io, localhost:1");
+        for line in [
+            "make",
+            "cargo build; make",
+            "cargo build && python3 x.py",
+            "cargo build | sh",
+            "cargo build $(python3 x.py)",
+            "rm x",
+            "ls",
+            "CARGO_HOME=. cargo build",
+            "cargo build 'x",
+        ] {
+            assert_eq!(granting(rules, line), "no network", "{line}");
+        }
+    }
+
+    #[test]
+    fn a_network_no_rule_grants_is_asked_about() {
+        let rule = |effect, network: &[&str]| Rule {
+            effect,
+            tool: "execute_command".into(),
+            pattern: "make".into(),
+            network: network.iter().map(|n| (*n).to_owned()).collect(),
+        };
+        let ask = |rule: &Rule, network: &str| {
+            let call = ToolCall::new("1", "execute_command").with("command", "make");
+            super::decide(&[rule], &call.with("network", network))
+        };
+        let allow = rule(Effect::Allow, &["*.example.com"]);
+        assert!(matches!(ask(&allow, ""), Verdict::Allow { .. }));
+        assert!(matches!(ask(&allow, "a.example.com"), Verdict::Allow { .. }));
+        assert!(
+            matches!(ask(&allow, "a.example.com localhost:80"), Verdict::Ask { why } if why.contains("localhost:80"))
+        );
+        assert!(matches!(ask(&allow, "169.254.169.254"), Verdict::Deny { .. }));
+        assert!(matches!(ask(&rule(Effect::Turbo, &[]), "evil.com"), Verdict::Allow { .. }));
+        assert!(matches!(ask(&rule(Effect::Ask, &[]), "a.example.com"), Verdict::Ask { .. }));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{Effect, Policy, Rule};
+use crate::sandbox::network::Network;
 use crate::spec;
 
 /// Largest file that is read.
@@ -29,6 +30,8 @@ struct Line {
     tool: String,
     #[serde(default)]
     pattern: String,
+    #[serde(default)]
+    network: Vec<String>,
 }
 
 /// The rules in `file`; none when there is no such file. An error says what is wrong where.
@@ -61,11 +64,17 @@ pub fn parse(text: &str) -> Result<Policy, String> {
     })?;
     let mut rules = Vec::with_capacity(page.rules.len());
     for (number, line) in page.rules.into_iter().enumerate() {
-        let Line { effect, tool, pattern } = line;
+        let Line { effect, tool, pattern, network } = line;
         if tool != "*" && !spec::all().iter().any(|spec| spec.name == tool) {
             return Err(format!("rule {}: there is no tool {tool:?}", number + 1));
         }
-        rules.push(Rule { effect, tool, pattern });
+        if let Err(why) = Network::parse(&network) {
+            return Err(format!("rule {}: {why}", number + 1));
+        }
+        if !network.is_empty() && !matches!(effect, Effect::Allow | Effect::Turbo) {
+            return Err(format!("rule {}: network goes with allow and turbo only", number + 1));
+        }
+        rules.push(Rule { effect, tool, pattern, network });
     }
     Ok(Policy { rules })
 }
@@ -95,6 +104,14 @@ mod tests {
             ),
             ("[[rules]]\neffect = \"deny\"\ntool = \"*\"\npath = \"x\"\n", "unknown field `path`"),
             ("[[rules]]\ntool = \"*\"\n", "missing field `effect`"),
+            (
+                "[[rules]]\neffect = \"allow\"\ntool = \"*\"\nnetwork = [\"localhost\"]\n",
+                "this machine needs a port",
+            ),
+            (
+                "[[rules]]\neffect = \"ask\"\ntool = \"*\"\nnetwork = [\"a.com\"]\n",
+                "allow and turbo only",
+            ),
         ] {
             let problem = parse(text).unwrap_err();
             assert!(problem.contains(words), "{problem}");

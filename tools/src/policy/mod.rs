@@ -12,6 +12,7 @@ use std::path::Path;
 
 use crate::call::ToolCall;
 use crate::exec::safe_fs;
+use crate::sandbox::network::Network;
 use crate::spec::{Class, ToolSpec};
 use crate::workspace::Workspace;
 
@@ -55,14 +56,30 @@ pub struct Rule {
     /// on the workspace-relative path. Empty matches every call.
     #[serde(default)]
     pub pattern: String,
+    /// With allow and turbo: hosts and local ports that what it covers may reach, as in
+    /// [`Network::parse`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub network: Vec<String>,
 }
 
 impl Rule {
     /// The rule in a sentence: `allow execute_command 'git status'`.
     pub fn describe(&self) -> String {
-        match self.pattern.as_str() {
-            "" => format!("{} {}", self.effect.word(), self.tool),
-            pattern => format!("{} {} '{pattern}'", self.effect.word(), self.tool),
+        let mut text = format!("{} {}", self.effect.word(), self.tool);
+        if !self.pattern.is_empty() {
+            text = format!("{text} '{}'", self.pattern);
+        }
+        if !self.network.is_empty() {
+            text = format!("{text} with network {}", self.network.join(", "));
+        }
+        text
+    }
+
+    /// What it lets calls reach. A rule that cannot be understood grants nothing.
+    fn grants(&self) -> Network {
+        match self.effect {
+            Effect::Allow | Effect::Turbo => Network::parse(&self.network).unwrap_or_default(),
+            Effect::Ask | Effect::Deny => Network::default(),
         }
     }
 
@@ -80,6 +97,18 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// What the rules let a call reach without being asked. A repository has no say in it.
+    pub fn network(&self, spec: &ToolSpec, call: &ToolCall) -> Network {
+        let rules: Vec<&Rule> = self.rules.iter().filter(|r| r.is_for(spec.name)).collect();
+        match spec.name {
+            "execute_command" => commands::network(&rules, call),
+            _ => rules
+                .iter()
+                .filter(|r| r.pattern.is_empty())
+                .fold(Network::default(), |all, rule| all.with(&rule.grants())),
+        }
+    }
+
     pub fn decide(&self, spec: &ToolSpec, call: &ToolCall, workspace: &Workspace) -> Verdict {
         let rules: Vec<&Rule> = self.rules.iter().filter(|r| r.is_for(spec.name)).collect();
         match spec.class {
@@ -194,6 +223,7 @@ mod tests {
                 effect: *effect,
                 tool: (*tool).into(),
                 pattern: (*pattern).into(),
+                network: Vec::new(),
             })
             .collect();
         let dir = tempfile::tempdir().unwrap();

@@ -11,6 +11,8 @@ use super::sys;
 
 const CREATE_RULESET_VERSION: u32 = 1;
 const RULE_PATH_BENEATH: u32 = 1;
+const RULE_NET_PORT: u32 = 2;
+const CONNECT_TCP: u64 = 1 << 1;
 
 const EXECUTE: u64 = 1 << 0;
 const WRITE_FILE: u64 = 1 << 1;
@@ -85,6 +87,8 @@ pub(crate) struct Rules {
     pub(crate) list: Vec<PathBuf>,
     pub(crate) read: Vec<PathBuf>,
     pub(crate) write: Vec<PathBuf>,
+    /// TCP ports that may be connected to.
+    pub(crate) connect: Vec<u16>,
 }
 
 /// Fences this process in, for good. Paths that do not exist are left out. Returns the
@@ -94,7 +98,7 @@ pub(crate) fn restrict(rules: &Rules) -> io::Result<i32> {
     let handled = handled_fs(abi);
     let attr = RulesetAttr {
         fs: handled,
-        // V4: no TCP bind or connect is ever granted.
+        // V4: no TCP bind is ever granted, and connect to named ports only.
         net: if abi >= 4 { 0b11 } else { 0 },
         // V6: abstract sockets and signals stay inside.
         scoped: if abi >= 6 { 0b11 } else { 0 },
@@ -122,6 +126,9 @@ pub(crate) fn restrict(rules: &Rules) -> io::Result<i32> {
     for path in &rules.write {
         add(&ruleset, path, WRITE & handled)?;
     }
+    for port in rules.connect.iter().filter(|_| abi >= 4) {
+        add_port(&ruleset, *port)?;
+    }
     // SAFETY: a valid ruleset descriptor and no flags.
     let rc = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0u32) };
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(abi) }
@@ -147,6 +154,26 @@ fn add(ruleset: &OwnedFd, path: &Path, rights: u64) -> io::Result<()> {
             libc::SYS_landlock_add_rule,
             ruleset.as_raw_fd(),
             RULE_PATH_BENEATH,
+            &raw const rule,
+            0u32,
+        )
+    };
+    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn add_port(ruleset: &OwnedFd, port: u16) -> io::Result<()> {
+    #[repr(C)]
+    struct NetPort {
+        allowed: u64,
+        port: u64,
+    }
+    let rule = NetPort { allowed: CONNECT_TCP, port: u64::from(port) };
+    // SAFETY: `rule` has the kernel's layout and outlives the call.
+    let rc = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_add_rule,
+            ruleset.as_raw_fd(),
+            RULE_NET_PORT,
             &raw const rule,
             0u32,
         )

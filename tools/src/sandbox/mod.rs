@@ -6,8 +6,10 @@
 //! refused when neither a mount namespace nor Landlock fences the files, or when there is
 //! no seccomp filter, unless the user switched the layer off in their own settings.
 
+pub(crate) mod inlet;
 pub(crate) mod landlock;
 pub(crate) mod namespaces;
+pub mod network;
 pub(crate) mod seccomp;
 pub(crate) mod sys;
 pub(crate) mod view;
@@ -35,6 +37,9 @@ pub mod layer {
     pub const CAPS: &str = "no-capabilities";
     pub const LANDLOCK: &str = "landlock";
     pub const SECCOMP: &str = "seccomp";
+    /// Limits of a command's whole tree, where the system delegates groups to the user;
+    /// not in [`ALL`], since without them the watcher in the helper keeps the same limits.
+    pub const CGROUP: &str = "cgroup";
     /// What a user can do to get a layer.
     pub(crate) fn remedy(name: &str) -> &'static str {
         match name {
@@ -43,6 +48,11 @@ pub mod layer {
                  0; on Ubuntu give lapce-ai-tool an AppArmor profile with `userns,`, or set \
                  kernel.apparmor_restrict_unprivileged_userns=0; in a container, let its seccomp \
                  profile allow unshare"
+            }
+            CGROUP => {
+                "needs cgroup v2 with memory and pids passed on to the user: start the engine in \
+                 a systemd user session (`systemd-run --user --scope lapce-ai status` starts it); \
+                 until then the helper's watcher keeps these limits"
             }
             PID_LIMIT => "needs Linux 6.14; until then the process limit does not bind root",
             LANDLOCK => "needs Linux 5.13 with `landlock` in the boot parameter lsm=",
@@ -128,7 +138,7 @@ pub(crate) fn enter(fence: &Fence<'_>, layers: &mut Layers) -> Result<(), String
     let request = fence.request;
     let spec = &request.sandbox;
     let off = |name: &str| spec.off.iter().any(|o| o == name);
-    let programs = fence.profile == Profile::Command;
+    let programs = fence.profile.runs_programs();
 
     if off(layer::MOUNT) {
         layers.off(layer::MOUNT);
@@ -211,7 +221,11 @@ fn rules(fence: &Fence<'_>, viewed: bool) -> landlock::Rules {
     let spec = &fence.request.sandbox;
     let root = &fence.request.root;
     let mut rules = landlock::Rules::default();
-    if fence.profile == Profile::Command {
+    if fence.profile == Profile::Online {
+        rules.connect.extend(spec.network.ports());
+        rules.connect.extend(spec.network.has_hosts().then(|| spec.network.proxy_port()));
+    }
+    if fence.profile.runs_programs() {
         rules.read.extend(view::SYSTEM.iter().map(PathBuf::from));
         rules.read.extend(view::ETC.iter().map(|name| Path::new("/etc").join(name)));
         rules.read.extend(spec.read.iter().cloned());
@@ -224,7 +238,7 @@ fn rules(fence: &Fence<'_>, viewed: bool) -> landlock::Rules {
         // The view holds nothing that may not be listed.
         rules.list.push("/".into());
         rules.write.extend(["/tmp", "/var/tmp", "/dev/shm"].map(PathBuf::from));
-        rules.write.extend(spec.home.clone().filter(|_| fence.profile == Profile::Command));
+        rules.write.extend(spec.home.clone().filter(|_| fence.profile.runs_programs()));
     } else {
         rules.write.extend(spec.scratch.clone());
     }

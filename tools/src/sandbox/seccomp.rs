@@ -11,6 +11,15 @@ pub(crate) enum Profile {
     /// A tool that runs inside the helper: no new processes or programs either.
     Files,
     Command,
+    /// A command that was granted a network: TCP sockets too, and no others.
+    Online,
+}
+
+impl Profile {
+    /// Whether programs are started: then they need the system around them.
+    pub(crate) fn runs_programs(self) -> bool {
+        self != Self::Files
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -48,14 +57,6 @@ const NEW_NAMESPACES: u32 = (libc::CLONE_NEWNS
 
 /// Denied with EPERM in every profile.
 const DENIED: &[libc::c_long] = &[
-    // Network. Without socket() the rest has nothing to work on; they are here for
-    // descriptors that came from elsewhere.
-    libc::SYS_socket,
-    libc::SYS_connect,
-    libc::SYS_bind,
-    libc::SYS_listen,
-    libc::SYS_accept,
-    libc::SYS_accept4,
     // Namespaces and mounts.
     libc::SYS_unshare,
     libc::SYS_setns,
@@ -124,6 +125,17 @@ const DENIED: &[libc::c_long] = &[
     467,
 ];
 
+/// Also denied unless a network was granted. Without `socket` the rest has nothing to work
+/// on; they are here for descriptors that came from elsewhere.
+const DENIED_OFFLINE: &[libc::c_long] = &[
+    libc::SYS_socket,
+    libc::SYS_connect,
+    libc::SYS_bind,
+    libc::SYS_listen,
+    libc::SYS_accept,
+    libc::SYS_accept4,
+];
+
 /// Also denied to tools that run inside the helper.
 const DENIED_TO_FILES: &[libc::c_long] = &[
     libc::SYS_execve,
@@ -183,6 +195,11 @@ fn program(profile: Profile) -> Vec<sock_filter> {
     for nr in DENIED {
         b.deny(*nr, EPERM);
     }
+    if profile != Profile::Online {
+        for nr in DENIED_OFFLINE {
+            b.deny(*nr, EPERM);
+        }
+    }
     if profile == Profile::Files {
         for nr in DENIED_TO_FILES {
             b.deny(*nr, EPERM);
@@ -201,6 +218,24 @@ fn program(profile: Profile) -> Vec<sock_filter> {
         b.op(RET, EPERM);
     } else {
         b.jump(JSET, NEW_NAMESPACES, 1, 0);
+        b.op(RET, ALLOW);
+        b.op(RET, EPERM);
+    }
+
+    // socket: TCP only. No datagrams (DNS is one), no Unix sockets (a socket in the workspace
+    // may belong to a program outside), nothing raw.
+    if profile == Profile::Online {
+        b.op(LD, NR);
+        b.jump(JEQ, libc::SYS_socket as u32, 0, 11);
+        b.op(LD, arg(0));
+        b.jump(JEQ, libc::AF_INET as u32, 1, 0);
+        b.jump(JEQ, libc::AF_INET6 as u32, 0, 7);
+        b.op(LD, arg(1));
+        b.op(AND, 0xf);
+        b.jump(JEQ, libc::SOCK_STREAM as u32, 0, 4);
+        b.op(LD, arg(2));
+        b.jump(JEQ, 0, 1, 0);
+        b.jump(JEQ, libc::IPPROTO_TCP as u32, 0, 1);
         b.op(RET, ALLOW);
         b.op(RET, EPERM);
     }

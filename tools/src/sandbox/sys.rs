@@ -148,6 +148,117 @@ pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
 }
 
+pub(crate) fn socket(family: c_int, kind: c_int) -> Result<OwnedFd> {
+    // SAFETY: integers only; the result is a new descriptor.
+    owned(libc::c_long::from(unsafe { libc::socket(family, kind, 0) }))
+}
+
+/// Brings a network interface of this namespace up.
+pub(crate) fn interface_up(socket: &OwnedFd, name: &CStr) -> Result<()> {
+    // SAFETY: a zeroed ifreq is valid; its name is copied below, with room for the NUL.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.to_bytes().iter().take(15)) {
+        *to = *from as libc::c_char;
+    }
+    // SAFETY: `request` outlives both calls, and the union's flags are what they use.
+    unsafe {
+        check(libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS as _, &raw mut request))?;
+        request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short;
+        check(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request))
+    }
+    .map(drop)
+}
+
+/// Room for the descriptors of one message; the kernel takes 253 at most.
+const FDS_ROOM: usize = 4 * 256 + 64;
+
+/// Sends descriptors over a Unix socket, in one message.
+pub(crate) fn send_fds(to: BorrowedFd<'_>, fds: &[RawFd]) -> Result<()> {
+    let mut byte = [0u8];
+    let mut room = [0u64; FDS_ROOM / 8];
+    let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
+    let size = size_of_val(fds);
+    // SAFETY: integers only.
+    let (space, length) =
+        unsafe { (libc::CMSG_SPACE(size as u32) as usize, libc::CMSG_LEN(size as u32) as usize) };
+    if space > FDS_ROOM {
+        return Err(io::Error::other("too many descriptors"));
+    }
+    // SAFETY: a zeroed msghdr is valid, and every pointer put into it outlives the call;
+    // the control buffer has `space` bytes, aligned, and holds one header and `fds`.
+    unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = room.as_mut_ptr().cast();
+        message.msg_controllen = space as _;
+        let head = libc::CMSG_FIRSTHDR(&raw const message);
+        (*head).cmsg_level = libc::SOL_SOCKET;
+        (*head).cmsg_type = libc::SCM_RIGHTS;
+        (*head).cmsg_len = length as _;
+        std::ptr::copy_nonoverlapping(fds.as_ptr().cast::<u8>(), libc::CMSG_DATA(head), size);
+        check_long(libc::sendmsg(to.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) as _)
+    }
+    .map(drop)
+}
+
+/// Receives the descriptors of one message; at most `most` are kept.
+pub(crate) fn receive_fds(from: BorrowedFd<'_>, most: usize) -> Result<Vec<OwnedFd>> {
+    let mut byte = [0u8];
+    let mut room = [0u64; FDS_ROOM / 8];
+    let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
+    let mut all = Vec::new();
+    // SAFETY: a zeroed msghdr is valid, and every pointer put into it outlives the call.
+    // The kernel wrote the control messages; each descriptor in them is new and ours.
+    unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = room.as_mut_ptr().cast();
+        message.msg_controllen = FDS_ROOM as _;
+        let flags = libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT;
+        check_long(libc::recvmsg(from.as_raw_fd(), &raw mut message, flags) as _)?;
+        let mut head = libc::CMSG_FIRSTHDR(&raw const message);
+        while !head.is_null() {
+            if (*head).cmsg_level == libc::SOL_SOCKET && (*head).cmsg_type == libc::SCM_RIGHTS {
+                let size = (*head).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
+                let data = libc::CMSG_DATA(head);
+                for n in 0..size / size_of::<RawFd>() {
+                    let fd = data.add(n * size_of::<RawFd>()).cast::<RawFd>().read_unaligned();
+                    all.push(OwnedFd::from_raw_fd(fd));
+                }
+            }
+            head = libc::CMSG_NXTHDR(&raw const message, head);
+        }
+    }
+    all.truncate(most);
+    Ok(all)
+}
+
+/// A terminal: its controlling side and the side for a program, `lines` by `columns`.
+pub(crate) fn open_pty((lines, columns): (u16, u16)) -> Result<(OwnedFd, OwnedFd)> {
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: integers only; the result is a new descriptor.
+    let control = owned(libc::c_long::from(unsafe { libc::posix_openpt(flags) }))?;
+    let unlock: c_int = 0;
+    let size = libc::winsize { ws_row: lines, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let fd = control.as_raw_fd();
+    // SAFETY: each pointer is to a value of the kind that its request takes, and outlives
+    // the call; the last one returns a new descriptor.
+    let program = unsafe {
+        check(libc::ioctl(fd, libc::TIOCSPTLCK as _, &raw const unlock))?;
+        check(libc::ioctl(fd, libc::TIOCSWINSZ as _, &raw const size))?;
+        owned(libc::c_long::from(libc::ioctl(fd, libc::TIOCGPTPEER as _, flags)))?
+    };
+    Ok((control, program))
+}
+
+/// Makes a terminal this session's own.
+pub(crate) fn take_terminal(terminal: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: integers only, on an open descriptor.
+    check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY as _, 0) }).map(drop)
+}
+
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: integers only, on an open descriptor.
     let flags = check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })?;

@@ -282,11 +282,28 @@ pub(super) const TOOLS: &[ToolSpec] = &[
         summary: "Run a shell command (sh) in the workspace.",
         doc: "The command has no terminal, no network and no input; it sees the workspace and the \
               installed toolchains, and can write in the workspace and /tmp only. Long output is \
-              cut in the middle; read the whole of it with read_command_output.",
+              cut in the middle; read the whole of it with read_command_output. Start servers and \
+              watchers with background.",
         params: &[
             req("command", Kind::Code, "The command line."),
             opt("cwd", Kind::Text, "Folder to run in, relative to the workspace."),
-            opt("timeout", Kind::Integer, "Seconds until it is stopped; 120 if absent."),
+            opt(
+                "timeout",
+                Kind::Integer,
+                "Seconds until it is stopped; 120 if absent, 3600 in the background.",
+            ),
+            opt(
+                "background",
+                Kind::Flag,
+                "Return at once and let it go on; read and stop it with read_command_output.",
+            ),
+            opt("pty", Kind::Flag, "Give it a terminal; only for programs that need one."),
+            opt(
+                "network",
+                Kind::Text,
+                "Hosts it must reach, such as 'crates.io, *.crates.io, localhost:5432'; the user \
+                 is asked.",
+            ),
         ],
         one_of: None,
         example: "<execute_command>\n<command>cargo test</command>\n</execute_command>",
@@ -303,6 +320,12 @@ pub(super) const TOOLS: &[ToolSpec] = &[
             opt("search", Kind::Text, "Only lines that match this regular expression."),
             opt("offset", Kind::Integer, "First line, from 1."),
             opt("limit", Kind::Integer, "Number of lines."),
+            opt(
+                "wait",
+                Kind::Integer,
+                "Background commands: first wait up to so many seconds for its end.",
+            ),
+            opt("stop", Kind::Flag, "Background commands: end it first."),
         ],
         one_of: None,
         example: "<read_command_output>\n<artifact_id>cmd-3</artifact_id>\n\

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use lapce_ai_tools::sandbox::layer;
 use serde_json::json;
 
 use crate::support::{Bench, alive};
@@ -671,4 +672,48 @@ async fn without_any_layer_nothing_runs() {
     assert!(out.ok && out.absent.iter().any(|(name, _)| name == "landlock"), "{}", out.envelope);
     let out = b.without(&["landlock", "mount-namespace", "seccomp"]).sh("echo ran").await;
     assert!(out.ok, "waived by the user: {}", out.envelope);
+}
+
+/// What git ignores and by its name holds secrets is not there for commands; what builds
+/// need is.
+#[tokio::test]
+async fn secrets_that_git_ignores_are_empty_for_commands() {
+    let b = Bench::new();
+    b.write(".gitignore", ".env\n/target\n*.o\nlocal/\nsecrets/\n");
+    for file in [".env", "sub/.env", "local/server.pem", "secrets/a.txt"] {
+        b.write(file, "KEY=hunter2");
+    }
+    b.write("target/x", "built");
+    b.write("a.o", "object");
+    for command in [
+        "grep hunter2 .env",
+        "grep hunter2 sub/.env",
+        "grep hunter2 local/server.pem",
+        "grep hunter2 secrets/a.txt",
+        "grep -r hunter2 .",
+        "ln -sf .env l && grep hunter2 l",
+        "mv sub sub2 && mv sub2 sub3 && mv sub3 sub && grep hunter2 sub/.env",
+        "cp sub/.env copy && grep hunter2 copy",
+        "ln sub/.env hard && rm hard",
+        "mv sub/.env s && mv s sub/.env",
+        "echo KEY=hunter2 > sub/.env",
+        "python3 -c 'import mmap; f = open(\"sub/.env\"); mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)'",
+    ] {
+        let text = fails_only_inside(&b, command).await;
+        assert!(text.contains("see these as empty") && text.contains("sub/.env"), "{text}");
+    }
+    let out =
+        b.sh("cat target/x a.o && echo new > target/new && echo new > a.o && rm target/x").await;
+    assert!(out.ok && out.envelope.contains("builtobject"), "{}", out.envelope);
+    // The user's own settings show one; the others stay.
+    let mut shown = Bench::at(b.workspace.root());
+    shown.workspace = shown.workspace.show(["sub/.env".into()]);
+    assert!(shown.sh("grep hunter2 sub/.env").await.ok);
+    assert!(!shown.sh("grep hunter2 .env").await.ok);
+    // Without a way to hide them, nothing runs; rules that cannot be read close as well.
+    let out = b.without(&[layer::MOUNT]).sh("true").await;
+    assert!(out.envelope.contains("was not run: .gitignore names"), "{}", out.envelope);
+    b.write("deep/.gitignore", "[z-a]\n");
+    let out = b.sh("true").await;
+    assert!(!out.ok && out.envelope.contains("off limits"), "{}", out.envelope);
 }

@@ -1,7 +1,9 @@
 //! The real helper, in real sandboxes.
 
+mod background;
 mod escape;
 mod limits;
+mod network;
 mod outline;
 mod support;
 mod tools;

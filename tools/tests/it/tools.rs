@@ -118,3 +118,26 @@ async fn a_large_file_is_counted_and_read_in_its_middle() {
         assert!(out.envelope.contains("the file has 700000 lines"), "{}", out.envelope);
     }
 }
+
+/// A file with no hit is looked through in one go; anchors still mean lines, and what does
+/// not fit one read is searched to its end.
+#[tokio::test]
+async fn anchors_mean_lines_and_large_files_are_searched_whole() {
+    let b = Bench::new();
+    b.write("small.txt", "one\ntwo\nthree");
+    let filler = "x".repeat(99) + "\n";
+    let mut large = filler.repeat(1_000);
+    large.push_str("two at the end\n");
+    b.write("large.txt", &large);
+    b.write("binary.bin", b"two\0two\n");
+    b.write("late.bin", [large.as_bytes(), b"\0two\n"].concat());
+    for (regex, hits) in [("^two", 2), ("three$", 1), ("^$", 0), ("^one$", 1), (r"\bt\w+ at", 1)] {
+        let out = b.call("search_files", json!({"path": ".", "regex": regex})).await;
+        let want =
+            if hits == 1 { "Found 1 result.".into() } else { format!("Found {hits} results.") };
+        assert!(out.envelope.contains(&want), "{regex}: {}", out.envelope);
+        assert!(!out.envelope.contains(".bin"), "{regex}: {}", out.envelope);
+    }
+    let out = b.call("search_files", json!({"path": ".", "regex": "at the end"})).await;
+    assert!(out.envelope.contains(" 1001 | two at the end"), "{}", out.envelope);
+}
