@@ -77,6 +77,10 @@ pub const WORKER_OPEN_TABLES: usize = 8;
 pub const PATH_INDEX_ROWS: u64 = 50_000;
 /// Paths named in one delete predicate.
 pub const DELETE_PATHS: usize = 400;
+/// Rows of one mapped segment; its words are gathered in memory, about 100 MB.
+pub const SEGMENT_ROWS: u64 = 131_072;
+/// Rows read at once for a segment.
+pub const COPY_BATCH_ROWS: usize = 1024;
 /// The list of indexed files is saved at least this often during a build.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 /// Small updates tolerated before the table is compacted.

@@ -36,9 +36,9 @@ pub struct State {
     /// Size of the index folder at the end of the last build.
     #[serde(default)]
     pub disk_bytes: u64,
-    /// File of the vectors in the database folder, or empty.
+    /// File in the database folder that names the mapped copies, or empty.
     #[serde(default)]
-    pub vectors: String,
+    pub view: String,
     /// Counts up with every commit: a reader reopens the table when it changes.
     pub generation: u64,
 }
@@ -49,8 +49,7 @@ impl State {
         let text = fs::read(dir.join("meta.json")).ok()?;
         let state: Self = serde_json::from_slice(&text).ok()?;
         let plain = state.db.strip_prefix("db-").is_some_and(digits)
-            && (state.vectors.is_empty()
-                || state.vectors.strip_prefix("vectors-").is_some_and(digits));
+            && (state.view.is_empty() || state.view.strip_prefix("view-").is_some_and(digits));
         (state.format == FORMAT && plain).then_some(state)
     }
 
@@ -160,7 +159,7 @@ pub fn hash(bytes: &[u8]) -> [u8; 16] {
 }
 
 /// Writes beside the file, syncs, renames: readers see the old or the new, whole.
-fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = file.with_extension("tmp");
     let mut out =
         File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;

@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::limits::{CANDIDATES, DENSE_CANDIDATES, MAX_HIT_CODE_BYTES, MAX_HITS};
 use crate::manifest::State;
 use crate::rank::{Candidate, Query, Weights, rank};
-use crate::store::{Copies, Lights, Store, Vectors, best_first};
+use crate::store::{Copies, Store, best_first};
 
 /// An index open for reading; clones share the table.
 #[derive(Debug, Clone)]
@@ -24,16 +24,15 @@ pub struct Index {
     dir: PathBuf,
     state: State,
     store: Store,
-    vectors: Option<Arc<Vectors>>,
-    lights: Option<Arc<Lights>>,
+    copies: Option<Arc<Copies>>,
 }
 
 impl Index {
     pub async fn open(dir: &Path, root: &str, session: &Arc<Session>) -> Result<Self, Error> {
         let state = State::load(dir).ok_or_else(|| Error::NoIndex(root.to_string()))?;
         let store = Store::open(&state.db_path(dir), session).await?;
-        let (vectors, lights) = copies(dir, &state);
-        Ok(Self { dir: dir.to_path_buf(), state, store, vectors, lights })
+        let copies = copies(dir, &state);
+        Ok(Self { dir: dir.to_path_buf(), state, store, copies })
     }
 
     /// Notices what a build has committed since the last question.
@@ -44,8 +43,8 @@ impl Index {
         } else if state.generation != self.state.generation {
             self.store.refresh().await?;
         }
-        if state.vectors != self.state.vectors || state.db != self.state.db {
-            (self.vectors, self.lights) = copies(&self.dir, &state);
+        if state.view != self.state.view || state.db != self.state.db {
+            self.copies = copies(&self.dir, &state);
         }
         self.state = state;
         Ok(())
@@ -53,11 +52,8 @@ impl Index {
 
     /// Lets go of mapped pages while nobody asks.
     pub fn let_go(&self) {
-        if let Some(vectors) = &self.vectors {
-            vectors.let_go();
-        }
-        if let Some(lights) = &self.lights {
-            lights.let_go();
+        if let Some(copies) = &self.copies {
+            copies.let_go();
         }
     }
 
@@ -83,34 +79,35 @@ impl Index {
         let started = Instant::now();
         let limit = (limit as usize).clamp(1, MAX_HITS);
         let query = Query::parse(text);
-        let vectors = self.vectors.as_ref().filter(|_| arm != Arm::Lexical);
-        let embedder = embedder.filter(|e| vectors.is_some() && e.name() == self.state.embedder);
-        let vector = embedder.and_then(|e| e.query(&query.text));
+        let embedder = embedder.filter(|e| arm != Arm::Lexical && e.name() == self.state.embedder);
+        let copies = self.copies.as_deref();
+        let dense = embedder.filter(|e| copies.is_some_and(|c| c.has_vectors(e.dims())));
+        let vector = dense.and_then(|e| e.query(&query.text));
         let depth = CANDIDATES.max(limit);
-        let lights = match &self.lights {
-            Some(lights) if lights.version() == self.store.version().await? => Some(&**lights),
+        // Copies of another version: a build is under way. The vectors still serve.
+        let fresh = match copies {
+            Some(copies) if copies.version() == self.store.version().await? => Some(copies),
             _ => None,
         };
-        let mut candidates = match (arm, lights) {
+        let mut candidates = match (arm, fresh) {
             (Arm::Dense, _) => Vec::new(),
-            (_, Some(lights)) => {
-                let scores = self.store.scores(query.terms(), depth).await?;
-                let question = vectors.map(|v| &**v).zip(vector.as_deref());
-                lexical(&scores, lights, question)
-            }
+            (_, Some(copies)) => lexical(copies, query.terms(), vector.as_deref(), depth),
             (_, None) => self.store.lexical(query.terms(), vector.as_deref(), depth).await?,
         };
-        if let (Some(vector), Some(vectors)) = (&vector, vectors) {
+        if let (Some(vector), Some(copies)) = (&vector, copies) {
             let known: HashSet<u64> = candidates.iter().map(|c| c.row).collect();
-            let mut near = vectors.nearest(vector, depth);
-            near.retain(|(row, _)| !known.contains(row));
+            let mut near: Vec<Candidate> = copies
+                .nearest(vector, depth)
+                .into_iter()
+                .filter_map(|(at, dense)| Some(Candidate { dense, ..copies.candidate(at)? }))
+                .filter(|c| !known.contains(&c.row))
+                .collect();
             near.truncate(if arm == Arm::Dense { depth } else { DENSE_CANDIDATES });
-            match lights {
-                Some(lights) => candidates.extend(near.iter().filter_map(|(row, dense)| {
-                    Some(Candidate { dense: *dense, ..lights.get(*row)?.0 })
-                })),
-                None => candidates.extend(self.store.rows(&near).await?),
+            if fresh.is_none() {
+                let rows: Vec<(u64, f32)> = near.iter().map(|c| (c.row, c.dense)).collect();
+                near = self.store.rows(&rows).await?;
             }
+            candidates.extend(near);
         }
         let ranked = rank(&query, &candidates, limit, weights);
         let rows: Vec<u64> = ranked.iter().map(|r| candidates[r.at].row).collect();
@@ -151,29 +148,28 @@ pub enum Arm {
     Hybrid,
 }
 
-/// Scored rows as candidates, read from the mapped copies.
+/// The best rows by BM25, read from the mapped copies.
 fn lexical(
-    scores: &[(u64, f32)],
-    lights: &Lights,
-    question: Option<(&Vectors, &[i8])>,
+    copies: &Copies,
+    terms: &[String],
+    question: Option<&[i8]>,
+    limit: usize,
 ) -> Vec<Candidate> {
-    let mut out: Vec<Candidate> = scores
-        .iter()
-        .filter_map(|(row, score)| {
-            let (candidate, at) = lights.get(*row)?;
-            let dense =
-                question.zip(at).map_or(0.0, |((vectors, vector), at)| vectors.cosine(at, vector));
-            Some(Candidate { lexical: *score, dense, ..candidate })
+    let mut out: Vec<Candidate> = copies
+        .scores(terms, limit)
+        .into_iter()
+        .filter_map(|(at, lexical)| {
+            let dense = question.map_or(0.0, |question| copies.cosine(at, question));
+            Some(Candidate { lexical, dense, ..copies.candidate(at)? })
         })
         .collect();
     best_first(&mut out);
     out
 }
 
-fn copies(dir: &Path, state: &State) -> (Option<Arc<Vectors>>, Option<Arc<Lights>>) {
-    if state.vectors.is_empty() {
-        return (None, None);
-    }
-    let copies = Copies::named(&state.db_path(dir), &state.vectors);
-    (Vectors::open(&copies.vectors).map(Arc::new), Lights::open(&copies.lights).map(Arc::new))
+fn copies(dir: &Path, state: &State) -> Option<Arc<Copies>> {
+    (!state.view.is_empty())
+        .then(|| Copies::open(&state.db_path(dir), &state.view))
+        .flatten()
+        .map(Arc::new)
 }

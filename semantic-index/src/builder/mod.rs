@@ -26,7 +26,8 @@ use crate::error::Error;
 use crate::limits::{BATCH_BYTES, CHECKPOINT_EVERY, COMPACT_AFTER_FRAGMENTS, PIPELINE_FILES};
 use crate::manifest::{FORMAT, Files, Lock, Record, State};
 use crate::sniff;
-use crate::store::{Copies, Rows, Store};
+use crate::store::copies::{View, is_copy, is_needed};
+use crate::store::{Rows, Store};
 use crate::walk::{self, Entry, Skips};
 use file::{Done, Outcome, process};
 pub use progress::disk_bytes;
@@ -181,15 +182,13 @@ fn remove_others(dir: &Path, keep: &str) {
     }
 }
 
-/// Removes the copies of builds before this one; a reader keeps what it has mapped.
-fn remove_old_copies(db: &Path, keep: &str) {
-    let keep = Copies::named(db, keep);
+/// Removes copies that no view needs any more; a reader keeps what it has mapped.
+fn remove_old_copies(db: &Path, view: &View, name: &str) {
     for entry in std::fs::read_dir(db).into_iter().flatten().flatten() {
-        let (name, path) = (entry.file_name(), entry.path());
-        let name = name.to_string_lossy();
-        let copy = name.starts_with("vectors-") || name.starts_with("lights-");
-        if copy && path != keep.vectors && path != keep.lights {
-            let _ = std::fs::remove_file(path);
+        let file = entry.file_name();
+        let file = file.to_string_lossy();
+        if is_copy(&file) && !is_needed(view, name, &file) {
+            let _ = std::fs::remove_file(entry.path());
         }
     }
 }
@@ -218,23 +217,26 @@ impl Build {
             store = Some(Store::create(&db, &self.session, self.dims()).await?);
         }
         let store = store.ok_or_else(|| Error::Internal("no table".into()))?;
-        if work {
+        let view_path = db.join(&self.state.view);
+        let old = (!self.state.view.is_empty()).then(|| View::load(&view_path)).flatten();
+        let mut view = old.clone().unwrap_or_default();
+        if work || old.is_none() {
             self.progress.now(Phase::Optimize, walked, walked, self.files.chunks(), "");
             store.index(self.options.threads).await?;
             if !fresh && store.fragments().await? > COMPACT_AFTER_FRAGMENTS {
                 store.compact().await?;
             }
-        }
-        if work && self.dims() > 0 {
-            let name = format!("vectors-{}", self.next_generation());
-            store.write_copies(&Copies::named(&db, &name), self.dims()).await?;
-            self.state.vectors = name;
+            let dims = self.dims();
+            view = store.copy(&db, old, dims, &mut || self.next_generation()).await?;
+            let name = format!("view-{}", self.next_generation());
+            view.save(&db.join(&name)).map_err(Error::io("cannot write into", &db))?;
+            self.state.view = name;
         }
         self.files.dirty = false;
         self.state.built_at = unix_micros() / 1_000_000;
         self.next_generation();
         self.save(&db)?;
-        remove_old_copies(&db, &self.state.vectors);
+        remove_old_copies(&db, &view, &self.state.view);
         self.state.disk_bytes = disk_bytes(&self.options.dir);
         self.state
             .save(&self.options.dir)

@@ -4,12 +4,10 @@
 //! `search` reads. Rows carry the generation of the build that wrote them, so that an
 //! update adds a file's new rows before it deletes the old ones.
 
-mod lights;
 mod rows;
-mod vectors;
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
@@ -23,9 +21,8 @@ use lancedb::query::{ExecutableQuery, QueryBase, Select};
 use lancedb::table::{CompactionOptions, OptimizeAction, OptimizeOptions};
 use lancedb::{Connection, ObjectStoreRegistry, Session, Table};
 
-pub use lights::Lights;
+pub use copies::{Copies, Place};
 pub use rows::{Row, Rows};
-pub use vectors::Vectors;
 
 use crate::embed::cosine;
 use crate::limits::{DELETE_PATHS, FTS_MEMORY_MIB, KEEP_VERSIONS, PATH_INDEX_ROWS};
@@ -57,20 +54,9 @@ macro_rules! snapshot {
     };
 }
 
-/// The files that hold copies of the table's rows for questions.
-#[derive(Debug, Clone)]
-pub struct Copies {
-    pub vectors: PathBuf,
-    pub lights: PathBuf,
-}
-
-impl Copies {
-    /// Of the files of vectors with this name; both carry the number of their build.
-    pub fn named(db: &Path, vectors: &str) -> Self {
-        let lights = vectors.replacen("vectors-", "lights-", 1);
-        Self { vectors: db.join(vectors), lights: db.join(lights) }
-    }
-}
+// Below the macro, which they use.
+pub mod copies;
+mod copy;
 
 /// An open table.
 #[derive(Clone)]
@@ -284,66 +270,6 @@ impl Store {
     /// Which state of the table questions see.
     pub async fn version(&self) -> Result<u64> {
         Ok(snapshot!(self).version().version)
-    }
-
-    /// The best rows by BM25, best first, and nothing else about them.
-    pub async fn scores(&self, terms: &[String], limit: usize) -> Result<Vec<(u64, f32)>> {
-        if terms.is_empty() || !self.searchable {
-            return Ok(Vec::new());
-        }
-        let dataset = snapshot!(self);
-        let mut scan = dataset.scan();
-        scan.full_text_search(words(terms))?;
-        scan.limit(Some(limit as i64), None)?.project(&["_score"])?.with_row_id();
-        let batch = scan.try_into_batch().await?;
-        let ids = column(&batch, "_rowid")?.as_primitive::<UInt64Type>().values();
-        let scores = column(&batch, "_score")?.as_primitive::<Float32Type>().values();
-        Ok(ids.iter().copied().zip(scores.iter().copied()).collect())
-    }
-
-    /// Copies what questions read of each row into the files of `copies`.
-    pub async fn write_copies(&self, copies: &Copies, dims: usize) -> Result<()> {
-        let failed = |source: std::io::Error| lancedb::Error::Runtime {
-            message: format!("cannot write {}: {source}", copies.vectors.display()),
-        };
-        let dataset = snapshot!(self);
-        let rows = self.table.count_rows(None).await?;
-        let count = self.table.count_rows(Some("vector IS NOT NULL".into())).await?;
-        let mut vectors = vectors::Writer::create(&copies.vectors, dims, count).map_err(failed)?;
-        let mut lights = lights::Writer::create(&copies.lights, rows).map_err(failed)?;
-        let mut placed = 0_u32;
-        let mut scan = dataset.scan();
-        scan.project(&[LIGHT, &["vector"]].concat())?.with_row_id();
-        let mut stream = scan.try_into_stream().await?;
-        let mut candidates = Vec::new();
-        while let Some(batch) = stream.try_next().await? {
-            let ids = column(&batch, "_rowid")?.as_primitive::<UInt64Type>().values();
-            let lists = column(&batch, "vector")?.as_fixed_size_list();
-            candidates.clear();
-            light(&batch, &mut candidates, |_, _| {})?;
-            let (mut with, mut values) = (Vec::new(), Vec::new());
-            for (at, candidate) in candidates.iter().enumerate() {
-                let vector = lists.is_valid(at).then_some(placed);
-                if vector.is_some() {
-                    placed += 1;
-                    with.push(ids[at]);
-                    values.extend_from_slice(lists.value(at).as_primitive::<Int8Type>().values());
-                }
-                lights.push(&lights::Light {
-                    row: ids[at],
-                    start_line: candidate.start_line,
-                    end_line: candidate.end_line,
-                    vector,
-                    flags: candidate.flags,
-                    texts: [&candidate.path, &candidate.symbol, &candidate.kind, &candidate.crumb]
-                        .map(String::as_str),
-                });
-            }
-            vectors.push(&with, &values).map_err(failed)?;
-            lights.flush().map_err(failed)?;
-        }
-        vectors.finish().map_err(failed)?;
-        lights.finish(dataset.version().version).map_err(failed)
     }
 
     /// The code of these rows.

@@ -1,10 +1,9 @@
-//! The vectors of a table in one mapped file, for the dense arm.
+//! The vectors of one segment in one mapped file, for the dense arm.
 //!
-//! A copy of the table's vector column, written at the end of each build: row ids, one
-//! sign bit a dimension, and the bytes. A search counts differing signs over all rows
-//! (32 bytes each at 256 dimensions), then takes the exact cosine of the nearest few
-//! hundred. The pages belong to the page cache, not to the worker; nothing is read ahead
-//! of the first question. The table stays the truth: without this file search is lexical.
+//! A copy of the table's vector column: one sign bit a dimension, and the bytes. A search
+//! counts differing signs over all rows (32 bytes each at 256 dimensions), then takes the
+//! exact cosine of the nearest few hundred. The pages belong to the page cache, not to the
+//! worker; nothing is read ahead of the first question. A row without a vector has zeros.
 
 use std::fs::File;
 use std::io;
@@ -14,9 +13,8 @@ use std::path::Path;
 use memmap2::Mmap;
 
 use crate::embed::cosine;
-use crate::limits::EXACT_VECTORS;
 
-const MAGIC: &[u8; 8] = b"LAIVEC01";
+const MAGIC: &[u8; 8] = b"LAIVEC02";
 const HEADER: usize = 64;
 
 /// Where the sections lie.
@@ -31,7 +29,7 @@ impl Layout {
         self.dims.div_ceil(8)
     }
     fn signs(self) -> usize {
-        HEADER + self.count * 8
+        HEADER
     }
     fn bytes(self) -> usize {
         self.signs() + self.count * self.sign_bytes()
@@ -58,22 +56,21 @@ impl Writer {
         Ok(Self { file, layout, next: 0 })
     }
 
-    /// Adds rows: their ids, and their vectors one after the other.
-    pub fn push(&mut self, ids: &[u64], vectors: &[i8]) -> io::Result<()> {
+    /// Adds rows: their vectors one after the other.
+    pub fn push(&mut self, vectors: &[i8]) -> io::Result<()> {
         let (layout, at) = (self.layout, self.next);
-        if vectors.len() != ids.len() * layout.dims || at + ids.len() > layout.count {
+        let rows = vectors.len() / layout.dims;
+        if vectors.len() != rows * layout.dims || at + rows > layout.count {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "more vectors than announced"));
         }
-        let id_bytes: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
         let bytes: Vec<u8> = vectors.iter().map(|v| v.to_le_bytes()[0]).collect();
-        let mut signs = Vec::with_capacity(ids.len() * layout.sign_bytes());
+        let mut signs = Vec::with_capacity(rows * layout.sign_bytes());
         for vector in vectors.chunks_exact(layout.dims) {
             signs_of(vector, &mut signs);
         }
-        self.file.write_all_at(&id_bytes, (HEADER + at * 8) as u64)?;
         self.file.write_all_at(&signs, (layout.signs() + at * layout.sign_bytes()) as u64)?;
         self.file.write_all_at(&bytes, (layout.bytes() + at * layout.dims) as u64)?;
-        self.next += ids.len();
+        self.next += rows;
         Ok(())
     }
 
@@ -131,14 +128,6 @@ impl Vectors {
         (sane && layout.len() == map.len()).then_some(Self { map, layout })
     }
 
-    pub fn len(&self) -> usize {
-        self.layout.count
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// The cosine of the vector at this place, 0 if there is none.
     pub fn cosine(&self, at: u32, query: &[i8]) -> f32 {
         if query.len() != self.layout.dims || at as usize >= self.layout.count {
@@ -153,80 +142,58 @@ impl Vectors {
         &self.map[start..start + self.layout.dims]
     }
 
-    fn id(&self, at: usize) -> u64 {
-        let start = HEADER + at * 8;
-        let mut id = [0; 8];
-        id.copy_from_slice(&self.map[start..start + 8]);
-        u64::from_le_bytes(id)
+    pub fn dims(&self) -> usize {
+        self.layout.dims
     }
 
-    /// The `limit` rows with the highest cosine, best first.
-    pub fn nearest(&self, query: &[i8], limit: usize) -> Vec<(u64, f32)> {
-        if query.len() != self.layout.dims {
-            return Vec::new();
-        }
-        let few = if self.layout.count <= EXACT_VECTORS {
-            (0..self.layout.count as u32).collect()
-        } else {
-            self.fewest_differing_signs(query, limit * 4)
-        };
-        let mut row = vec![0_i8; self.layout.dims];
-        let mut found: Vec<(u32, f32)> = few
-            .into_iter()
-            .map(|at| {
-                for (to, from) in row.iter_mut().zip(self.vector(at as usize)) {
-                    *to = *from as i8;
-                }
-                (at, cosine(query, &row))
-            })
-            .filter(|(_, score)| *score > 0.0)
-            .collect();
-        found.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        found.truncate(limit);
-        found.into_iter().map(|(at, score)| (self.id(at as usize), score)).collect()
-    }
-
-    /// Rows that differ from the query in the fewest signs: at least `wanted` of them.
-    fn fewest_differing_signs(&self, query: &[i8], wanted: usize) -> Vec<u32> {
+    /// The sign bits of a question.
+    pub fn signs(query: &[i8]) -> Vec<u8> {
         let mut signs = Vec::new();
         signs_of(query, &mut signs);
+        signs
+    }
+
+    /// Tells of each row in how many signs it differs from the question.
+    pub fn differing(&self, signs: &[u8], mut each: impl FnMut(u32, u16)) {
         let width = self.layout.sign_bytes();
-        let all = &self.map[self.layout.signs()..self.layout.bytes()];
-        let distances = distances(all, width, &signs);
-        let mut counts = vec![0_usize; self.layout.dims + 8];
-        for distance in &distances {
-            counts[usize::from(*distance)] += 1;
+        if signs.len() != width {
+            return;
         }
-        let mut sum = 0;
-        let limit = counts.iter().position(|count| {
-            sum += count;
-            sum >= wanted
-        });
-        let limit = limit.unwrap_or(counts.len()) as u16;
-        distances
-            .iter()
-            .enumerate()
-            .filter(|(_, d)| **d <= limit)
-            .map(|(at, _)| at as u32)
-            .collect()
+        let all = &self.map[self.layout.signs()..self.layout.bytes()];
+        let mut distances = [0_u16; ROWS_AT_ONCE];
+        for (block, rows) in all.chunks(ROWS_AT_ONCE * width).enumerate() {
+            let count = rows.len() / width;
+            count_differing(rows, width, signs, &mut distances[..count]);
+            for (n, distance) in distances[..count].iter().enumerate() {
+                each((block * ROWS_AT_ONCE + n) as u32, *distance);
+            }
+        }
     }
 }
 
+/// Rows whose differing signs are counted before anyone looks.
+const ROWS_AT_ONCE: usize = 1024;
+
 /// Differing bits of each row.
-fn distances(rows: &[u8], width: usize, signs: &[u8]) -> Vec<u16> {
+fn count_differing(rows: &[u8], width: usize, signs: &[u8], out: &mut [u16]) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("popcnt") {
         // SAFETY: the processor has the instruction, as just asked.
-        return unsafe { distances_popcnt(rows, width, signs) };
+        unsafe { count_differing_popcnt(rows, width, signs, out) };
+        return;
     }
-    rows.chunks_exact(width).map(|row| differing(row, signs)).collect()
+    for (row, out) in rows.chunks_exact(width).zip(out) {
+        *out = differing(row, signs);
+    }
 }
 
 /// The same, counting with one instruction, which not every x86-64 has.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "popcnt")]
-fn distances_popcnt(rows: &[u8], width: usize, signs: &[u8]) -> Vec<u16> {
-    rows.chunks_exact(width).map(|row| differing(row, signs)).collect()
+fn count_differing_popcnt(rows: &[u8], width: usize, signs: &[u8], out: &mut [u16]) {
+    for (row, out) in rows.chunks_exact(width).zip(out) {
+        *out = differing(row, signs);
+    }
 }
 
 /// Differing bits, eight bytes at a time.
@@ -266,28 +233,30 @@ mod tests {
         let path = dir.path().join("v");
         let rows: Vec<Vec<i8>> = (0..count).map(|n| noise(n as u64 + 1, dims)).collect();
         let mut writer = Writer::create(&path, dims, count).unwrap();
-        for (n, some) in rows.chunks(100).enumerate() {
-            let ids: Vec<u64> = (0..some.len()).map(|i| (n * 100 + i) as u64 * 3).collect();
-            writer.push(&ids, &some.concat()).unwrap();
+        for some in rows.chunks(100) {
+            writer.push(&some.concat()).unwrap();
         }
         writer.finish().unwrap();
         (dir, path, rows)
     }
 
     #[test]
-    fn the_nearest_rows_are_found_in_small_and_large_files() {
-        for count in [500, EXACT_VECTORS + 1000] {
-            let (_dir, path, rows) = file(count, 256);
-            let vectors = Vectors::open(&path).unwrap();
-            assert_eq!(vectors.len(), count);
-            for wanted in [0, 7, count - 1] {
-                let mut query = rows[wanted].clone();
-                query.iter_mut().step_by(5).for_each(|v| *v = v.wrapping_add(30));
-                let found = vectors.nearest(&query, 10);
-                assert_eq!(found[0].0, wanted as u64 * 3);
-                assert!(found.windows(2).all(|w| w[0].1 >= w[1].1));
-            }
-        }
+    fn differing_signs_and_cosines_are_those_of_the_rows() {
+        let (_dir, path, rows) = file(ROWS_AT_ONCE + 77, 200);
+        let vectors = Vectors::open(&path).unwrap();
+        let query = noise(99, 200);
+        let mut seen = 0;
+        vectors.differing(&Vectors::signs(&query), |at, distance| {
+            let row = &rows[at as usize];
+            let differ = row.iter().zip(&query).filter(|(a, b)| (**a > 0) != (**b > 0)).count();
+            assert_eq!(usize::from(distance), differ);
+            assert!((vectors.cosine(at, &query) - cosine(&query, row)).abs() < 1e-6);
+            seen += 1;
+        });
+        assert_eq!(seen, rows.len());
+        assert!(vectors.cosine(rows.len() as u32, &query).abs() < f32::EPSILON, "no such row");
+        assert!(vectors.cosine(0, &query[1..]).abs() < f32::EPSILON, "other dimensions");
+        vectors.differing(&[1, 2], |_, _| panic!("another number of dimensions"));
     }
 
     #[test]
@@ -302,15 +271,5 @@ mod tests {
         Writer::create(&bad, 16, 10).unwrap();
         assert!(Vectors::open(&bad).is_none(), "without its header");
         assert!(Vectors::open(&dir.path().join("absent")).is_none());
-        assert!(
-            Vectors::open(&path).unwrap().nearest(&[1, 2], 5).is_empty(),
-            "another number of dimensions"
-        );
-    }
-
-    #[test]
-    fn an_empty_file_finds_nothing() {
-        let (_dir, path, _) = file(0, 8);
-        assert!(Vectors::open(&path).unwrap().nearest(&[1; 8], 5).is_empty());
     }
 }

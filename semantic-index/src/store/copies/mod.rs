@@ -1,0 +1,269 @@
+//! Mapped copies of what a question reads of the table.
+//!
+//! LanceDB's table is the store of record: every row, its code, its full-text index. But a
+//! question answered from it alone costs megabytes of caches and milliseconds of planning.
+//! So each build also writes *segments*: the words turned round (`words`), the light columns
+//! (`lights`) and the vectors (`vectors`) of some fragments of the table, files that are
+//! mapped and never change; and a *view* that names the segments and marks the rows that
+//! are gone. A small update writes a small segment; small segments are folded into larger
+//! ones so that their number grows with the logarithm of the table. All of it can be made
+//! again from the table, and is trusted only with the version of the table it copies.
+
+mod lights;
+mod vectors;
+mod view;
+mod words;
+mod writer;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::path::{Path, PathBuf};
+
+pub use view::{Part, View};
+pub use writer::{Segment as SegmentWriter, fold};
+
+pub(super) use lights::{Light, Lights};
+use vectors::Vectors;
+use words::{Best, Totals, Words};
+
+use crate::limits::EXACT_VECTORS;
+use crate::rank::Candidate;
+
+/// The files of one segment.
+pub(super) fn files(db: &Path, number: u64) -> [PathBuf; 3] {
+    ["words", "lights", "vectors"].map(|kind| db.join(format!("{kind}-{number}")))
+}
+
+/// Whether a file of a database folder is a copy.
+pub fn is_copy(name: &str) -> bool {
+    ["words-", "lights-", "vectors-", "view-"].iter().any(|kind| name.starts_with(kind))
+}
+
+/// Whether a view still needs this copy.
+pub fn is_needed(view: &View, view_name: &str, name: &str) -> bool {
+    let number = name.rsplit_once('-').and_then(|(_, number)| number.parse::<u64>().ok());
+    name == view_name
+        || (!name.starts_with("view-") && view.segments.iter().any(|s| Some(s.number) == number))
+}
+
+/// A row in the copies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    segment: u32,
+    row: u32,
+}
+
+#[derive(Debug)]
+struct Segment {
+    part: Part,
+    words: Words,
+    lights: Lights,
+    vectors: Option<Vectors>,
+}
+
+/// All segments of an index, mapped.
+#[derive(Debug)]
+pub struct Copies {
+    version: u64,
+    totals: Totals,
+    segments: Vec<Segment>,
+}
+
+impl Copies {
+    /// None when a file is missing or damaged.
+    pub fn open(db: &Path, view: &str) -> Option<Self> {
+        let View { version, segments } = View::load(&db.join(view))?;
+        let mut totals = Totals { rows: 0, length: 0 };
+        let mut open = Vec::with_capacity(segments.len());
+        for part in segments {
+            let [words, lights, vectors] = files(db, part.number);
+            let (words, lights) = (Words::open(&words)?, Lights::open(&lights)?);
+            let own = words.totals();
+            if own.rows != u64::from(lights.len()) {
+                return None;
+            }
+            totals.rows += own.rows;
+            totals.length += own.length;
+            open.push(Segment { part, words, lights, vectors: Vectors::open(&vectors) });
+        }
+        Some(Self { version, totals, segments: open })
+    }
+
+    /// The version of the table that this copies.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// There are vectors of this many dimensions.
+    pub fn has_vectors(&self, dims: usize) -> bool {
+        self.segments.iter().any(|s| s.vectors.as_ref().is_some_and(|v| v.dims() == dims))
+    }
+
+    /// The best rows by BM25, best first.
+    pub fn scores(&self, terms: &[String], limit: usize) -> Vec<(Place, f32)> {
+        let found: Vec<Vec<_>> = self
+            .segments
+            .iter()
+            .map(|segment| terms.iter().map(|term| segment.words.term(term)).collect())
+            .collect();
+        let weights: Vec<f64> = (0..terms.len())
+            .map(|at| {
+                let rows = found.iter().filter_map(|terms| terms[at].as_ref());
+                self.totals.weight(rows.map(|term| u64::from(term.rows)).sum())
+            })
+            .collect();
+        let mut top = Top { limit, best: BinaryHeap::new() };
+        for (at, (segment, found)) in self.segments.iter().zip(found).enumerate() {
+            let terms: Vec<_> = found
+                .into_iter()
+                .zip(&weights)
+                .filter_map(|(term, weight)| Some((term?, *weight)))
+                .collect();
+            if !terms.is_empty() {
+                let mut offers = Offers { top: &mut top, segment: at as u32, part: &segment.part };
+                segment.words.search(&terms, self.totals, &mut offers);
+            }
+        }
+        let best = top.best.into_sorted_vec();
+        best.into_iter().map(|Reverse(Scored(score, place))| (place, score as f32)).collect()
+    }
+
+    /// The rows with the highest cosine, best first.
+    pub fn nearest(&self, query: &[i8], limit: usize) -> Vec<(Place, f32)> {
+        let signs = Vectors::signs(query);
+        let exact = self.totals.rows <= EXACT_VECTORS as u64;
+        let mut few = Fewest::new(if exact { EXACT_VECTORS } else { limit * 4 }, query.len());
+        for (at, segment) in self.segments.iter().enumerate() {
+            let Some(vectors) = segment.vectors.as_ref().filter(|v| v.dims() == query.len()) else {
+                continue;
+            };
+            vectors.differing(&signs, |row, distance| {
+                if distance <= few.limit && !segment.part.is_dead(row) {
+                    few.offer(distance, Place { segment: at as u32, row });
+                }
+            });
+        }
+        few.shrink();
+        let mut found: Vec<(Place, f32)> = few
+            .found
+            .into_iter()
+            .map(|(_, place)| (place, self.cosine(place, query)))
+            .filter(|(_, cosine)| *cosine > 0.0)
+            .collect();
+        found.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        found.truncate(limit);
+        found
+    }
+
+    /// The cosine of a row to the question, 0 if it has no vector.
+    pub fn cosine(&self, place: Place, query: &[i8]) -> f32 {
+        let vectors = self.segments.get(place.segment as usize).and_then(|s| s.vectors.as_ref());
+        vectors.map_or(0.0, |v| v.cosine(place.row, query))
+    }
+
+    /// What ranking needs of a row.
+    pub fn candidate(&self, place: Place) -> Option<Candidate> {
+        self.segments.get(place.segment as usize)?.lights.get(place.row)
+    }
+
+    /// Drops the files' pages from this process; the next question maps them again.
+    pub fn let_go(&self) {
+        for segment in &self.segments {
+            segment.words.let_go();
+            segment.lights.let_go();
+            if let Some(vectors) = &segment.vectors {
+                vectors.let_go();
+            }
+        }
+    }
+}
+
+/// A scored row; among equals the first is better.
+#[derive(Debug, PartialEq)]
+struct Scored(f64, Place);
+
+impl Eq for Scored {}
+impl PartialOrd for Scored {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Scored {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0).then(other.1.cmp(&self.1))
+    }
+}
+
+/// The best rows over all segments; the worst of them is at hand.
+struct Top {
+    limit: usize,
+    best: BinaryHeap<Reverse<Scored>>,
+}
+
+/// What one segment offers.
+struct Offers<'a> {
+    top: &'a mut Top,
+    segment: u32,
+    part: &'a Part,
+}
+
+impl Best for Offers<'_> {
+    fn threshold(&self) -> f64 {
+        if self.top.best.len() < self.top.limit {
+            return 0.0;
+        }
+        self.top.best.peek().map_or(f64::INFINITY, |Reverse(worst)| worst.0)
+    }
+
+    fn offer(&mut self, row: u32, score: f64) {
+        if self.part.is_dead(row) {
+            return;
+        }
+        self.top.best.push(Reverse(Scored(score, Place { segment: self.segment, row })));
+        if self.top.best.len() > self.top.limit {
+            self.top.best.pop();
+        }
+    }
+}
+
+/// The rows that differ from the question in the fewest signs: at least `wanted` of them.
+struct Fewest {
+    wanted: usize,
+    /// Rows that differ more are not looked at.
+    limit: u16,
+    found: Vec<(u16, Place)>,
+    /// So many are gathered before the farthest are dropped again.
+    room: usize,
+}
+
+impl Fewest {
+    fn new(wanted: usize, dims: usize) -> Self {
+        Self { wanted, limit: dims as u16 + 8, found: Vec::new(), room: wanted * 4 }
+    }
+
+    fn offer(&mut self, distance: u16, place: Place) {
+        self.found.push((distance, place));
+        if self.found.len() >= self.room {
+            self.shrink();
+            self.room = self.room.max(self.found.len() * 2);
+        }
+    }
+
+    /// Keeps the nearest, and all that are as near as the last of them.
+    fn shrink(&mut self) {
+        if self.found.len() <= self.wanted {
+            return;
+        }
+        let mut counts = vec![0_usize; usize::from(self.limit) + 1];
+        for (distance, _) in &self.found {
+            counts[usize::from(*distance)] += 1;
+        }
+        let mut sum = 0;
+        let enough = counts.iter().position(|count| {
+            sum += count;
+            sum >= self.wanted
+        });
+        self.limit = enough.map_or(self.limit, |limit| limit as u16);
+        self.found.retain(|(distance, _)| *distance <= self.limit);
+    }
+}

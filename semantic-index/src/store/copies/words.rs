@@ -1,0 +1,655 @@
+//! BM25 over the rows of one segment, in one mapped file.
+//!
+//! The table's words turned round: for each word the rows that have it and how often, in
+//! blocks of 128, each with the most occurrences and the shortest row in it. A search walks
+//! windows of rows; words that cannot lift a row above the best so far are looked up only
+//! for rows that others lift, and windows in which nothing can are left out. The result is
+//! exact. Nothing is held in memory but a cursor a word.
+//!
+//! Layout, little endian: header; length of each row (u16); words in order, a record each;
+//! their text; their postings. A posting is the distance to the row before it, shifted left
+//! by one, the lowest bit set when the word stands there once; else its count follows.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use memmap2::Mmap;
+
+const MAGIC: &[u8; 8] = b"LAIWRD01";
+const HEADER: usize = 64;
+/// text at u32, text length u16, most occurrences u16, rows u32, shortest row u16, 0 u16,
+/// postings at u64.
+const TERM: usize = 24;
+/// Rows of a block; a word with more rows has a directory of its blocks.
+const BLOCK: usize = 128;
+/// last row u32, end of the block's bytes u32, most occurrences u16, shortest row u16.
+const ENTRY: usize = 12;
+/// Rows that are scored together.
+pub const WINDOW: u32 = 4096;
+
+/// BM25 as LanceDB has it.
+const K1: f64 = 1.2;
+const B: f64 = 0.75;
+
+/// What BM25 needs to know of the whole index.
+#[derive(Debug, Clone, Copy)]
+pub struct Totals {
+    pub rows: u64,
+    pub length: u64,
+}
+
+impl Totals {
+    /// How much one occurrence in rows this rare weighs.
+    pub fn weight(self, rows_with: u64) -> f64 {
+        let (n, df) = (self.rows as f64, rows_with.min(self.rows) as f64);
+        ((n - df + 0.5) / (df + 0.5) + 1.0).ln() * (K1 + 1.0)
+    }
+
+    fn mean(self) -> f64 {
+        (self.length as f64 / self.rows.max(1) as f64).max(f64::MIN_POSITIVE)
+    }
+}
+
+fn score(weight: f64, count: u16, length: u16, mean: f64) -> f64 {
+    let count = f64::from(count);
+    weight * count / (count + K1 * (1.0 - B + B * f64::from(length) / mean))
+}
+
+/// One word's rows on their way into the file.
+#[derive(Debug, Default)]
+struct Postings {
+    bytes: Vec<u8>,
+    /// (last row, end of bytes, most, shortest) of each full block.
+    blocks: Vec<(u32, u32, u16, u16)>,
+    rows: u32,
+    last: u32,
+    /// Of the open block.
+    most: u16,
+    shortest: u16,
+}
+
+impl Postings {
+    fn push(&mut self, row: u32, count: u16, length: u16) {
+        let distance = if self.rows == 0 { row } else { row - self.last };
+        varint(&mut self.bytes, u64::from(distance) << 1 | u64::from(count == 1));
+        if count != 1 {
+            varint(&mut self.bytes, u64::from(count));
+        }
+        if (self.rows as usize).is_multiple_of(BLOCK) {
+            (self.most, self.shortest) = (count, length);
+        } else {
+            (self.most, self.shortest) = (self.most.max(count), self.shortest.min(length));
+        }
+        self.rows += 1;
+        self.last = row;
+        if (self.rows as usize).is_multiple_of(BLOCK) {
+            self.blocks.push((row, self.bytes.len() as u32, self.most, self.shortest));
+        }
+    }
+
+    fn close(&mut self) {
+        if !(self.rows as usize).is_multiple_of(BLOCK) {
+            self.blocks.push((self.last, self.bytes.len() as u32, self.most, self.shortest));
+        }
+    }
+}
+
+fn varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Gathers the words of a segment's rows; memory is about two bytes a word and row.
+#[derive(Debug, Default)]
+pub struct Writer {
+    lengths: Vec<u16>,
+    length: u64,
+    numbers: HashMap<Box<str>, u32>,
+    postings: Vec<Postings>,
+    /// Words of the row in hand: their number and count.
+    counts: HashMap<u32, u16>,
+}
+
+impl Writer {
+    /// Adds the next row: its words, separated by spaces.
+    pub fn push(&mut self, words: &str) {
+        let row = self.lengths.len() as u32;
+        let mut length = 0_u64;
+        self.counts.clear();
+        for word in words.split_ascii_whitespace() {
+            length += 1;
+            let number = if let Some(number) = self.numbers.get(word) {
+                *number
+            } else {
+                let number = self.postings.len() as u32;
+                self.numbers.insert(word.into(), number);
+                self.postings.push(Postings::default());
+                number
+            };
+            let count = self.counts.entry(number).or_default();
+            *count = count.saturating_add(1);
+        }
+        let short = u16::try_from(length).unwrap_or(u16::MAX);
+        for (number, count) in &self.counts {
+            self.postings[*number as usize].push(row, *count, short);
+        }
+        self.lengths.push(short);
+        self.length += u64::from(short);
+    }
+
+    /// Writes the file; the header comes last, so that a file cut short is no file.
+    pub fn finish(mut self, path: &Path) -> io::Result<()> {
+        let file =
+            File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+        let mut terms: Vec<(Box<str>, u32)> = self.numbers.drain().collect();
+        terms.sort_unstable();
+        let mut out = BufWriter::with_capacity(1 << 18, file);
+        out.write_all(&[0; HEADER])?;
+        for length in &self.lengths {
+            out.write_all(&length.to_le_bytes())?;
+        }
+        let (mut text_at, mut at) = (0_u32, 0_u64);
+        for (text, number) in &terms {
+            let postings = &mut self.postings[*number as usize];
+            postings.close();
+            let most = postings.blocks.iter().map(|b| b.2).max().unwrap_or(0);
+            let shortest = postings.blocks.iter().map(|b| b.3).min().unwrap_or(0);
+            out.write_all(&text_at.to_le_bytes())?;
+            out.write_all(&(text.len() as u16).to_le_bytes())?;
+            out.write_all(&most.to_le_bytes())?;
+            out.write_all(&postings.rows.to_le_bytes())?;
+            out.write_all(&shortest.to_le_bytes())?;
+            out.write_all(&[0; 2])?;
+            out.write_all(&at.to_le_bytes())?;
+            let directory = if postings.rows as usize > BLOCK { postings.blocks.len() } else { 0 };
+            text_at = text_at.checked_add(text.len() as u32).ok_or_else(too_large)?;
+            at += (directory * ENTRY + postings.bytes.len()) as u64;
+        }
+        for (text, _) in &terms {
+            out.write_all(text.as_bytes())?;
+        }
+        for (_, number) in &terms {
+            let postings = &self.postings[*number as usize];
+            if postings.rows as usize > BLOCK {
+                for (last, end, most, shortest) in &postings.blocks {
+                    out.write_all(&last.to_le_bytes())?;
+                    out.write_all(&end.to_le_bytes())?;
+                    out.write_all(&most.to_le_bytes())?;
+                    out.write_all(&shortest.to_le_bytes())?;
+                }
+            }
+            out.write_all(&postings.bytes)?;
+        }
+        out.flush()?;
+        let mut file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.sync_data()?;
+        let mut header = [0; HEADER];
+        header[..8].copy_from_slice(MAGIC);
+        let numbers =
+            [self.lengths.len() as u64, self.length, terms.len() as u64, u64::from(text_at), at];
+        for (n, number) in numbers.into_iter().enumerate() {
+            header[8 + n * 8..16 + n * 8].copy_from_slice(&number.to_le_bytes());
+        }
+        file.seek(SeekFrom::Start(0))?;
+        file.write_all(&header)?;
+        file.sync_data()
+    }
+}
+
+fn too_large() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "too many words in one segment")
+}
+
+/// The mapped file.
+#[derive(Debug)]
+pub struct Words {
+    map: Mmap,
+    rows: u32,
+    length: u64,
+    terms: usize,
+    lengths: Range<usize>,
+    records: Range<usize>,
+    texts: Range<usize>,
+    postings: Range<usize>,
+}
+
+/// Where a word's rows lie.
+#[derive(Debug, Clone)]
+pub struct Term {
+    /// How many rows have it.
+    pub rows: u32,
+    most: u16,
+    shortest: u16,
+    bytes: Range<usize>,
+}
+
+impl Words {
+    /// None when there is no usable file.
+    pub fn open(path: &Path) -> Option<Self> {
+        let file = File::open(path).ok()?;
+        // SAFETY: the file is ours (a 0700 folder), written once under a name of its own and
+        // only ever unlinked, never changed or cut, while readers may map it.
+        let map = unsafe { Mmap::map(&file).ok()? };
+        if map.get(..8)? != MAGIC {
+            return None;
+        }
+        let number = |n: usize| usize::try_from(long(&map, 8 + n * 8)?).ok();
+        let section = |start: usize, count: usize, each: usize| {
+            Some(start..start.checked_add(count.checked_mul(each)?)?)
+        };
+        let (rows, terms) = (number(0)?, number(2)?);
+        let lengths = section(HEADER, rows, 2)?;
+        let records = section(lengths.end, terms, TERM)?;
+        let texts = section(records.end, number(3)?, 1)?;
+        let postings = section(texts.end, number(4)?, 1)?;
+        let whole = postings.end == map.len();
+        let (rows, length) = (u32::try_from(rows).ok()?, long(&map, 16)?);
+        whole.then_some(Self { map, rows, length, terms, lengths, records, texts, postings })
+    }
+
+    pub fn totals(&self) -> Totals {
+        Totals { rows: u64::from(self.rows), length: self.length }
+    }
+
+    /// Drops the file's pages from this process; the next question maps them again.
+    pub fn let_go(&self) {
+        // SAFETY: a read-only mapping of a file that does not change: what is read again is
+        // what was there.
+        let _ = unsafe { self.map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
+    }
+
+    /// Looks a word up.
+    pub fn term(&self, word: &str) -> Option<Term> {
+        let (mut low, mut high) = (0, self.terms);
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            match self.text(middle)?.cmp(word.as_bytes()) {
+                std::cmp::Ordering::Equal => return self.record(middle),
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+            }
+        }
+        None
+    }
+
+    fn text(&self, term: usize) -> Option<&[u8]> {
+        let at = self.records.start + term * TERM;
+        let from = self.texts.start.checked_add(int(&self.map, at)? as usize)?;
+        let to = from.checked_add(usize::from(short(&self.map, at + 4)?))?;
+        self.map.get(from..to)
+    }
+
+    fn record(&self, term: usize) -> Option<Term> {
+        let at = self.records.start + term * TERM;
+        let place = |at: usize| {
+            self.postings.start.checked_add(usize::try_from(long(&self.map, at + 16)?).ok()?)
+        };
+        let from = place(at)?;
+        let to = if term + 1 < self.terms { place(at + TERM)? } else { self.postings.end };
+        let sane = from <= to && to <= self.postings.end;
+        sane.then_some(Term {
+            rows: int(&self.map, at + 8)?,
+            most: short(&self.map, at + 6)?,
+            shortest: short(&self.map, at + 12)?,
+            bytes: from..to,
+        })
+    }
+
+    fn length_of(&self, row: u32) -> u16 {
+        short(&self.map[self.lengths.clone()], row as usize * 2).unwrap_or(u16::MAX)
+    }
+
+    /// Offers every row that may be among the best, with its score, to `best`. `weights`
+    /// are of the whole index and belong to `terms`.
+    pub fn search(&self, terms: &[(Term, f64)], totals: Totals, best: &mut impl Best) {
+        let mean = totals.mean();
+        let mut cursors: Vec<Cursor<'_>> =
+            terms.iter().filter_map(|(term, weight)| Cursor::new(self, term, *weight)).collect();
+        let mut scores = vec![0.0_f64; WINDOW as usize];
+        let mut order: Vec<usize> = (0..cursors.len()).collect();
+        let mut from = 0_u32;
+        while from < self.rows {
+            let to = from.saturating_add(WINDOW).min(self.rows);
+            for cursor in &mut cursors {
+                cursor.bound = cursor.bound_within(from, to, mean);
+            }
+            order.sort_unstable_by(|a, b| cursors[*a].bound.total_cmp(&cursors[*b].bound));
+            // The words that together cannot lift a row: looked up for others' rows only.
+            let (mut few, mut sum) = (0, 0.0);
+            while few < order.len() && sum + cursors[order[few]].bound <= best.threshold() {
+                sum += cursors[order[few]].bound;
+                few += 1;
+            }
+            let mut seen = [0_u64; WINDOW as usize / 64];
+            for at in &order[few..] {
+                let weight = cursors[*at].weight;
+                cursors[*at].each_within(from, to, |row, count| {
+                    let slot = (row - from) as usize;
+                    seen[slot / 64] |= 1 << (slot % 64);
+                    scores[slot] += score(weight, count, self.length_of(row), mean);
+                });
+            }
+            for (word, bits) in seen.iter().enumerate() {
+                let mut bits = *bits;
+                while bits != 0 {
+                    let slot = word * 64 + bits.trailing_zeros() as usize;
+                    bits &= bits - 1;
+                    let row = from + slot as u32;
+                    let mut sum_here = std::mem::take(&mut scores[slot]);
+                    let mut rest = sum;
+                    for at in order[..few].iter().rev() {
+                        if sum_here + rest <= best.threshold() {
+                            break;
+                        }
+                        let cursor = &mut cursors[*at];
+                        rest -= cursor.bound;
+                        if let Some(count) = cursor.count_in(row) {
+                            sum_here += score(cursor.weight, count, self.length_of(row), mean);
+                        }
+                    }
+                    if sum_here > best.threshold() {
+                        best.offer(row, sum_here);
+                    }
+                }
+            }
+            from = to;
+        }
+    }
+}
+
+/// Keeps the best rows.
+pub trait Best {
+    /// A row must score more.
+    fn threshold(&self) -> f64;
+    fn offer(&mut self, row: u32, score: f64);
+}
+
+/// Walks one word's rows forwards.
+struct Cursor<'a> {
+    weight: f64,
+    /// Most that the word adds to a row of the current window.
+    bound: f64,
+    rows: u32,
+    end_row: u32,
+    most: u16,
+    shortest: u16,
+    directory: &'a [u8],
+    bytes: &'a [u8],
+    /// The first block that may hold what is asked for next.
+    block: usize,
+    /// Which block is unpacked below.
+    unpacked: Option<usize>,
+    found: Vec<(u32, u16)>,
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn new(words: &'a Words, term: &Term, weight: f64) -> Option<Self> {
+        let all = words.map.get(term.bytes.clone())?;
+        let blocks = (term.rows as usize).div_ceil(BLOCK);
+        let (directory, bytes) =
+            all.split_at_checked(if blocks > 1 { blocks * ENTRY } else { 0 })?;
+        Some(Self {
+            weight,
+            bound: 0.0,
+            rows: term.rows,
+            end_row: words.rows,
+            most: term.most,
+            shortest: term.shortest,
+            directory,
+            bytes,
+            block: 0,
+            unpacked: None,
+            found: Vec::new(),
+            at: 0,
+        })
+    }
+
+    fn blocks(&self) -> usize {
+        (self.rows as usize).div_ceil(BLOCK)
+    }
+
+    /// (last row, most occurrences, shortest row)
+    fn entry(&self, block: usize) -> (u32, u16, u16) {
+        let at = block * ENTRY;
+        match (
+            int(self.directory, at),
+            short(self.directory, at + 8),
+            short(self.directory, at + 10),
+        ) {
+            (Some(last), Some(most), Some(shortest)) => (last, most, shortest),
+            _ => (u32::MAX, self.most, self.shortest),
+        }
+    }
+
+    /// Moves to the first block that reaches `row`.
+    fn reach(&mut self, row: u32) {
+        while self.block < self.blocks() && self.entry(self.block).0 < row {
+            self.block += 1;
+        }
+    }
+
+    /// Most that a row of the window can get from this word.
+    fn bound_within(&mut self, from: u32, to: u32, mean: f64) -> f64 {
+        if self.directory.is_empty() {
+            self.unpack(0);
+            let next = self.found.partition_point(|(row, _)| *row < from);
+            let any = self.found.get(next).is_some_and(|(row, _)| *row < to);
+            return if any { score(self.weight, self.most, self.shortest, mean) } else { 0.0 };
+        }
+        self.reach(from);
+        let mut bound = 0.0_f64;
+        let mut block = self.block;
+        let mut first = from;
+        while block < self.blocks() && first < to {
+            let (last, most, shortest) = self.entry(block);
+            bound = bound.max(score(self.weight, most, shortest, mean));
+            first = last.saturating_add(1);
+            block += 1;
+        }
+        bound
+    }
+
+    fn each_within(&mut self, from: u32, to: u32, mut each: impl FnMut(u32, u16)) {
+        self.reach(from);
+        let mut block = self.block;
+        while block < self.blocks() {
+            self.unpack(block);
+            let start = self.found.partition_point(|(row, _)| *row < from);
+            for (row, count) in &self.found[start..] {
+                if *row >= to {
+                    return;
+                }
+                each(*row, *count);
+            }
+            block += 1;
+        }
+    }
+
+    /// How often the word stands in this row; rows are asked for in order.
+    fn count_in(&mut self, row: u32) -> Option<u16> {
+        self.reach(row);
+        if self.block >= self.blocks() {
+            return None;
+        }
+        self.unpack(self.block);
+        while self.found.get(self.at).is_some_and(|(at, _)| *at < row) {
+            self.at += 1;
+        }
+        self.found.get(self.at).filter(|(at, _)| *at == row).map(|(_, count)| *count)
+    }
+
+    fn unpack(&mut self, block: usize) {
+        if self.unpacked == Some(block) {
+            return;
+        }
+        self.unpacked = Some(block);
+        self.at = 0;
+        self.found.clear();
+        let end_of = |block: usize| int(self.directory, block * ENTRY + 4).map(|n| n as usize);
+        let (start, before) = if block == 0 {
+            (0, 0)
+        } else {
+            (end_of(block - 1).unwrap_or(usize::MAX), self.entry(block - 1).0)
+        };
+        let end = end_of(block).unwrap_or(self.bytes.len());
+        let mut bytes = self.bytes.get(start..end).unwrap_or_default();
+        let mut row = u64::from(before);
+        while let Some(number) = take(&mut bytes) {
+            row = row.saturating_add(number >> 1);
+            let count = if number & 1 == 1 { Some(1) } else { take(&mut bytes) };
+            // Only a damaged file has such rows.
+            let (Ok(here), Some(count)) = (u32::try_from(row), count) else { break };
+            if here >= self.end_row || self.found.len() >= BLOCK {
+                break;
+            }
+            self.found.push((here, u16::try_from(count).unwrap_or(u16::MAX)));
+        }
+    }
+}
+
+fn take(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0_u64;
+    for shift in (0..63).step_by(7) {
+        let (first, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u64::from(first & 0x7f) << shift;
+        if first & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+fn long(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
+}
+
+fn int(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
+}
+
+fn short(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bm25::Bm25;
+
+    struct Top(Vec<(u32, f64)>, usize);
+
+    impl Best for Top {
+        fn threshold(&self) -> f64 {
+            if self.0.len() < self.1 { 0.0 } else { self.0[self.1 - 1].1 }
+        }
+        fn offer(&mut self, row: u32, score: f64) {
+            self.0.push((row, score));
+            self.0.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            self.0.truncate(self.1);
+        }
+    }
+
+    /// Texts whose words are as unevenly common as real ones.
+    fn texts(rows: u64) -> Vec<String> {
+        let mut state = 7_u64;
+        let mut next = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state >> 11
+        };
+        (0..rows)
+            .map(|_| {
+                let words = next() % 40;
+                (0..words)
+                    .map(|_| {
+                        let rank = 1 << (next() % 14);
+                        format!("w{} ", next() % rank)
+                    })
+                    .collect()
+            })
+            .collect()
+    }
+
+    fn written(texts: &[String]) -> (tempfile::TempDir, std::path::PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("words");
+        let mut writer = Writer::default();
+        texts.iter().for_each(|text| writer.push(text));
+        writer.finish(&path).unwrap();
+        (dir, path)
+    }
+
+    fn ask(words: &Words, query: &[String], limit: usize) -> Vec<(u32, f64)> {
+        let totals = words.totals();
+        let terms: Vec<_> = query
+            .iter()
+            .filter_map(|word| words.term(word))
+            .map(|term| (term.clone(), totals.weight(u64::from(term.rows))))
+            .collect();
+        let mut best = Top(Vec::new(), limit);
+        words.search(&terms, totals, &mut best);
+        best.0
+    }
+
+    #[test]
+    fn the_best_rows_are_those_of_a_full_count() {
+        let texts = texts(3 * u64::from(WINDOW) + 100);
+        let (_dir, path) = written(&texts);
+        let words = Words::open(&path).unwrap();
+        let mut full = Bm25::default();
+        texts.iter().for_each(|text| full.add(text));
+        for query in [
+            &["w0", "w1", "w5000"][..],
+            &["w0"],
+            &["w3", "w77", "w1200", "absent"],
+            &["w8000", "w8001"],
+            &["w0", "w1", "w2", "w3", "w4", "w5", "w6", "w7", "w8", "w9", "w10"],
+        ] {
+            let query: Vec<String> = query.iter().map(ToString::to_string).collect();
+            for limit in [1, 10, 150] {
+                let (ours, all) = (ask(&words, &query, limit), full.search(&query, limit));
+                assert_eq!(ours.len(), all.len(), "{query:?}");
+                for (ours, full) in ours.iter().zip(&all) {
+                    assert!((ours.1 as f32 - full.1).abs() < 1e-4, "{query:?} {ours:?} {full:?}");
+                }
+            }
+        }
+        assert!(ask(&words, &["absent".into()], 5).is_empty());
+    }
+
+    #[test]
+    fn a_damaged_file_is_no_file_or_finds_less() {
+        let (dir, path) = written(&texts(600));
+        let whole = std::fs::read(&path).unwrap();
+        let query: Vec<String> = ["w0", "w1", "w9", "w300"].map(String::from).into();
+        let bad = dir.path().join("bad");
+        for len in [0, 7, 63, 64, whole.len() - 1] {
+            std::fs::write(&bad, &whole[..len]).unwrap();
+            assert!(Words::open(&bad).is_none(), "{len} bytes");
+        }
+        for at in (0..whole.len()).step_by(5) {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0xff;
+            std::fs::write(&bad, &bytes).unwrap();
+            if let Some(words) = Words::open(&bad) {
+                assert!(ask(&words, &query, 20).iter().all(|(row, _)| *row < 600));
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_segment_finds_nothing() {
+        let (_dir, path) = written(&[]);
+        assert!(ask(&Words::open(&path).unwrap(), &["w0".into()], 5).is_empty());
+    }
+}
