@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::manifest::{Files, State};
 use crate::rank::Weights;
 use crate::search::{Arm, Index};
-use crate::store::{self, Store};
+use crate::store::{self, Copies, Store};
 
 struct Bench {
     _home: tempfile::TempDir,
@@ -82,6 +82,32 @@ impl Bench {
 
     fn db(&self) -> PathBuf {
         State::load(&self.dir).unwrap().db_path(&self.dir)
+    }
+
+    /// The mapped copies hold the rows of the table, and the same words find the same rows.
+    async fn assert_copied(&self, words: &[&str]) {
+        let state = State::load(&self.dir).unwrap();
+        let store = Store::open(&self.db(), &self.session).await.unwrap();
+        let copies = Copies::open(&self.db(), &state.view).unwrap();
+        assert_eq!(copies.version(), store.version().await.unwrap());
+        assert_eq!(copies.rows(), store.count().await.unwrap());
+        for word in words {
+            let terms = [(*word).to_string()];
+            let mut table: Vec<_> = store.lexical(&terms, None, 10_000).await.unwrap();
+            let mut mapped: Vec<_> = copies
+                .scores(&terms, 10_000)
+                .into_iter()
+                .map(|(at, _)| copies.candidate(at).unwrap())
+                .collect();
+            for list in [&mut table, &mut mapped] {
+                list.sort_by_key(|c| c.row);
+            }
+            assert_eq!(table.len(), mapped.len(), "{word}");
+            for (a, b) in table.iter().zip(&mapped) {
+                assert_eq!((a.row, &a.path, a.start_line), (b.row, &b.path, b.start_line));
+                assert_eq!((&a.symbol, &a.kind, &a.crumb), (&b.symbol, &b.kind, &b.crumb));
+            }
+        }
     }
 
     /// The table and the list of files agree, and no row is there twice.
@@ -431,12 +457,43 @@ async fn many_small_updates_stay_sound() {
     bench.build().await;
     for round in 0..30 {
         bench.code(&format!("f{}.rs", round % 7), &format!("round_{round}"));
+        if round % 10 == 9 {
+            fs::remove_file(bench.root.join(format!("f{}.rs", 10 + round / 2))).unwrap();
+        }
         bench.build().await;
+        if round % 3 == 0 {
+            bench.assert_copied(&["valu", "round", "function", "rs", "absent"]).await;
+        }
     }
     bench.assert_sound().await;
+    let files = fs::read_dir(bench.db()).unwrap().flatten();
+    let words = files.filter(|f| f.file_name().to_string_lossy().starts_with("words-"));
+    assert!(words.count() <= 6, "segments are folded together, and old ones are removed");
     assert_eq!(bench.paths("round_29").await[0], "f1.rs");
     let store = Store::open(&bench.db(), &bench.session).await.unwrap();
     assert!(store.fragments().await.unwrap() <= crate::limits::COMPACT_AFTER_FRAGMENTS + 1);
+}
+
+#[tokio::test]
+async fn copies_that_are_lost_or_damaged_are_made_again() {
+    let bench = Bench::new();
+    for n in 0..10 {
+        bench.code(&format!("f{n}.rs"), &format!("function_{n}"));
+    }
+    bench.build().await;
+    let copies = || {
+        let files = fs::read_dir(bench.db()).unwrap().flatten().map(|f| f.path());
+        files.filter(|p| store::copies::is_copy(&p.file_name().unwrap().to_string_lossy()))
+    };
+    for damage in [(|path| fs::remove_file(path).unwrap()) as fn(PathBuf), |path| {
+        fs::write(path, b"LAI").unwrap()
+    }] {
+        copies().for_each(damage);
+        // Until then the table answers.
+        assert_eq!(bench.paths("function_7").await[0], "f7.rs");
+        bench.build().await;
+        bench.assert_copied(&["function", "valu"]).await;
+    }
 }
 
 #[tokio::test]

@@ -27,7 +27,7 @@ use crate::limits::{BATCH_BYTES, CHECKPOINT_EVERY, COMPACT_AFTER_FRAGMENTS, PIPE
 use crate::manifest::{FORMAT, Files, Lock, Record, State};
 use crate::sniff;
 use crate::store::copies::{View, is_copy, is_needed};
-use crate::store::{Rows, Store};
+use crate::store::{Copies, Rows, Store};
 use crate::walk::{self, Entry, Skips};
 use file::{Done, Outcome, process};
 pub use progress::disk_bytes;
@@ -217,8 +217,7 @@ impl Build {
             store = Some(Store::create(&db, &self.session, self.dims()).await?);
         }
         let store = store.ok_or_else(|| Error::Internal("no table".into()))?;
-        let view_path = db.join(&self.state.view);
-        let old = (!self.state.view.is_empty()).then(|| View::load(&view_path)).flatten();
+        let old = Copies::intact(&db, &self.state.view, self.dims());
         let mut view = old.clone().unwrap_or_default();
         if work || old.is_none() {
             self.progress.now(Phase::Optimize, walked, walked, self.files.chunks(), "");

@@ -89,9 +89,26 @@ impl Copies {
         Some(Self { version, totals, segments: open })
     }
 
+    /// What a build may go on from: None when a copy is missing or damaged.
+    pub fn intact(db: &Path, view: &str, dims: usize) -> Option<View> {
+        let copies = Self::open(db, view)?;
+        let with = |s: &Segment| s.vectors.as_ref().is_some_and(|v| v.dims() == dims);
+        let whole = dims == 0 || copies.segments.iter().all(with);
+        whole.then(|| View {
+            version: copies.version,
+            segments: copies.segments.into_iter().map(|s| s.part).collect(),
+        })
+    }
+
     /// The version of the table that this copies.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Rows that are there.
+    pub fn rows(&self) -> u64 {
+        let dead: u64 = self.segments.iter().map(|s| u64::from(s.part.dead_rows())).sum();
+        self.totals.rows - dead
     }
 
     /// There are vectors of this many dimensions.
