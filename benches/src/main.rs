@@ -6,10 +6,12 @@
 //! missed, and only `--strict` turns a missed bar into exit code 1.
 
 mod coldstart;
+mod generate;
 mod home;
 mod ipc_bench;
 mod memory;
 mod report;
+mod scale;
 mod search;
 mod tools;
 
@@ -43,6 +45,8 @@ enum Bench {
     IpcPeer(ipc_bench::PeerOptions),
     /// Query latency through client, engine and worker, beside ripgrep on the same words.
     Search(search::Options),
+    /// A generated repository of many files: cost of a file, memory, queries, one-file updates.
+    IndexScale(scale::Options),
     /// Tool calls: dispatch, the sandbox beside a plain process and bubblewrap, memory, growth.
     Tools(tools::Options),
 }
@@ -53,6 +57,7 @@ fn main() -> ExitCode {
         Bench::Coldstart(options) => coldstart::run(options),
         Bench::Memory(options) => memory::run(options),
         Bench::Search(options) => search::run(options),
+        Bench::IndexScale(options) => scale::run(options),
         Bench::Tools(options) => tools::run(options),
         Bench::Ipc(options) => ipc_bench::run(options),
         Bench::IpcPeer(options) => return ipc_bench::peer(options),

@@ -28,11 +28,8 @@ impl Layout {
     fn sign_bytes(self) -> usize {
         self.dims.div_ceil(8)
     }
-    fn signs(self) -> usize {
-        HEADER
-    }
     fn bytes(self) -> usize {
-        self.signs() + self.count * self.sign_bytes()
+        HEADER + self.count * self.sign_bytes()
     }
     fn len(self) -> usize {
         self.bytes() + self.count * self.dims
@@ -68,7 +65,7 @@ impl Writer {
         for vector in vectors.chunks_exact(layout.dims) {
             signs_of(vector, &mut signs);
         }
-        self.file.write_all_at(&signs, (layout.signs() + at * layout.sign_bytes()) as u64)?;
+        self.file.write_all_at(&signs, (HEADER + at * layout.sign_bytes()) as u64)?;
         self.file.write_all_at(&bytes, (layout.bytes() + at * layout.dims) as u64)?;
         self.next += rows;
         Ok(())
@@ -159,7 +156,7 @@ impl Vectors {
         if signs.len() != width {
             return;
         }
-        let all = &self.map[self.layout.signs()..self.layout.bytes()];
+        let all = &self.map[HEADER..self.layout.bytes()];
         let mut distances = [0_u16; ROWS_AT_ONCE];
         for (block, rows) in all.chunks(ROWS_AT_ONCE * width).enumerate() {
             let count = rows.len() / width;

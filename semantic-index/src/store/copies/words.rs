@@ -570,12 +570,11 @@ mod tests {
         (0..rows)
             .map(|_| {
                 let words = next() % 40;
-                (0..words)
-                    .map(|_| {
-                        let rank = 1 << (next() % 14);
-                        format!("w{} ", next() % rank)
-                    })
-                    .collect()
+                let word = |_| {
+                    let rank = 1 << (next() % 14);
+                    format!("w{}", next() % rank)
+                };
+                (0..words).map(word).collect::<Vec<_>>().join(" ")
             })
             .collect()
     }
@@ -584,7 +583,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("words");
         let mut writer = Writer::default();
-        texts.iter().for_each(|text| writer.push(text));
+        for text in texts {
+            writer.push(text);
+        }
         writer.finish(&path).unwrap();
         (dir, path)
     }
@@ -607,7 +608,9 @@ mod tests {
         let (_dir, path) = written(&texts);
         let words = Words::open(&path).unwrap();
         let mut full = Bm25::default();
-        texts.iter().for_each(|text| full.add(text));
+        for text in &texts {
+            full.add(text);
+        }
         for query in [
             &["w0", "w1", "w5000"][..],
             &["w0"],
