@@ -81,7 +81,8 @@ impl Generator {
         pieces(text, |piece| match piece {
             Piece::Other(text) => {
                 if last_word.is_multiple_of(50) && last_word != 0 && copy > 0 {
-                    out.push_str(&format!("_{copy}"));
+                    out.push('_');
+                    out.push_str(&copy.to_string());
                 }
                 last_word = 0;
                 out.push_str(text);
@@ -206,13 +207,13 @@ mod tests {
     #[test]
     fn copies_differ_and_keep_their_shape() {
         let dir = tempfile::tempdir().unwrap();
-        let words: Vec<String> = (0..900)
-            .map(|n| format!("word{}", (b'a' + (n % 26) as u8) as char).repeat(1 + n / 26))
+        let letter = |n: u8| char::from(b'a' + n % 26);
+        let words: Vec<String> = (0..700_u16)
+            .map(|n| format!("w{}{}", letter((n / 26) as u8), letter((n % 26) as u8)))
             .collect();
-        let body = words
-            .iter()
-            .map(|w| format!("let {w}Value = HTTPServer_{w}(1);\n"))
-            .collect::<String>();
+        let lines: Vec<String> =
+            words.iter().map(|w| format!("let {w}Value = HTTPServer_{w}(1);\n")).collect();
+        let body = lines.concat();
         fs::write(dir.path().join("a.rs"), &body).unwrap();
         let generator = Generator::read(dir.path()).unwrap();
         assert_eq!(generator.source_files(), 1);

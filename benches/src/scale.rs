@@ -174,9 +174,7 @@ async fn ask(client: &Client<EngineProtocol>, root: &Path, query: &str) -> Resul
     let root = root.to_str().context("the path is not UTF-8")?.to_owned();
     let search = Search { root, query: query.into(), limit: 10, explain: false };
     match client.call(Request::Search(search)).await? {
-        Reply::Search(found) => {
-            Ok(found.found.hits.into_iter().next().map_or(String::new(), |h| h.path))
-        }
+        Reply::Search(found) => Ok(found.hits.into_iter().next().map_or(String::new(), |h| h.path)),
         other => bail!("the engine answered {other:?} to a search"),
     }
 }

@@ -486,7 +486,7 @@ async fn copies_that_are_lost_or_damaged_are_made_again() {
         files.filter(|p| store::copies::is_copy(&p.file_name().unwrap().to_string_lossy()))
     };
     for damage in [(|path| fs::remove_file(path).unwrap()) as fn(PathBuf), |path| {
-        fs::write(path, b"LAI").unwrap()
+        fs::write(path, b"LAI").unwrap();
     }] {
         copies().for_each(damage);
         // Until then the table answers.
