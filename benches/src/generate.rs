@@ -122,7 +122,7 @@ impl Generator {
         let size = BAND.min(self.parts.len() - start);
         let seed = mix(copy ^ (band as u64) << 32);
         let at = if size == BAND {
-            ((rank - start) as u64 * (seed | 1) + (seed >> 32)) as usize % BAND
+            ((rank - start) as u64).wrapping_mul(seed | 1).wrapping_add(seed >> 32) as usize % BAND
         } else {
             (rank - start + seed as usize % size) % size
         };
