@@ -1,5 +1,5 @@
 //! The tool system: dispatch, what the sandbox costs over a plain process and beside
-//! bubblewrap, searching beside ripgrep, memory, and growth over many calls.
+//! bubblewrap and the Codex helper (where `LAPCE_AI_BENCH_CODEX` names it), searching beside ripgrep, memory, and growth over many calls.
 //!
 //! Drives the launcher as the engine does, in this process, without an engine.
 
@@ -25,6 +25,10 @@ const DISPATCH_MS: f64 = 10.0;
 const OVERHEAD_MS: f64 = 10.0;
 const DEGRADED_MS: f64 = 4.0;
 const HELPER_KIB: f64 = 3.0 * 1024.0;
+/// The tool system's own memory in the process that hosts it.
+const HOST_KIB: f64 = 3.0 * 1024.0;
+/// Calls at once, as many as the host lets run.
+const AT_ONCE: usize = 64;
 const BIG_FILE_KIB: f64 = 8.0 * 1024.0;
 const SEARCH_TIMES: f64 = 1.2;
 /// What this process may grow by over all calls.
@@ -50,19 +54,25 @@ pub struct Options {
 }
 
 pub fn run(options: &Options) -> Result<Report> {
+    let runtime = runtime()?;
+    let before = own_private_kib();
     let helper = find_program("lapce-ai-tool").context("lapce-ai-tool was not found")?;
     let dir = tempfile::Builder::new().prefix("lapce-ai-bench-").tempdir()?;
     let root = dir.path().join("workspace");
     fs::create_dir(&root)?;
     let bench = Bench { host: ToolHost::new(helper), workspace: Workspace::new(&root)? };
     let mut report = Report::new("tools");
-    runtime()?.block_on(async {
+    runtime.block_on(async {
         bench.dispatch(options, &mut report).await?;
         bench.overhead(options, &mut report).await?;
         bench.helper_memory(&mut report).await?;
         bench.big_file(options, &mut report).await?;
         bench.many_at_once(&mut report).await?;
         bench.growth(options, &mut report).await?;
+        // After all these calls, and with what this harness keeps of them.
+        let own = own_private_kib().saturating_sub(before) as f64;
+        report.rows.push(Samples::new(vec![own]).row("tool system in its host", "ours", "KiB"));
+        report.bar("tool system in its host, private", own, HOST_KIB, "KiB");
         bench.search(options, &mut report).await
     })?;
     Ok(report)
@@ -116,8 +126,10 @@ impl Bench {
             .iter()
             .fold(self.workspace.clone(), |workspace, name| workspace.without_layer(name));
         let bwrap = find_on_path("bwrap");
+        let codex = std::env::var_os("LAPCE_AI_BENCH_CODEX").map(PathBuf::from);
         let params = json!({"command": "/bin/true"});
         let (mut plain, mut ours, mut part, mut theirs) = (vec![], vec![], vec![], vec![]);
+        let mut codexes = vec![];
         for _ in 0..options.rounds {
             plain.push(time(Command::new("/bin/bash").args(["-c", "/bin/true"]))?);
             let started = Instant::now();
@@ -147,6 +159,12 @@ impl Bench {
                 command.args(["--die-with-parent", "/bin/bash", "-c", "/bin/true"]);
                 theirs.push(time(&mut command)?);
             }
+            if let Some(codex) = &codex {
+                let mut command = Command::new(codex);
+                command.args(["sandbox", "--", "/bin/bash", "-c", "/bin/true"]);
+                command.current_dir(self.workspace.root());
+                codexes.push(time(&mut command)?);
+            }
         }
         let plain = Samples::millis(&plain);
         let (ours, part) = (Samples::millis(&ours), Samples::millis(&part));
@@ -158,6 +176,11 @@ impl Bench {
             report.note("bubblewrap", "not installed");
         } else {
             report.rows.push(Samples::millis(&theirs).row(case, "bubblewrap", "ms"));
+        }
+        if codexes.is_empty() {
+            report.note("codex sandbox", "not given in LAPCE_AI_BENCH_CODEX");
+        } else {
+            report.rows.push(Samples::millis(&codexes).row(case, "codex sandbox", "ms"));
         }
         let over = |samples: &Samples| samples.quantile(0.5) - plain.quantile(0.5);
         report.bar("all layers over a plain process, p50", over(&ours), OVERHEAD_MS, "ms");
@@ -236,15 +259,37 @@ impl Bench {
         Ok(())
     }
 
+    /// As many calls at once as the host lets run: all end well, and the helpers stay small.
     async fn many_at_once(&self, report: &mut Report) -> Result<()> {
-        let params = json!({"path": "small.txt"});
-        let started = Instant::now();
-        let calls = (0..64).map(|_| self.call("read_file", &params));
-        for outcome in futures::future::join_all(calls).await {
-            outcome?;
+        for (tool, params) in [
+            ("read_file", json!({"path": "small.txt"})),
+            ("execute_command", json!({"command": "sleep 0.3"})),
+        ] {
+            let started = Instant::now();
+            let calls = (0..AT_ONCE).map(|_| self.call(tool, &params));
+            let all = futures::future::join_all(calls);
+            tokio::pin!(all);
+            let mut most = 0.0f64;
+            let outcomes = loop {
+                tokio::select! {
+                    outcomes = &mut all => break outcomes,
+                    () = tokio::time::sleep(Duration::from_millis(100)) => {
+                        most = most.max(self.helpers(|pid| smaps_kib(pid, &["Private_Dirty:"])));
+                    }
+                }
+            };
+            let took = started.elapsed();
+            for outcome in outcomes {
+                outcome?;
+            }
+            let case = format!("{AT_ONCE} × {tool} at once");
+            report.rows.push(Samples::millis(&[took]).row(&case, "ours", "ms"));
+            if tool == "execute_command" {
+                report.rows.push(Samples::new(vec![most]).row(&case, "ours", "KiB"));
+                let each = most / AT_ONCE as f64;
+                report.bar(&format!("{case}, private each"), each, HELPER_KIB, "KiB");
+            }
         }
-        let row = Samples::millis(&[started.elapsed()]).row("64 calls at once", "ours", "ms");
-        report.rows.push(row);
         Ok(())
     }
 
@@ -312,6 +357,10 @@ impl Bench {
         report.bar("search over ripgrep, p50", times, SEARCH_TIMES, "times");
         Ok(())
     }
+}
+
+fn own_private_kib() -> u64 {
+    smaps_kib(std::process::id(), &["Private_Dirty:", "Private_Clean:"])
 }
 
 struct State {

@@ -98,7 +98,12 @@ impl Engine {
         let workspace = Workspace::new(root.path()).map_err(|error| {
             WireError::new(ErrorKind::Denied, format!("{root} cannot be a workspace: {error}"))
         })?;
-        Ok(workspace.show(self.config.get()?.sandbox.show.iter().cloned()))
+        let config = self.config.get()?;
+        let workspace = workspace.show(config.sandbox.show.iter().cloned());
+        Ok(match &config.sandbox.browser {
+            Some(program) => workspace.browser(program.clone()),
+            None => workspace,
+        })
     }
 
     /// The user's rules about tool calls, as they are now. A file that cannot be understood

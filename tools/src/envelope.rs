@@ -177,6 +177,14 @@ pub fn not_granted(refused: &[String]) -> String {
     )
 }
 
+/// The network proxy refused hosts to a page.
+pub fn not_granted_to_pages(refused: &[String]) -> String {
+    format!(
+        "pages reach the launched host and what the user's rules grant; refused: {}",
+        refused.join(", ")
+    )
+}
+
 /// A note below a command's result: some of its changes cannot be undone.
 pub fn not_undoable(what: &str) -> String {
     format!("\n<notice>cannot be undone: {}</notice>", crate::call::one_line(what, 500))

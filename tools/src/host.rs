@@ -5,6 +5,7 @@
 //! helper and everything it started.
 
 mod background;
+mod browser;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -81,14 +82,15 @@ impl Invocation {
     }
 }
 
-/// What a run knows about the files it has read, and its background commands; cheap to
-/// clone, shared. Writing a file that is no longer as the run saw it is refused. When the
-/// last clone is gone, the background commands end.
+/// What a run knows about the files it has read, its background commands and its browser;
+/// cheap to clone, shared. Writing a file that is no longer as the run saw it is refused.
+/// When the last clone is gone, the background commands and the browser end.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     run: String,
     seen: Arc<Mutex<BTreeMap<String, Seen>>>,
     jobs: Arc<Jobs>,
+    browser: Arc<browser::Place>,
 }
 
 impl Ledger {
@@ -133,6 +135,8 @@ pub struct Outcome {
     pub limit_hit: String,
     /// Name under which the whole output is kept.
     pub artefact: Option<String>,
+    /// A picture of the browser's page, JPEG.
+    pub screenshot: Option<PathBuf>,
 }
 
 impl Outcome {
@@ -145,6 +149,7 @@ impl Outcome {
             absent: Vec::new(),
             limit_hit: String::new(),
             artefact: None,
+            screenshot: None,
         }
     }
 }
@@ -373,6 +378,8 @@ impl ToolHost {
                     let limits = invocation.limits.clone().unwrap_or_else(|| spec.limits.clone());
                     if call.name == "execute_command" && call.flag("background") {
                         self.start_job(call, &invocation, limits, &mut outcome).await;
+                    } else if call.name == "browser_action" {
+                        self.browse(&call, &invocation, limits, &mut outcome).await;
                     } else if call.name == "read_command_output" {
                         self.read_output(&call, &invocation, limits, &mut outcome).await;
                     } else if call.name == "execute_command" && !only_looks(call.text("command")) {
@@ -414,7 +421,8 @@ impl ToolHost {
         own.cancel = job.cancel.clone();
         own.job = Some(job.clone());
         // Not the run's own ledger: the run is over when its last clone is gone.
-        own.ledger = Ledger { jobs: Arc::default(), ..invocation.ledger.clone() };
+        own.ledger =
+            Ledger { jobs: Arc::default(), browser: Arc::default(), ..invocation.ledger.clone() };
         let (host, running) = (self.clone(), job.clone());
         tokio::spawn(async move {
             let mut outcome = Outcome::empty();
@@ -602,7 +610,7 @@ impl ToolHost {
         let (mut gathered, end) = self.exchange(&request, gate, invocation).await;
         drop(slot);
         if let Some(report) = &mut gathered.report {
-            let refused = refused.as_ref().map(Refused::list).unwrap_or_default();
+            let refused = refused.as_ref().map(Refused::take).unwrap_or_default();
             if !refused.is_empty() {
                 report.notes.push(envelope::not_granted(&refused));
             }
@@ -654,14 +662,9 @@ impl ToolHost {
                 return (gathered, broken(&what, &e));
             }
         };
-        let _live = Live::new(&self.live, child.id());
-        // The helper waits for its request: nothing of the call runs outside the group.
-        let scope = child.id().filter(|_| runs_programs(&request.tool)).map(|pid| {
-            let groups = self.cgroups.get_or_init(Cgroups::find);
-            let scope = groups.scope(&request.limits)?;
-            scope.add(pid).map_err(|e| e.to_string())?;
-            Ok::<Scope, String>(scope)
-        });
+        let _live = Live::new(self.live.clone(), child.id());
+        let command = request.tool == "execute_command";
+        let scope = command.then(|| self.group(&child, &request.limits));
         gathered.group = scope.as_ref().map(|s| s.as_ref().map(drop).map_err(Clone::clone));
         let (Some(mut stdin), Some(mut stdout)) = (child.stdin.take(), child.stdout.take()) else {
             return (gathered, End::Broken("the helper has no pipes".into()));
@@ -701,6 +704,14 @@ impl ToolHost {
         };
         gathered.limit = scope.and_then(Result::ok).and_then(|s| s.hit(&request.limits));
         (gathered, end.unwrap_or(End::Exited(code)))
+    }
+
+    /// A group for a helper that waits for its request: nothing of the call runs outside it.
+    fn group(&self, child: &Child, limits: &Limits) -> Result<Scope, String> {
+        let scope = self.cgroups.get_or_init(Cgroups::find).scope(limits)?;
+        let pid = child.id().ok_or("the helper has ended")?;
+        scope.add(pid).map_err(|e| e.to_string())?;
+        Ok(scope)
     }
 
     /// Takes frames until the helper ends.
@@ -793,13 +804,14 @@ impl ToolHost {
 }
 
 /// Keeps `ToolHost::pids` right, however the call ends.
-struct Live<'a> {
-    set: &'a Mutex<BTreeSet<u32>>,
+#[derive(Debug)]
+struct Live {
+    set: Arc<Mutex<BTreeSet<u32>>>,
     pid: Option<u32>,
 }
 
-impl<'a> Live<'a> {
-    fn new(set: &'a Mutex<BTreeSet<u32>>, pid: Option<u32>) -> Self {
+impl Live {
+    fn new(set: Arc<Mutex<BTreeSet<u32>>>, pid: Option<u32>) -> Self {
         if let Some(pid) = pid {
             set.lock().unwrap_or_else(PoisonError::into_inner).insert(pid);
         }
@@ -807,7 +819,7 @@ impl<'a> Live<'a> {
     }
 }
 
-impl Drop for Live<'_> {
+impl Drop for Live {
     fn drop(&mut self) {
         if let Some(pid) = self.pid {
             self.set.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid);
@@ -816,6 +828,7 @@ impl Drop for Live<'_> {
 }
 
 /// A folder for one call, gone with it.
+#[derive(Debug)]
 struct Scratch(PathBuf);
 
 impl Drop for Scratch {
@@ -826,11 +839,6 @@ impl Drop for Scratch {
 
 fn scratch() -> std::io::Result<Scratch> {
     Workspace::scratch().map(Scratch)
-}
-
-/// Whether a tool starts programs, whose processes are many.
-fn runs_programs(tool: &str) -> bool {
-    tool == "execute_command"
 }
 
 /// What a call may reach: what the rules grant, and what the approved call names.

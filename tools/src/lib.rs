@@ -14,6 +14,7 @@
 )]
 
 pub(crate) mod artefact;
+pub(crate) mod browser;
 pub mod call;
 pub(crate) mod cgroup;
 pub mod edit;

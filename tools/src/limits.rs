@@ -183,6 +183,24 @@ pub const BACKGROUND_LOOK_MS: u64 = 1_000;
 pub const BACKGROUND_MAX_WAIT_S: u64 = 600;
 /// Lines and columns of a command's terminal.
 pub const PTY_SIZE: (u16, u16) = (40, 120);
+/// One action of the browser, its page's load included; the host waits for it a little longer.
+pub const BROWSER_ACTION_MS: u64 = 30_000;
+pub const BROWSER_CALL_MS: u64 = 60_000;
+/// Life of one browser.
+pub const BROWSER_SESSION_MS: u64 = 3_600_000;
+/// How long a page is waited for to be quiet, and what quiet is.
+pub const BROWSER_SETTLE_MS: u64 = 8_000;
+pub const BROWSER_QUIET_MS: u64 = 400;
+/// Lines of a page's console shown after an action.
+pub const BROWSER_CONSOLE_LINES: usize = 50;
+/// Text typed by one action.
+pub const BROWSER_TYPE_BYTES: usize = 64 << 10;
+/// Width and height of the window, and the most of each.
+pub const BROWSER_VIEWPORT: (u32, u32) = (900, 600);
+pub const BROWSER_VIEWPORT_MAX: u32 = 3_000;
+/// Longest message of the browser, and events held while an answer is waited for.
+pub const BROWSER_MESSAGE_BYTES: usize = 32 << 20;
+pub const BROWSER_EVENTS: usize = 10_000;
 /// Paths hidden from a command, each by a mount; a workspace with more runs no commands.
 pub const HIDDEN_MAX_PATHS: usize = 256;
 /// Share of all processors that a command's group may use.

@@ -65,6 +65,9 @@ pub struct SandboxSpec {
     /// `.gitignore`; from the user's own settings.
     #[serde(default)]
     pub show: Vec<String>,
+    /// The program of `browser_action`.
+    #[serde(default)]
+    pub browser: Option<PathBuf>,
     /// What the call may reach. Anything needs the helper to be started with `--net`.
     #[serde(default)]
     pub network: Network,
@@ -79,6 +82,8 @@ pub const FRAME_OUTPUT: u8 = b'O';
 /// The host answers with [`KEPT`] or [`NOT_KEPT`] on the helper's standard input.
 pub const FRAME_BEFORE: u8 = b'B';
 pub const FRAME_REPORT: u8 = b'R';
+/// A picture of the browser's page, JPEG; before the report of its action.
+pub const FRAME_PICTURE: u8 = b'P';
 
 pub const KEPT: u8 = b'K';
 pub const NOT_KEPT: u8 = b'N';

@@ -184,6 +184,14 @@ impl Workspace {
         self
     }
 
+    /// The program of `browser_action`, from the user's configuration; otherwise it is
+    /// looked for on PATH.
+    #[must_use]
+    pub fn browser(mut self, program: PathBuf) -> Self {
+        self.sandbox.browser = Some(program);
+        self
+    }
+
     /// Switches a sandbox layer off ([`crate::sandbox::layer`]), from the user's own
     /// settings. Results name it as absent.
     #[must_use]
@@ -280,6 +288,7 @@ fn fence(var: impl Fn(&str) -> Option<OsString>) -> SandboxSpec {
         home,
         scratch: None,
         show: Vec::new(),
+        browser: None,
         network: crate::sandbox::network::Network::default(),
         off: Vec::new(),
     }

@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::build::{self, Profile};
+use crate::codex;
 use crate::ctx::{Ctx, run};
 
 /// Benches that need no index worker, so that nobody waits for LanceDB in vain.
@@ -23,10 +24,17 @@ pub fn run_bench(ctx: &Ctx, args: &[String]) -> Result<()> {
     } else {
         build::programs(ctx, Profile::Release)?
     };
-    run(Command::new(ctx.target.join("release/lapce-ai-bench"))
-        .args(args)
-        .current_dir(&ctx.root)
-        .env("LAPCE_AI_BIN_DIR", bin))
+    let mut bench = Command::new(ctx.target.join("release/lapce-ai-bench"));
+    bench.args(args).current_dir(&ctx.root).env("LAPCE_AI_BIN_DIR", bin);
+    if args.first().is_some_and(|name| name == "tools") {
+        match codex::fetch(ctx) {
+            Ok((program, home)) => {
+                bench.env("LAPCE_AI_BENCH_CODEX", program).env("CODEX_HOME", home);
+            }
+            Err(why) => eprintln!("xtask: without the Codex helper: {why:#}"),
+        }
+    }
+    run(&mut bench)
 }
 
 fn harness(ctx: &Ctx, bench: &str) -> Result<()> {

@@ -6,6 +6,8 @@
 
 mod bench;
 mod build;
+mod chromium;
+mod codex;
 mod ctx;
 mod demo;
 mod docs;

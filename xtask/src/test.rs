@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::build::{self, Profile};
 use crate::ctx::{Ctx, on_path, run};
-use crate::{docs, llama, wasm};
+use crate::{chromium, docs, llama, wasm};
 
 /// Packages that do not link LanceDB.
 const SMALL: [&str; 5] =
@@ -29,6 +29,7 @@ const STEPS: &[Step] = &[
     Step { name: "index", what: "tests of the index over real LanceDB", run: index },
     Step { name: "plugin", what: "the volt builds and runs in wasmtime", run: plugin },
     Step { name: "model", what: "the engine with a real model server", run: model },
+    Step { name: "browser", what: "browser_action with a real Chromium", run: browser },
     Step { name: "e2e", what: "end to end over the real programs", run: e2e },
     Step { name: "docs", what: "generated pages are up to date", run: docs_check },
 ];
@@ -157,6 +158,16 @@ fn model(ctx: &Ctx) -> Result<()> {
         .env("LAPCE_AI_BIN_DIR", bin)
         .env("LAPCE_AI_TEST_LLAMA_SERVER", model.server)
         .env("LAPCE_AI_TEST_LLAMA_MODEL", model.weights))
+}
+
+fn browser(ctx: &Ctx) -> Result<()> {
+    let chromium = chromium::fetch(ctx)?;
+    run(ctx
+        .cargo()?
+        .args(["test", "-p", "lapce-ai-tools", "--test", "it", "browser::"])
+        .env("LAPCE_AI_TEST_BROWSER_REQUIRED", "1")
+        .env("LAPCE_AI_TEST_CHROMIUM", chromium.program)
+        .env("LAPCE_AI_TEST_CHROMIUM_LIB", chromium.libraries))
 }
 
 fn e2e(ctx: &Ctx) -> Result<()> {

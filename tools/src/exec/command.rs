@@ -114,7 +114,11 @@ fn working_folder(request: &Request, cwd: &str) -> Result<PathBuf, String> {
 }
 
 /// The whole environment of the command.
-fn environment(request: &Request, layers: &Layers, pty: bool) -> Result<Vec<CString>, String> {
+pub(super) fn environment(
+    request: &Request,
+    layers: &Layers,
+    pty: bool,
+) -> Result<Vec<CString>, String> {
     let spec = &request.sandbox;
     let viewed = layers.has(layer::MOUNT);
     let mut list = Vec::new();

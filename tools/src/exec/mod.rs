@@ -5,6 +5,7 @@
 //! the child's number, keeps the time and ends everything when the host goes away.
 
 mod artefact;
+mod browser;
 mod command;
 mod doctor;
 mod files;
@@ -219,7 +220,9 @@ fn child(request: &Request, mut layers: Layers) -> i32 {
     // Nobody of this user may look into the process that holds the pipes.
     let _ = sys::prctl(libc::PR_SET_DUMPABLE, 0, 0);
     let command = request.tool == "execute_command";
-    let hidden = if command {
+    let browser = request.tool == browser::NAME;
+    let programs = command || browser;
+    let hidden = if programs {
         hidden::find(&request.root, &request.sandbox.show)
     } else {
         Ok(hidden::Hidden::default())
@@ -231,7 +234,7 @@ fn child(request: &Request, mut layers: Layers) -> i32 {
             return 0;
         }
     };
-    let online = command && !request.sandbox.network.is_off();
+    let online = programs && !request.sandbox.network.is_off();
     if online && let Err(body) = go_online(request, &layers) {
         let report =
             Report { body, layers: layers.active, absent: layers.absent, ..Report::default() };
@@ -240,7 +243,7 @@ fn child(request: &Request, mut layers: Layers) -> i32 {
     }
     let fence = Fence {
         request,
-        profile: match (command || request.tool == outline::NAME, online) {
+        profile: match (programs || request.tool == outline::NAME, online) {
             (true, true) => Profile::Online,
             (true, false) => Profile::Command,
             (false, _) => Profile::Files,
@@ -269,6 +272,7 @@ fn child(request: &Request, mut layers: Layers) -> i32 {
     let mut report = match entered {
         Err(refusal) => Report { body: refusal, ..Report::default() },
         Ok(()) if command => command::run(request, &layers, terminal),
+        Ok(()) if browser => browser::run(request, &layers),
         Ok(()) => files::run(request),
     };
     if !report.ok && hidden.by_git > 0 {

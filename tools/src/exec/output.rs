@@ -2,10 +2,16 @@
 
 use std::io::{self, Write as _};
 
-use crate::protocol::{BeforeHead, FRAME_BEFORE, FRAME_OUTPUT, FRAME_REPORT, KEPT, Report};
+use crate::protocol::{
+    BeforeHead, FRAME_BEFORE, FRAME_OUTPUT, FRAME_PICTURE, FRAME_REPORT, KEPT, Report,
+};
 
 pub(crate) fn output(bytes: &[u8]) -> io::Result<()> {
     frame(FRAME_OUTPUT, bytes)
+}
+
+pub(crate) fn picture(bytes: &[u8]) -> io::Result<()> {
+    frame(FRAME_PICTURE, bytes)
 }
 
 pub(crate) fn report(report: &Report) -> io::Result<()> {

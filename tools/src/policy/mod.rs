@@ -117,6 +117,7 @@ impl Policy {
                 spend(&rules, files(&rules, call, workspace))
             }
             Class::Read | Class::Write => files(&rules, call, workspace),
+            Class::Execute if spec.name == "browser_action" => browser(&rules, call, workspace),
             Class::None | Class::Mode | Class::Subtask => plain(&rules, "built-in", true),
             Class::Execute | Class::Mcp => plain(&rules, "", false),
         }
@@ -138,6 +139,36 @@ fn spend(rules: &[&Rule], as_file: Verdict) -> Verdict {
         }
         other => other,
     }
+}
+
+/// A launch is judged by what it opens; the browser that is open was agreed to.
+fn browser(rules: &[&Rule], call: &ToolCall, workspace: &Workspace) -> Verdict {
+    let launch = call.text("action") == "launch";
+    match plain(rules, "the run's own browser", !launch) {
+        Verdict::Deny { rule } => return Verdict::Deny { rule },
+        Verdict::Ask { why } if !launch || rules.iter().any(|r| r.effect == Effect::Ask) => {
+            return Verdict::Ask { why };
+        }
+        verdict if !launch => return verdict,
+        _ => {}
+    }
+    let wanted = match crate::browser::address(call.text("url"), workspace.root()) {
+        Ok(wanted) => wanted,
+        Err(why) => return Verdict::Deny { rule: why },
+    };
+    let whole = rules.iter().filter(|r| r.pattern.is_empty());
+    for rule in whole.clone() {
+        let granted = match rule.effect {
+            Effect::Turbo => true,
+            Effect::Allow => rule.grants().covers(&wanted),
+            Effect::Ask | Effect::Deny => false,
+        };
+        if granted {
+            return Verdict::Allow { rule: rule.describe() };
+        }
+    }
+    let what = if wanted.is_off() { call.text("url").to_owned() } else { wanted.to_string() };
+    Verdict::Ask { why: format!("it opens {what} in a browser") }
 }
 
 /// Rules without a pattern only.
@@ -271,6 +302,49 @@ mod tests {
         assert!(matches!(decide(&[(Deny, "*", "[")], &read("x")), Verdict::Deny { .. }));
         assert!(matches!(
             decide(&[(Allow, "*", "["), (Ask, "*", "")], &read("x")),
+            Verdict::Ask { .. }
+        ));
+    }
+
+    #[test]
+    fn a_browser_is_asked_about_when_it_is_launched() {
+        use Effect::{Allow, Ask, Deny, Turbo};
+        let launch = |url: &str| {
+            ToolCall::new("1", "browser_action").with("action", "launch").with("url", url)
+        };
+        let click = ToolCall::new("1", "browser_action").with("action", "click");
+        let web = launch("https://a.com/x");
+        let why = |verdict| match verdict {
+            Verdict::Ask { why } => why,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(why(decide(&[], &web)), "it opens a.com:443 in a browser");
+        assert_eq!(
+            why(decide(&[(Allow, "browser_action", "")], &web)),
+            "it opens a.com:443 in a browser"
+        );
+        assert!(matches!(decide(&[], &click), Verdict::Allow { .. }));
+        assert!(matches!(decide(&[(Deny, "browser_action", "")], &click), Verdict::Deny { .. }));
+        assert!(matches!(decide(&[(Ask, "browser_action", "")], &click), Verdict::Ask { .. }));
+        assert!(matches!(decide(&[(Turbo, "*", "")], &web), Verdict::Allow { .. }));
+        assert!(matches!(
+            decide(&[(Turbo, "*", "")], &launch("file:///etc/passwd")),
+            Verdict::Deny { .. }
+        ));
+        let granting = Policy {
+            rules: vec![Rule {
+                effect: Allow,
+                tool: "browser_action".into(),
+                pattern: String::new(),
+                network: vec!["*.a.com".into(), "a.com".into()],
+            }],
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let workspace = Workspace::new(dir.path()).unwrap();
+        let spec = spec::find("browser_action").unwrap();
+        assert!(matches!(granting.decide(spec, &web, &workspace), Verdict::Allow { .. }));
+        assert!(matches!(
+            granting.decide(spec, &launch("https://b.com"), &workspace),
             Verdict::Ask { .. }
         ));
     }

@@ -54,8 +54,10 @@ impl Refused {
         }
     }
 
-    pub fn list(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    /// What was refused since the last look.
+    pub fn take(&self) -> Vec<String> {
+        let mut set = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *set).into_iter().collect()
     }
 }
 

@@ -176,7 +176,7 @@ pub(crate) fn enter(fence: &Fence<'_>, layers: &mut Layers) -> Result<(), String
     } else {
         layers.note(
             layer::RLIMITS,
-            rlimits(&request.limits, fence.writable || !spec.write.is_empty()),
+            rlimits(&request.limits, fence.writable || programs || !spec.write.is_empty()),
         );
     }
     if off(layer::LANDLOCK) {

@@ -266,6 +266,12 @@ pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> Result<()> {
     check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) }).map(drop)
 }
 
+/// A copy with a number of at least `min`.
+pub(crate) fn dup_above(fd: BorrowedFd<'_>, min: RawFd) -> Result<OwnedFd> {
+    // SAFETY: integers only, on an open descriptor; the result is a new one.
+    owned(libc::c_long::from(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, min) }))
+}
+
 pub(crate) fn dup2(from: RawFd, to: RawFd) -> Result<()> {
     // SAFETY: integers only; replaces `to`, which the caller gives up.
     check(unsafe { libc::dup2(from, to) }).map(drop)

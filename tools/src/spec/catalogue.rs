@@ -335,9 +335,11 @@ pub(super) const TOOLS: &[ToolSpec] = &[
     ToolSpec {
         name: "browser_action",
         class: Class::Execute,
-        runs: Runs::Absent,
+        runs: Runs::Helper,
         summary: "Drive a browser: open a page, click, type, scroll, look.",
-        doc: "",
+        doc: "Begin with launch; each action answers with the page's address, visible text, the \
+              elements with their coordinates, console and a screenshot. The browser reaches the \
+              launched host (or port of localhost) only. Close it when done.",
         params: &[
             req(
                 "action",
@@ -353,7 +355,11 @@ pub(super) const TOOLS: &[ToolSpec] = &[
                 ]),
                 "What to do.",
             ),
-            opt("url", Kind::Text, "Page to open; with launch."),
+            opt(
+                "url",
+                Kind::Text,
+                "Page to open, http(s):// or a file of the workspace; with launch.",
+            ),
             opt("coordinate", Kind::Text, "x,y; with click and hover."),
             opt("text", Kind::Code, "What to type."),
             opt("size", Kind::Text, "width,height; with resize."),

@@ -1,6 +1,7 @@
 //! The real helper, in real sandboxes.
 
 mod background;
+mod browser;
 mod escape;
 mod limits;
 mod network;

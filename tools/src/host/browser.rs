@@ -1,0 +1,254 @@
+//! The browser of a run: one helper that lives from `launch` to `close`, or to the end of
+//! the run. Used by [`super::ToolHost`]; what may be opened was decided before.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout};
+use tokio::task::JoinSet;
+
+use super::{Invocation, Live, Outcome, Scratch, ToolHost, kill_group, scratch, spawn};
+use crate::browser;
+use crate::call::ToolCall;
+use crate::cgroup::Scope;
+use crate::envelope;
+use crate::limits::{BROWSER_CALL_MS, BROWSER_SESSION_MS, KILL_GRACE_MS, Limits, MAX_FRAME_BYTES};
+use crate::protocol::{FRAME_PICTURE, FRAME_REPORT, Report, Request, SandboxSpec};
+use crate::proxy::{Gate, Refused};
+use crate::sandbox::layer;
+use crate::sandbox::network::Network;
+
+/// A run's place for its browser; there is at most one.
+pub(super) type Place = tokio::sync::Mutex<Option<Browser>>;
+
+/// Dropped, it ends with all it started.
+#[derive(Debug)]
+pub(super) struct Browser {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    network: Network,
+    refused: Refused,
+    group: Result<Scope, String>,
+    _gate: JoinSet<()>,
+    _live: Live,
+    _scratch: Scratch,
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        kill_group(&self.child);
+    }
+}
+
+impl ToolHost {
+    pub(super) async fn browse(
+        &self,
+        call: &ToolCall,
+        invocation: &Invocation,
+        limits: Limits,
+        outcome: &mut Outcome,
+    ) {
+        let place = invocation.ledger.browser.clone();
+        let acting = async {
+            let mut place = place.lock().await;
+            let time = Duration::from_millis(BROWSER_CALL_MS);
+            let done = self.act(call, invocation, limits, &mut place, outcome);
+            match tokio::time::timeout(time, done).await {
+                Ok(Ok(())) => {}
+                Ok(Err(why)) => outcome.envelope = envelope::error(call, &why),
+                Err(_) => {
+                    *place = None;
+                    let why = "the browser did not finish the action in time and was ended";
+                    outcome.envelope = envelope::error(call, why);
+                }
+            }
+        };
+        let cancelled = tokio::select! {
+            () = acting => false,
+            () = invocation.cancel.cancelled() => true,
+        };
+        if cancelled {
+            // It may be in the middle of an answer.
+            *place.lock().await = None;
+            outcome.envelope = envelope::cancelled(call);
+        }
+    }
+
+    async fn act(
+        &self,
+        call: &ToolCall,
+        invocation: &Invocation,
+        limits: Limits,
+        place: &mut Option<Browser>,
+        outcome: &mut Outcome,
+    ) -> Result<(), String> {
+        let action = call.text("action");
+        let mut fresh = false;
+        if action == "launch" {
+            let wanted = browser::address(call.text("url"), invocation.workspace.root())?;
+            let network = invocation.network.clone().with(&wanted);
+            if place.as_ref().is_none_or(|open| !open.network.covers(&network)) {
+                *place = None;
+                *place = Some(self.open(call, invocation, limits, network).await?);
+                fresh = true;
+            }
+        }
+        let Some(open) = place else {
+            return Err("no browser is open; begin with the action launch and a url".into());
+        };
+        let answered = open.exchange((!fresh).then_some(&call.params)).await;
+        let (report, picture) = match answered {
+            Ok(answered) => answered,
+            Err(why) => {
+                *place = None;
+                return Err(why);
+            }
+        };
+        outcome.layers.clone_from(&report.layers);
+        outcome.absent.clone_from(&report.absent);
+        match &open.group {
+            Ok(_) => outcome.layers.push(format!("{}-v2", layer::CGROUP)),
+            Err(why) => outcome.absent.push((layer::CGROUP.into(), why.clone())),
+        }
+        let refused = open.refused.take();
+        if let Some(limit) = &report.limit {
+            outcome.limit_hit = envelope::limit(limit);
+            *place = None;
+            return Err(format!("{}: {}", report.body, outcome.limit_hit));
+        }
+        if action == "close" {
+            *place = None;
+        }
+        if !report.ok {
+            return Err(report.body);
+        }
+        let mut body = report.body;
+        if !picture.is_empty() {
+            match self.artefacts().map(|a| a.picture(&picture)) {
+                Some(Ok(path)) => {
+                    let shown = path.display().to_string();
+                    body.push_str(&["\n<screenshot>", &shown, "</screenshot>"].concat());
+                    outcome.screenshot = Some(path);
+                }
+                Some(Err(e)) => {
+                    body.push_str(&envelope::notice(&format!("the screenshot was not kept: {e}")));
+                }
+                None => {}
+            }
+        }
+        outcome.ok = true;
+        outcome.envelope = envelope::result(call, &body);
+        if !refused.is_empty() {
+            outcome.envelope.push_str(&envelope::notice(&envelope::not_granted_to_pages(&refused)));
+        }
+        Ok(())
+    }
+
+    /// Starts the helper with its browser; the first action goes with the request.
+    async fn open(
+        &self,
+        call: &ToolCall,
+        invocation: &Invocation,
+        limits: Limits,
+        network: Network,
+    ) -> Result<Browser, String> {
+        let spec = invocation.workspace.sandbox();
+        let program = browser::find(spec.browser.as_deref())?;
+        let scratch = scratch().map_err(|e| format!("no temporary folder: {e}"))?;
+        let mut gate = Gate::open(&network, self.dialer.clone())
+            .map_err(|e| format!("no way to the network: {e}"))?;
+        let refused = gate.as_ref().map(Gate::refused).unwrap_or_default();
+        let mut read = spec.read.clone();
+        read.extend(program.parent().map(std::path::Path::to_path_buf));
+        let limits = Limits { wall_ms: BROWSER_SESSION_MS, ..limits };
+        let request = Request {
+            tool: call.name.clone(),
+            params: call.params.clone(),
+            root: invocation.workspace.root().to_owned(),
+            limits: limits.clone(),
+            sandbox: SandboxSpec {
+                scratch: Some(scratch.0.clone()),
+                browser: Some(program),
+                network: network.clone(),
+                read,
+                ..spec
+            },
+            outliner: None,
+            payload: None,
+            buffers: std::collections::BTreeMap::default(),
+            seen: std::collections::BTreeMap::default(),
+        };
+        let text = serde_json::to_vec(&request).map_err(|e| e.to_string())?;
+        let failed =
+            |e: std::io::Error| format!("{} cannot be started: {e}", self.helper.display());
+        let way = gate.as_mut().and_then(Gate::take_descriptor);
+        let mut child = spawn(&self.helper, way).map_err(failed)?;
+        let live = Live::new(self.live.clone(), child.id());
+        let group = self.group(&child, &limits);
+        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err("the helper has no pipes".into());
+        };
+        let mut serving = JoinSet::new();
+        if let Some(gate) = gate {
+            serving.spawn(async move { drop(gate.serve().await) });
+        }
+        let mut browser = Browser {
+            child,
+            stdin,
+            stdout: BufReader::with_capacity(64 << 10, stdout),
+            network,
+            refused,
+            group,
+            _gate: serving,
+            _live: live,
+            _scratch: scratch,
+        };
+        browser.send(&text).await.map_err(|e| e.to_string())?;
+        Ok(browser)
+    }
+}
+
+impl Browser {
+    async fn send(&mut self, text: &[u8]) -> std::io::Result<()> {
+        let length = u32::try_from(text.len()).map_err(std::io::Error::other)?;
+        self.stdin.write_all(&length.to_le_bytes()).await?;
+        self.stdin.write_all(text).await?;
+        self.stdin.flush().await
+    }
+
+    /// Sends an action, unless it went with the request, and takes the answer.
+    async fn exchange(
+        &mut self,
+        action: Option<&Map<String, Value>>,
+    ) -> Result<(Report, Vec<u8>), String> {
+        if let Some(action) = action {
+            let text = serde_json::to_vec(action).map_err(|e| e.to_string())?;
+            self.send(&text).await.map_err(|e| format!("the browser is gone: {e}"))?;
+        }
+        let mut picture = Vec::new();
+        loop {
+            let mut head = [0; 5];
+            if self.stdout.read_exact(&mut head).await.is_err() {
+                let grace = Duration::from_millis(KILL_GRACE_MS);
+                let _ = tokio::time::timeout(grace, self.child.wait()).await;
+                return Err("the browser ended without an answer; launch it again".into());
+            }
+            let length = u32::from_le_bytes([head[1], head[2], head[3], head[4]]) as usize;
+            if length > MAX_FRAME_BYTES {
+                return Err("the helper sent a frame that is too long".into());
+            }
+            let mut payload = vec![0; length];
+            self.stdout.read_exact(&mut payload).await.map_err(|e| e.to_string())?;
+            match head[0] {
+                FRAME_PICTURE => picture = payload,
+                FRAME_REPORT => {
+                    let report = serde_json::from_slice(&payload).map_err(|e| e.to_string())?;
+                    return Ok((report, picture));
+                }
+                other => return Err(format!("the helper sent a frame of kind {other}")),
+            }
+        }
+    }
+}
