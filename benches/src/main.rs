@@ -8,11 +8,13 @@
 mod coldstart;
 mod generate;
 mod home;
+mod index;
 mod ipc_bench;
 mod memory;
 mod report;
 mod scale;
 mod search;
+mod semble;
 mod tools;
 
 use std::process::ExitCode;
@@ -43,6 +45,8 @@ enum Bench {
     /// The other process of `ipc`.
     #[command(hide = true)]
     IpcPeer(ipc_bench::PeerOptions),
+    /// Index from nothing, one saved file, a branch switch, beside `semble`.
+    Index(index::Options),
     /// Query latency through client, engine and worker, beside ripgrep on the same words.
     Search(search::Options),
     /// A generated repository of many files: cost of a file, memory, queries, one-file updates.
@@ -56,6 +60,7 @@ fn main() -> ExitCode {
     let report = match &args.bench {
         Bench::Coldstart(options) => coldstart::run(options),
         Bench::Memory(options) => memory::run(options),
+        Bench::Index(options) => index::run(options),
         Bench::Search(options) => search::run(options),
         Bench::IndexScale(options) => scale::run(options),
         Bench::Tools(options) => tools::run(options),

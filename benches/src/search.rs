@@ -10,6 +10,7 @@ use lapce_ai_ipc::wire::engine::{Request, Search};
 
 use crate::home::{Home, corpus, index, runtime};
 use crate::report::{Report, Samples};
+use crate::semble::{self, Semble};
 
 /// Warm, end to end from the client's side, in milliseconds.
 const BAR_MS: f64 = 5.0;
@@ -32,6 +33,8 @@ pub struct Options {
     /// How often each query is asked.
     #[arg(long, default_value_t = 50)]
     rounds: usize,
+    #[command(flatten)]
+    semble: semble::Options,
 }
 
 pub fn run(options: &Options) -> Result<Report> {
@@ -78,6 +81,15 @@ pub fn run(options: &Options) -> Result<Report> {
     let warm = Samples::millis(&warm);
     report.rows.push(warm.row("warm query", "ours", "ms"));
     report.rows.push(Samples::millis(&grep).row("scan for the same words", scanner, "ms"));
+    if let Some(semble) = Semble::new(&options.semble)? {
+        // The first one builds and saves its index.
+        semble.ask(&root, QUERIES[0])?;
+        let asks =
+            QUERIES.iter().map(|query| semble.ask(&root, query)).collect::<Result<Vec<_>>>()?;
+        report.rows.push(Samples::millis(&asks).row("query, a process of its own", "semble", "ms"));
+    } else {
+        report.note("semble", "not there: `cargo xtask bench search` brings it");
+    }
     report.bar("warm query p50", warm.quantile(0.5), BAR_MS, "ms");
     Ok(report)
 }

@@ -36,6 +36,7 @@ pub struct Config {
     pub network: Network,
     pub limits: Limits,
     pub sandbox: Sandbox,
+    pub index: Index,
 }
 
 impl Default for Config {
@@ -49,6 +50,7 @@ impl Default for Config {
             network: Network::default(),
             limits: Limits::default(),
             sandbox: Sandbox::default(),
+            index: Index::default(),
         }
     }
 }
@@ -201,6 +203,19 @@ pub struct Sandbox {
     pub browser: Option<PathBuf>,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Index {
+    /// Most that all indexes together take on disk, MB.
+    pub disk_mb: u64,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self { disk_mb: crate::limits::INDEX_DISK_MB }
+    }
+}
+
 /// Every key, for the generated reference; a test keeps it complete.
 pub const REFERENCE: &[(&str, &str, &str)] = &[
     ("models.chat", "\"\"", "`provider/model` for `ask` and `run`"),
@@ -254,6 +269,7 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
         "files that git ignores and that look like secrets (`.env`, `*.pem`, …) which commands may see all the same; lines as in a `.gitignore`",
     ),
     ("sandbox.browser", "by name on PATH", "the Chromium that `browser_action` starts"),
+    ("index.disk_mb", "20000", "most that all indexes together take on disk, in MB"),
 ];
 
 /// The reference as Markdown.
@@ -282,6 +298,8 @@ struct Raw {
     limits: Limits,
     #[serde(default)]
     sandbox: Sandbox,
+    #[serde(default)]
+    index: Index,
 }
 
 #[derive(Default, Deserialize)]
@@ -436,6 +454,7 @@ impl Config {
             network: raw.network,
             limits: raw.limits,
             sandbox: raw.sandbox,
+            index: raw.index,
         })
     }
 }

@@ -39,6 +39,9 @@ run_turns = 3
 [sandbox]
 show = [".env.test"]
 browser = "/opt/chromium/chrome"
+
+[index]
+disk_mb = 500
 "#;
 
 fn problem(text: &str) -> String {

@@ -85,6 +85,7 @@ async fn route(
             Box::pin(handlers::complete::handle(engine, r, cx)).await.map(Reply::Complete)
         }
         Request::Undo(r) => Box::pin(handlers::undo::handle(engine, r)).await.map(Reply::Undo),
+        Request::Watch(r) => Box::pin(handlers::watch::handle(engine, r, cx)).await,
         Request::Undoable { root } => handlers::undo::list(engine, &root).map(Reply::Undoable),
     }
 }
@@ -104,6 +105,7 @@ fn name(request: &Request) -> &'static str {
         Request::Complete(_) => "complete",
         Request::Undo(_) => "undo",
         Request::Undoable { .. } => "undoable",
+        Request::Watch(_) => "watch",
     }
 }
 

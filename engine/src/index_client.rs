@@ -3,21 +3,25 @@
 //! Handlers call [`IndexClient::search`], [`IndexClient::stats`] and [`IndexClient::build`];
 //! nobody else starts or talks to these processes. A worker that dies fails the calls it had
 //! with a clear error and is started again by the next one; one that is idle is stopped.
-//! [`worker`] holds the worker, [`build`] the builds.
+//! [`worker`] holds the worker, [`build`] the builds, [`watch`] keeps indexes up to date
+//! while someone wants that, [`disk`] keeps them within their bound.
 
 mod build;
+mod disk;
 mod meta;
+mod watch;
 mod worker;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapce_ai_ipc::wire::engine::{BuildReport, Event, IndexInfo};
+use lapce_ai_ipc::wire::engine::{BuildReport, Event, IndexInfo, WatchState};
 use lapce_ai_ipc::wire::index::{self, Found, Stats};
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
 use lapce_ai_ipc::{CallError, Client, Ident, IndexProtocol, paths};
 use tokio::sync::{Notify, mpsc};
+pub use watch::Watch;
 
 use crate::process::SocketChild;
 use crate::workspace::Root;
@@ -31,6 +35,18 @@ pub struct IndexClient {
     index_root: PathBuf,
     worker: worker::WorkerSlot,
     builds: Arc<build::Builds>,
+    watchers: watch::Watchers,
+}
+
+/// How fresh an answer is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Freshness {
+    /// Files known to be missing from the index, or older there.
+    pub behind: u64,
+    /// The first build has not ended.
+    pub partial: bool,
+    pub built_at: u64,
+    pub watch: WatchState,
 }
 
 /// One of our index processes, for `status`.
@@ -48,6 +64,7 @@ impl IndexClient {
             index_root,
             worker: worker::WorkerSlot::new(worker_idle),
             builds: Arc::new(build::Builds::new(activity)),
+            watchers: watch::Watchers::default(),
         }
     }
 
@@ -89,25 +106,37 @@ impl IndexClient {
         &self,
         root: &Root,
         force: bool,
+        disk_mb: u64,
         events: mpsc::Sender<Event>,
     ) -> Result<BuildReport, WireError> {
-        paths::private_dir(&self.index_root).map_err(|error| {
-            let what = format!("cannot use the folder {}: {error}", self.index_root.display());
-            WireError::new(ErrorKind::Unavailable, what)
-                .hint("check its permissions and free space")
-        })?;
-        let dir = root.index_dir(&self.index_root).to_string_lossy().into_owned();
-        self.builds.build(root, dir, force, events).await
+        let place = Place { index_root: self.index_root.clone(), disk_mb };
+        let spec = build::Spec { force, ..place.spec(root)? };
+        let built = self.builds.build(root, spec, events).await;
+        built.map_err(|error| disk::offer(&self.index_root, root, error))
+    }
+
+    /// Keeps the index of `root` up to date until the last [`Watch`] of it is dropped.
+    pub fn watch(&self, root: &Root, disk_mb: u64) -> Result<Watch, WireError> {
+        let place = Place { index_root: self.index_root.clone(), disk_mb };
+        self.watchers.watch(root, place, self.builds.clone())
+    }
+
+    /// How fresh an answer about `root` is now.
+    pub fn freshness(&self, root: &Root) -> Freshness {
+        let meta = meta::read(&root.index_dir(&self.index_root));
+        let built_at = meta.map_or(0, |meta| meta.built_at);
+        let seen = self.watchers.seen(root);
+        Freshness {
+            behind: self.builds.behind(root).max(seen.at_work) + seen.waiting,
+            partial: built_at == 0,
+            built_at,
+            watch: seen.state,
+        }
     }
 
     /// Whether `root` has a finished index. Reads the disk, starts nothing.
     pub fn exists(&self, root: &Root) -> bool {
         meta::read(&root.index_dir(&self.index_root)).is_some()
-    }
-
-    /// Files that a build in progress has still to take in.
-    pub fn behind(&self, root: &Root) -> u64 {
-        self.builds.behind(root)
     }
 
     /// Builds in progress.
@@ -127,11 +156,22 @@ impl IndexClient {
                     behind: 0,
                     building: true,
                     built_at: 0,
+                    changed_at: 0,
+                    disk_bytes: 0,
+                    watch: WatchState::Off,
+                    head: String::new(),
                 });
             }
             for info in found.iter_mut().filter(|info| info.root == root.as_str()) {
                 info.building = true;
                 info.behind = self.builds.behind(&root);
+            }
+        }
+        for info in &mut found {
+            if let Some((root, seen)) = self.watchers.by_name(&info.root) {
+                info.watch = seen.state;
+                info.head = seen.head;
+                info.behind = self.builds.behind(&root).max(seen.at_work) + seen.waiting;
             }
         }
         found
@@ -145,6 +185,7 @@ impl IndexClient {
 
     /// Ends every index process; later calls fail.
     pub async fn end(&self) {
+        self.watchers.end();
         tokio::join!(self.worker.end(), self.builds.end());
     }
 
@@ -160,6 +201,31 @@ impl IndexClient {
             });
         }
         Ok(dir.to_string_lossy().into_owned())
+    }
+}
+
+/// Where indexes lie, and how much they may take.
+#[derive(Debug, Clone)]
+struct Place {
+    index_root: PathBuf,
+    disk_mb: u64,
+}
+
+impl Place {
+    /// An update of the index of `root`.
+    fn spec(&self, root: &Root) -> Result<build::Spec, WireError> {
+        paths::private_dir(&self.index_root).map_err(|error| {
+            let what = format!("cannot use the folder {}: {error}", self.index_root.display());
+            WireError::new(ErrorKind::Unavailable, what)
+                .hint("check its permissions and free space")
+        })?;
+        Ok(build::Spec {
+            dir: root.index_dir(&self.index_root).to_string_lossy().into_owned(),
+            cache: disk::cache(&self.index_root).to_string_lossy().into_owned(),
+            max_bytes: disk::room(&self.index_root, root, self.disk_mb)
+                .map_err(|error| disk::offer(&self.index_root, root, error))?,
+            ..build::Spec::default()
+        })
     }
 }
 

@@ -55,3 +55,41 @@ pub const TEXTS_OFFERED: usize = 100;
 /// Largest image taken from a provider, and how long one may take to be made.
 pub const IMAGE_BYTES: usize = 16 * 1024 * 1024;
 pub const IMAGE_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// Workspaces watched at a time.
+pub const WATCHED_ROOTS: usize = 16;
+/// Folders of one workspace that are watched; with more it is looked through now and then.
+pub const WATCHED_FOLDERS: usize = 20_000;
+/// Changes known one by one; with more everything is looked at.
+pub const WATCH_PATHS: usize = 4_000;
+/// Files remembered as left out of an index.
+pub const WATCH_IGNORED: usize = 1_000;
+/// Events of the kernel taken at a time.
+pub const WATCH_EVENTS: usize = 1_000;
+/// An update waits for this much quiet, and at most this long.
+pub const WATCH_QUIET: Duration = Duration::from_millis(120);
+pub const WATCH_LONGEST: Duration = Duration::from_secs(2);
+/// After an update a rest of this many times its length, at most this long.
+pub const WATCH_REST: u32 = 3;
+pub const WATCH_REST_MOST: Duration = Duration::from_secs(30);
+/// Git's lock is waited for so long; a lock that stays is a dead command's.
+pub const WATCH_GIT: Duration = Duration::from_secs(30);
+/// How often it is looked for.
+pub const WATCH_GIT_POLL: Duration = Duration::from_millis(100);
+/// A failed update is tried again after this long, doubled each time up to the second.
+pub const WATCH_RETRY: Duration = Duration::from_secs(1);
+pub const WATCH_RETRY_MOST: Duration = Duration::from_mins(5);
+/// A workspace that is not watched is looked through this often, and not more often than
+/// this many times as long as a look takes.
+pub const SCAN_EVERY: Duration = Duration::from_secs(30);
+pub const SCAN_REST: u32 = 20;
+/// Events kept for a slow listener of a watch.
+pub const WATCH_LISTENER: usize = 64;
+/// An index is tidied after this long without an update.
+pub const TIDY_QUIET: Duration = Duration::from_secs(20);
+/// What all indexes and the cache of chunks may take on disk, MB.
+pub const INDEX_DISK_MB: u64 = 20_000;
+/// Indexes offered for removal when it is reached.
+pub const INDEXES_OFFERED: usize = 3;
+/// Files of the cache of chunks that are looked at for its size.
+pub const CACHE_FILES: usize = 1_000;

@@ -116,6 +116,12 @@ impl Engine {
         })
     }
 
+    /// What all indexes together may take on disk. A broken configuration is no reason not
+    /// to search: it is `status` that speaks of it.
+    pub fn index_disk_mb(&self) -> u64 {
+        self.config.get().map_or(limits::INDEX_DISK_MB, |config| config.index.disk_mb)
+    }
+
     /// Process ids of the live tool helpers.
     pub fn tool_pids(&self) -> Vec<u32> {
         self.tools.get().map(ToolHost::pids).unwrap_or_default()

@@ -91,12 +91,9 @@ async fn built(build: index::Build, cx: Cx<IndexProtocol>) -> Result<BuildReport
         files: if build.force { 1000 } else { 3 },
         chunks: 7,
         files_added: 3,
-        files_changed: 0,
-        files_removed: 0,
         bytes: 30,
         took_ms: 1,
-        skipped: vec![],
-        peak_rss_kib: 0,
+        ..BuildReport::default()
     })
 }
 

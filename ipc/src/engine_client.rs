@@ -11,6 +11,7 @@ use crate::protocol::EngineProtocol;
 use crate::wire::engine::{
     Answer, Ask, AskReply, BuildReport, Complete, CompleteReply, Event, IndexBuild, Reply, Request,
     Run, RunReply, Search, SearchReply, Status, ToolCall, ToolReply, Undo, UndoReply, Undoable,
+    Watch,
 };
 
 /// A connection to the engine.
@@ -109,6 +110,11 @@ impl EngineClient {
 
     pub fn index(&self, build: IndexBuild) -> EngineCall<BuildReport> {
         self.typed(Request::IndexBuild(build), pick!(IndexReport))
+    }
+
+    /// Keeps an index up to date until the call is dropped.
+    pub fn watch(&self, watch: Watch) -> EngineCall<()> {
+        self.typed(Request::Watch(watch), unit)
     }
 
     pub fn ask(&self, ask: Ask) -> EngineCall<AskReply> {

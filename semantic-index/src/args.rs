@@ -35,6 +35,9 @@ pub(crate) enum Command {
         /// Start from nothing.
         #[arg(long)]
         force: bool,
+        /// Keep chunks of earlier contents here, and look for them.
+        #[arg(long)]
+        cache: Option<PathBuf>,
         /// Print the report as JSON.
         #[arg(long)]
         json: bool,
@@ -61,6 +64,9 @@ pub(crate) enum Command {
     DryRun {
         #[arg(long)]
         root: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Print the definitions of files that standard input holds; for `lapce-ai-tool`.
     #[command(hide = true)]
@@ -71,22 +77,39 @@ pub(crate) enum Command {
         dir: PathBuf,
     },
     /// Compare an index with its own list of files.
-    Verify {
-        #[arg(long)]
-        dir: PathBuf,
-    },
+    Verify(Which),
     /// Join small fragments and drop old versions.
-    Gc {
-        #[arg(long)]
-        dir: PathBuf,
-    },
+    Gc(Which),
     /// Delete one index.
-    Rm {
-        #[arg(long)]
-        dir: PathBuf,
-    },
+    Rm(Which),
     /// Measure search quality on labelled queries.
     Eval(Eval),
+}
+
+/// One index: by its folder, or by its workspace among all indexes of a user.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Which {
+    #[arg(long, required_unless_present = "root")]
+    dir: Option<PathBuf>,
+    /// The workspace.
+    #[arg(long, requires = "indexes", conflicts_with = "dir")]
+    root: Option<PathBuf>,
+    /// The folder with all indexes.
+    #[arg(long)]
+    indexes: Option<PathBuf>,
+}
+
+impl Which {
+    pub(crate) fn dir(self) -> PathBuf {
+        match (self.dir, self.root, self.indexes) {
+            (None, Some(root), Some(indexes)) => {
+                // A workspace that is gone may still have an index.
+                let root = root.canonicalize().unwrap_or(root);
+                lapce_ai_index::manifest::dir_of(&indexes, &root.to_string_lossy())
+            }
+            (dir, ..) => dir.unwrap_or_default(),
+        }
+    }
 }
 
 #[derive(Debug, ClapArgs)]

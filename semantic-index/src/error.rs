@@ -12,10 +12,12 @@ pub enum Error {
     NotAFolder(PathBuf),
     #[error("the index folder {} lies inside the workspace", .0.display())]
     DirInside(PathBuf),
-    #[error("no index of {0} yet")]
+    #[error("there is no index of {0}")]
     NoIndex(String),
     #[error("another build of this index is running")]
     Busy,
+    #[error("the index would grow past {} MB", .0 / 1_000_000)]
+    DiskCap(u64),
     #[error("cancelled")]
     Cancelled,
     #[error("{what} {}: {source}", path.display())]
@@ -54,6 +56,10 @@ impl From<Error> for WireError {
             _ if error.is_full_disk() => (
                 ErrorKind::Limit,
                 "free some space or move the data folder (XDG_DATA_HOME); what was indexed before stays searchable".into(),
+            ),
+            Error::DiskCap(_) => (
+                ErrorKind::Limit,
+                "remove an index that is not needed (`lapce-ai index rm FOLDER`) or raise `index.disk_mb` in config.toml; what was indexed before stays searchable".into(),
             ),
             Error::NoRoot(_) | Error::NotAFolder(_) => (ErrorKind::Invalid, "give the path of an existing folder".into()),
             Error::DirInside(_) => (ErrorKind::Invalid, "keep indexes outside the workspace".into()),

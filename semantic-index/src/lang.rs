@@ -445,6 +445,17 @@ pub fn format_of(path: &str) -> Format {
         .map_or(Format::Text, Format::Code)
 }
 
+/// Two paths with the same label are cut in the same way.
+pub fn format_label(path: &str) -> String {
+    match format_of(path) {
+        // Two dialects may share a name, not their extensions.
+        Format::Code(lang) => format!("{}:{}", lang.name, lang.extensions.join(",")),
+        Format::Markdown => ":markdown".into(),
+        Format::Config => ":config".into(),
+        Format::Text => ":text".into(),
+    }
+}
+
 /// Name of the language of `path`, for the table and for prompts.
 pub fn language_name(path: &str) -> &'static str {
     match format_of(path) {

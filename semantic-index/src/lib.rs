@@ -24,6 +24,10 @@ pub mod walk;
 #[cfg(feature = "lance")]
 pub mod builder;
 #[cfg(feature = "lance")]
+pub mod cache;
+#[cfg(feature = "lance")]
+pub mod fault;
+#[cfg(feature = "lance")]
 mod rest;
 #[cfg(feature = "lance")]
 pub mod search;

@@ -87,3 +87,20 @@ pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 pub const COMPACT_AFTER_FRAGMENTS: usize = 24;
 /// Superseded versions are kept this long for readers that still hold them.
 pub const KEEP_VERSIONS: Duration = Duration::from_mins(5);
+
+/// Most the cache of chunks keeps on disk, and what one build may add to it.
+pub const CACHE_BYTES: u64 = 256 << 20;
+pub const CACHE_BUILD_BYTES: u64 = CACHE_BYTES / 2;
+/// A segment of the cache is closed at this size; smaller ones than the second are joined
+/// when there are more than the third.
+pub const CACHE_SEGMENT_BYTES: u64 = 32 << 20;
+pub const CACHE_SMALL_BYTES: u64 = 8 << 20;
+pub const CACHE_SMALL_SEGMENTS: usize = 8;
+/// Updates after which tidying is due: it costs no update any time.
+pub const TIDY_AFTER_FRAGMENTS: usize = 8;
+/// Folders named in one event.
+pub const FOLDERS_PER_EVENT: usize = 500;
+/// Index deltas joined at a time, newest first.
+pub const INDEX_DELTAS: usize = 64;
+/// Longest file of labelled queries.
+pub const MAX_QUERY_FILE_BYTES: u64 = 64 << 20;

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 use lapce_ai_index::embed::default_embedder;
+use lapce_ai_index::error::Error;
 use lapce_ai_index::eval::{Place, Searcher};
 use lapce_ai_index::limits::{
     BATCH_ROWS, BUILD_ADDRESS_SPACE, WORKER_INDEX_CACHE, WORKER_METADATA_CACHE,
@@ -43,8 +44,8 @@ fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
 
 pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Build { root: Some(root), dir: Some(dir), force, json, .. } => {
-            build(&root, &dir, force, json)
+        Command::Build { root: Some(root), dir: Some(dir), force, json, cache, .. } => {
+            build(&root, &dir, cache, force, json)
         }
         Command::Search { dir, query, limit, explain, json, arm, repeat } => {
             runtime()?.block_on(search(&dir, &query, limit, explain, json, arm_of(arm)?, repeat))
@@ -55,20 +56,32 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
             println!("{}", serde_json::to_string_pretty(&state)?);
             Ok(())
         }
-        Command::Verify { dir } => runtime()?.block_on(verify(&dir)),
-        Command::Gc { dir } => runtime()?.block_on(gc(&dir)),
-        Command::Rm { dir } => rm(&dir),
+        Command::Verify(which) => runtime()?.block_on(verify(&which.dir())),
+        Command::Gc(which) => {
+            be_modest();
+            runtime()?.block_on(gc(&which.dir()))
+        }
+        Command::Rm(which) => rm(&which.dir()),
         _ => anyhow::bail!("give --fd, or --root and --dir"),
     }
 }
 
-fn build(root: &Path, dir: &Path, force: bool, json: bool) -> anyhow::Result<()> {
+fn build(
+    root: &Path,
+    dir: &Path,
+    cache: Option<PathBuf>,
+    force: bool,
+    json: bool,
+) -> anyhow::Result<()> {
     let options = builder::Options {
         root: root.into(),
         dir: absolute(dir)?,
         force,
         threads: server::builder_threads(),
         batch_rows: BATCH_ROWS,
+        only: None,
+        cache: cache.as_deref().map(absolute).transpose()?,
+        max_bytes: 0,
     };
     let progress: builder::OnProgress = Arc::new(|p| {
         eprintln!(
@@ -89,12 +102,13 @@ fn build(root: &Path, dir: &Path, force: bool, json: bool) -> anyhow::Result<()>
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         println!(
-            "{} files, {} chunks ({} added, {} changed, {} removed) in {} ms, peak {} MiB",
+            "{} files, {} chunks ({} added, {} changed, {} removed, {} known from before) in {} ms, peak {} MiB",
             report.files,
             report.chunks,
             report.files_added,
             report.files_changed,
             report.files_removed,
+            report.files_reused,
             report.took_ms,
             report.peak_rss_kib / 1024
         );
@@ -153,7 +167,7 @@ async fn search(
 }
 
 async fn verify(dir: &Path) -> anyhow::Result<()> {
-    let state = State::load(dir).with_context(|| format!("no index in {}", dir.display()))?;
+    let state = State::load(dir).ok_or_else(|| no_index(dir))?;
     let db = state.db_path(dir);
     let files = Files::load(&db)
         .with_context(|| format!("{} has no readable list of files; rebuild it", db.display()))?;
@@ -175,22 +189,21 @@ async fn verify(dir: &Path) -> anyhow::Result<()> {
 }
 
 async fn gc(dir: &Path) -> anyhow::Result<()> {
-    let state = State::load(dir).with_context(|| format!("no index in {}", dir.display()))?;
-    let _lock = Lock::acquire(dir)?.context("a build is running")?;
-    let before = builder::disk_bytes(dir);
-    let store = store::Store::open(
-        &state.db_path(dir),
-        &store::session(WORKER_INDEX_CACHE, WORKER_METADATA_CACHE),
-    )
-    .await?;
-    store.compact().await?;
-    println!("{before} bytes before, {} after", builder::disk_bytes(dir));
+    let session = store::session(WORKER_INDEX_CACHE, WORKER_METADATA_CACHE);
+    let tidied = builder::tidy(dir, session).await?;
+    println!("{} bytes before, {} after", tidied.bytes_before, tidied.bytes_after);
     Ok(())
+}
+
+fn no_index(dir: &Path) -> Error {
+    Error::NoIndex(dir.display().to_string())
 }
 
 /// Deletes only what is an index: never a folder given by mistake.
 fn rm(dir: &Path) -> anyhow::Result<()> {
-    anyhow::ensure!(dir.join("meta.json").is_file(), "{} is no index folder", dir.display());
+    if !dir.join("meta.json").is_file() {
+        return Err(no_index(dir).into());
+    }
     let _lock = Lock::acquire(dir)?.context("a build is running")?;
     std::fs::remove_file(dir.join("meta.json"))?;
     for entry in std::fs::read_dir(dir)?.flatten() {
@@ -225,6 +238,9 @@ impl Built {
             force: true,
             threads: server::builder_threads(),
             batch_rows: BATCH_ROWS,
+            only: None,
+            cache: None,
+            max_bytes: 0,
         };
         let session = store::session(WORKER_INDEX_CACHE, WORKER_METADATA_CACHE);
         let runtime = runtime()?;

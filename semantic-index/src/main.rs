@@ -37,7 +37,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("lapce-ai-index: {error:#}");
-            ExitCode::FAILURE
+            // As `lapce-ai` exits when something named is not there.
+            let absent =
+                matches!(error.downcast_ref(), Some(lapce_ai_index::error::Error::NoIndex(_)));
+            if absent { ExitCode::from(3) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -50,7 +53,7 @@ fn run(command: args::Command) -> anyhow::Result<()> {
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     }
     match command {
-        Command::DryRun { root } => measure::dry_run(&root),
+        Command::DryRun { root, json } => measure::dry_run(&root, json),
         Command::Outline => outline::run(),
         Command::Eval(eval) => measure::eval(&eval),
         #[cfg(feature = "lance")]

@@ -31,6 +31,9 @@ pub struct State {
     pub chunks: u64,
     /// Unix seconds of the last finished build, 0 while the first one runs.
     pub built_at: u64,
+    /// Unix seconds of the last build that changed something.
+    #[serde(default)]
+    pub changed_at: u64,
     /// Name of the embedder that made the vectors, or empty.
     pub embedder: String,
     /// Size of the index folder at the end of the last build.
@@ -151,11 +154,21 @@ impl Files {
     }
 }
 
-/// The first 16 bytes of a file's blake3.
+/// The first 16 bytes of the blake3 of some bytes.
 pub fn hash(bytes: &[u8]) -> [u8; 16] {
+    short(&blake3::hash(bytes))
+}
+
+/// The first 16 bytes of a hash.
+pub fn short(hash: &blake3::Hash) -> [u8; 16] {
     let mut out = [0; 16];
-    out.copy_from_slice(&blake3::hash(bytes).as_bytes()[..16]);
+    out.copy_from_slice(&hash.as_bytes()[..16]);
     out
+}
+
+/// Where the index of a workspace lies among all of a user's, as the engine has it.
+pub fn dir_of(indexes: &Path, root: &str) -> PathBuf {
+    indexes.join(&blake3::hash(root.as_bytes()).to_hex()[..32])
 }
 
 /// Writes beside the file, syncs, renames: readers see the old or the new, whole.

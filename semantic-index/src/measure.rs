@@ -10,24 +10,37 @@ use lapce_ai_index::{sniff, walk};
 
 use crate::args::{Arm, Eval};
 
-pub(crate) fn dry_run(root: &Path) -> anyhow::Result<()> {
+pub(crate) fn dry_run(root: &Path, json: bool) -> anyhow::Result<()> {
     anyhow::ensure!(root.is_dir(), "{} is not a folder", root.display());
     let mut found = walk::walk(root, 2, &AtomicBool::new(false), |_| {});
-    let (mut files, mut bytes) = (0_u64, 0_u64);
+    let (mut files, mut bytes) = (Vec::new(), 0_u64);
     for entry in &found.entries {
         let text = std::fs::read(root.join(&entry.path))
             .map_err(|_| sniff::Skip::Unreadable)
             .and_then(sniff::text_of);
         match text {
             Ok(text) => {
-                files += 1;
                 bytes += text.len() as u64;
-                println!("{}", entry.path);
+                files.push(entry.path.as_str());
             }
             Err(reason) => found.skips.add(reason, &entry.path),
         }
     }
-    eprintln!("{files} files, {bytes} bytes would be indexed");
+    if json {
+        let skipped: Vec<_> = found
+            .skips
+            .iter()
+            .map(|(reason, files, example)| {
+                serde_json::json!({"reason": reason.reason(), "files": files, "example": example})
+            })
+            .collect();
+        println!("{}", serde_json::json!({"files": files, "bytes": bytes, "skipped": skipped}));
+        return Ok(());
+    }
+    for path in &files {
+        println!("{path}");
+    }
+    eprintln!("{} files, {bytes} bytes would be indexed", files.len());
     for (reason, count, example) in found.skips.iter() {
         eprintln!("{count:>8} left out: {} (e.g. {example})", reason.reason());
     }

@@ -17,10 +17,13 @@ use tokio::sync::{Mutex, mpsc};
 
 use crate::embed::{Embedder, default_embedder};
 use crate::error::Error;
-use crate::limits::{BATCH_ROWS, WORKER_INDEX_CACHE, WORKER_METADATA_CACHE, WORKER_OPEN_TABLES};
+use crate::limits::{
+    BATCH_ROWS, FOLDERS_PER_EVENT, WORKER_INDEX_CACHE, WORKER_METADATA_CACHE, WORKER_OPEN_TABLES,
+};
 use crate::rank::Weights;
 use crate::rest::Rest;
 use crate::search::{Arm, Index};
+use crate::walk::Only;
 use crate::{builder, store};
 
 /// What this process is for.
@@ -80,8 +83,20 @@ impl Server {
             return Err(WireError::new(ErrorKind::Invalid, "the query is empty")
                 .hint("say what to look for"));
         }
+        match self.ask(&request).await {
+            // Tidied away under our hands: the next look sees the new version.
+            Err(Error::Store(error)) => {
+                tracing::info!(%error, "asked again");
+                self.open.lock().await.retain(|(dir, _)| dir != Path::new(&request.dir));
+                Ok(Reply::Found(self.ask(&request).await?))
+            }
+            found => Ok(Reply::Found(found?)),
+        }
+    }
+
+    async fn ask(&self, request: &index::Search) -> Result<index::Found, Error> {
         let index = self.index(&request.dir, &request.root).await?;
-        let found = index
+        index
             .search(
                 &request.query,
                 request.limit,
@@ -90,8 +105,7 @@ impl Server {
                 &self.weights,
                 Arm::Hybrid,
             )
-            .await?;
-        Ok(Reply::Found(found))
+            .await
     }
 
     async fn build(
@@ -105,6 +119,9 @@ impl Server {
             force: request.force,
             threads: builder_threads(),
             batch_rows: BATCH_ROWS,
+            only: (!request.only.is_empty()).then(|| Only::new(request.only)),
+            cache: (!request.cache.is_empty()).then(|| PathBuf::from(request.cache)),
+            max_bytes: request.max_bytes,
         };
         let cancel = Arc::new(AtomicBool::new(false));
         let (sender, mut receiver) = mpsc::channel(16);
@@ -112,7 +129,7 @@ impl Server {
             // A reader that is behind misses a step; the last one always comes.
             let _ = sender.try_send(progress);
         });
-        let build = builder::build(
+        let build = builder::run(
             options,
             Arc::clone(&self.session),
             self.embedder.clone(),
@@ -122,7 +139,18 @@ impl Server {
         let mut build = std::pin::pin!(build);
         loop {
             tokio::select! {
-                report = &mut build => return Ok(Reply::Built(report?)),
+                built = &mut build => {
+                    let built = built?;
+                    if request.folders {
+                        for some in built.folders.chunks(FOLDERS_PER_EVENT) {
+                            let _ = cx.emit(Event::Folders(some.to_vec())).await;
+                        }
+                    }
+                    for some in built.ignored.chunks(FOLDERS_PER_EVENT) {
+                        let _ = cx.emit(Event::Ignored(some.to_vec())).await;
+                    }
+                    return Ok(Reply::Built(built.report));
+                }
                 Some(progress) = receiver.recv() => {
                     if cx.emit(Event::Progress(progress)).await.is_err() {
                         cancel.store(true, Ordering::Relaxed);
@@ -149,6 +177,10 @@ impl Handler<IndexProtocol> for Server {
                 Ok(Reply::Stats(self.index(&dir, "this workspace").await?.stats()))
             }
             (Request::Build(request), Role::Build) => self.build(request, &cx).await,
+            (Request::Tidy(request), Role::Build) => {
+                let dir = PathBuf::from(request.dir);
+                Ok(Reply::Tidied(builder::tidy(&dir, Arc::clone(&self.session)).await?))
+            }
             (Request::Shutdown, _) => {
                 // The reply leaves first; the engine closes its end, which ends `run`.
                 Ok(Reply::Done)

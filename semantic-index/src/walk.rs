@@ -5,7 +5,7 @@
 //! version-control folders and our own are not. Symbolic links are never followed, so a
 //! loop of them costs nothing and nothing outside the workspace is read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,6 +45,38 @@ impl Skips {
 pub struct Found {
     pub entries: Vec<Entry>,
     pub skips: Skips,
+    /// Folders that were looked into, the root as "".
+    pub folders: Vec<String>,
+}
+
+/// Files and folders that a walk is restricted to.
+#[derive(Debug, Clone, Default)]
+pub struct Only(BTreeSet<String>);
+
+impl Only {
+    /// Workspace-relative paths; anything else is dropped.
+    pub fn new(paths: impl IntoIterator<Item = String>) -> Self {
+        let inside = |path: &String| {
+            path.split('/').all(|part| !matches!(part, "" | "." | "..")) && !path.contains('\0')
+        };
+        Self(paths.into_iter().filter(inside).collect())
+    }
+
+    /// One of the paths, or below one of them.
+    pub fn covers(&self, path: &str) -> bool {
+        let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+        ends.into_iter().any(|end| self.0.contains(&path[..end]))
+    }
+
+    /// One of the paths lies below.
+    fn leads(&self, folder: &str) -> bool {
+        let below = format!("{folder}/");
+        self.0.range(below.clone()..).next().is_some_and(|path| path.starts_with(&below))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
+    }
 }
 
 /// Folders of tools, never of the project.
@@ -63,6 +95,17 @@ const NEVER: &[&str] = &[
 
 /// Walks `root`; `cancel` ends it early with what is there. `each` hears of progress.
 pub fn walk(root: &Path, threads: usize, cancel: &AtomicBool, each: impl Fn(u64) + Sync) -> Found {
+    walk_only(root, None, threads, cancel, each)
+}
+
+/// Looks only at what `only` covers, with every rule that holds there.
+pub fn walk_only(
+    root: &Path,
+    only: Option<&Only>,
+    threads: usize,
+    cancel: &AtomicBool,
+    each: impl Fn(u64) + Sync,
+) -> Found {
     struct Part<'a> {
         found: Found,
         all: &'a Mutex<Found>,
@@ -71,6 +114,7 @@ pub fn walk(root: &Path, threads: usize, cancel: &AtomicBool, each: impl Fn(u64)
         fn drop(&mut self) {
             let mut all = self.all.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             all.entries.append(&mut self.found.entries);
+            all.folders.append(&mut self.found.folders);
             for (reason, count, example) in self.found.skips.iter() {
                 let slot = all.skips.0.entry(reason).or_insert_with(|| (0, example.to_string()));
                 slot.0 += count;
@@ -85,9 +129,19 @@ pub fn walk(root: &Path, threads: usize, cancel: &AtomicBool, each: impl Fn(u64)
         .require_git(false)
         .follow_links(false)
         .add_custom_ignore_filename(".aiignore")
-        .filter_entry(|entry| {
-            let name = entry.file_name().to_str().unwrap_or_default();
-            !(NEVER.contains(&name) || entry.depth() > 0 && is_cache(entry))
+        .filter_entry({
+            let (only, root) = (only.cloned(), root.to_path_buf());
+            move |entry| {
+                let name = entry.file_name().to_str().unwrap_or_default();
+                if entry.depth() == 0 {
+                    return true;
+                }
+                let wanted = only.as_ref().is_none_or(|only| {
+                    let relative = entry.path().strip_prefix(&root).unwrap_or(entry.path());
+                    relative.to_str().is_some_and(|path| only.covers(path) || only.leads(path))
+                });
+                wanted && !NEVER.contains(&name) && !is_cache(entry)
+            }
         })
         .threads(threads.max(1))
         .build_parallel();
@@ -106,10 +160,11 @@ pub fn walk(root: &Path, threads: usize, cancel: &AtomicBool, each: impl Fn(u64)
                 }
             };
             let Some(kind) = entry.file_type() else { return WalkState::Continue };
+            let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
             if kind.is_dir() {
+                part.found.folders.extend(relative.to_str().map(ToString::to_string));
                 return WalkState::Continue;
             }
-            let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
             let Some(path) = relative.to_str() else {
                 part.found.skips.add(Skip::Name, &relative.to_string_lossy());
                 return WalkState::Continue;
@@ -183,6 +238,28 @@ mod tests {
         write(root, ".git/info/exclude", "private.txt\n");
         write(root, ".git/config", "");
         assert_eq!(paths(root), [".aiignore", ".github/f.yml", ".gitignore", "a.rs", "keep/d.log"]);
+    }
+
+    #[test]
+    fn a_restricted_walk_keeps_to_the_rules() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        for path in ["a.rs", "src/b.rs", "src/deep/c.rs", "out/d.rs", "src/e.log", "srcs/f.rs"] {
+            write(root, path, "text");
+        }
+        write(root, ".gitignore", "/out/\n*.log\n");
+        let only = |paths: &[&str]| {
+            let only = Only::new(paths.iter().map(ToString::to_string));
+            let found = walk_only(root, Some(&only), 1, &AtomicBool::new(false), |_| {});
+            found.entries.into_iter().map(|e| e.path).collect::<Vec<_>>()
+        };
+        assert_eq!(only(&["a.rs", "src/e.log", "gone.rs"]), ["a.rs"]);
+        assert_eq!(only(&["src"]), ["src/b.rs", "src/deep/c.rs"]);
+        assert_eq!(only(&["src/deep/c.rs"]), ["src/deep/c.rs"]);
+        assert!(only(&["out", "out/d.rs", "../x", "/etc/passwd", ""]).is_empty());
+        let mut folders = walk(root, 1, &AtomicBool::new(false), |_| {}).folders;
+        folders.sort();
+        assert_eq!(folders, ["", "src", "src/deep", "srcs"]);
     }
 
     #[test]

@@ -102,7 +102,7 @@ async fn worker_and_build_over_the_ring() {
     let mut call = builder.client.start(Request::Build(Build {
         root: root.to_string_lossy().into(),
         dir: dir.to_string_lossy().into(),
-        force: false,
+        ..Build::default()
     }));
     let mut events = 0;
     while let Some(Event::Progress(_) | Event::Notice(_)) = call.next().await {
@@ -129,7 +129,7 @@ async fn worker_and_build_over_the_ring() {
         .call(Request::Build(Build {
             root: root.to_string_lossy().into(),
             dir: dir.to_string_lossy().into(),
-            force: false,
+            ..Build::default()
         }))
         .await
         .unwrap();
@@ -152,7 +152,7 @@ async fn a_dropped_call_cancels_the_build() {
     let request = Build {
         root: root.to_string_lossy().into(),
         dir: dir.to_string_lossy().into(),
-        force: false,
+        ..Build::default()
     };
     let mut call = builder.client.start(Request::Build(request.clone()));
     call.next().await;
@@ -216,6 +216,63 @@ fn killed_at_any_moment_the_index_stays_readable() {
     assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
     let found = run(&["search", "--dir", dir_arg, "marker_11", "-k", "1"]);
     assert!(String::from_utf8_lossy(&found.stdout).contains("src/marker.rs"));
+}
+
+/// What is on disk is whole, whatever was being done to it.
+fn assert_readable(dir: &str, point: &str) {
+    let found = run(&["search", "--dir", dir, "function_77", "--json"]);
+    assert!(found.status.success(), "{point}: {}", String::from_utf8_lossy(&found.stderr));
+    let text = String::from_utf8_lossy(&found.stdout);
+    assert!(text.contains("function_77"), "{point}: an untouched file was lost: {text}");
+}
+
+#[test]
+fn killed_at_every_point_of_an_update_or_a_compaction_nothing_is_lost() {
+    let (home, root, dir) = workspace(120);
+    let cache = home.path().join("cache");
+    let [root_arg, dir_arg, cache_arg] = [&root, &dir, &cache].map(|p| p.to_str().unwrap());
+    let build = ["build", "--root", root_arg, "--dir", dir_arg, "--cache", cache_arg];
+    assert!(run(&build).status.success());
+    for (round, point) in lapce_ai_index::fault::POINTS.iter().enumerate() {
+        let tidying = matches!(*point, "compacted" | "tidy-copies" | "tidy-saved");
+        // Small segments of the cache are joined when there are enough of them.
+        let rounds = if *point == "cache-joined" { 12 } else { 1 };
+        let mut killed = false;
+        for n in 0..rounds {
+            let body = format!("    round_{round}_{n}();\n    finish();\n");
+            write(&root, "src/marker.rs", &format!("fn marker_{round}() {{\n{body}}}\n"));
+            write(&root, "src/d1/f1.rs", &format!("fn function_1() {{\n{body}}}\n"));
+            let _ = fs::remove_file(root.join(format!("src/d{0}/f{0}.rs", round + 2)));
+            if tidying {
+                assert!(run(&build).status.success());
+            }
+            let mut command = Command::new(PROGRAM);
+            if tidying {
+                command.args(["gc", "--dir", dir_arg]);
+            } else {
+                command.args(build);
+            }
+            command.env(lapce_ai_ipc::env::INDEX_FAULT, point);
+            killed |= command.output().unwrap().status.code().is_none();
+            assert_readable(dir_arg, point);
+        }
+        assert!(killed, "no process reached {point}");
+        let again = run(&build);
+        assert!(again.status.success(), "{point}: {}", String::from_utf8_lossy(&again.stderr));
+        let verified = run(&["verify", "--dir", dir_arg]);
+        let said = String::from_utf8_lossy(&verified.stderr);
+        assert!(verified.status.success(), "{point}: {said}");
+        assert_readable(dir_arg, point);
+        let found = run(&["search", "--dir", dir_arg, &format!("marker_{round}"), "-k", "1"]);
+        let text = String::from_utf8_lossy(&found.stdout);
+        assert!(text.contains("src/marker.rs"), "{point}: the update is not there: {text}");
+        let gone = format!("src/d{0}/f{0}.rs", round + 2);
+        let found = run(&["search", "--dir", dir_arg, &format!("function_{}", round + 2)]);
+        assert!(!String::from_utf8_lossy(&found.stdout).contains(&gone), "{point}: {gone} is back");
+    }
+    let left = fs::read_dir(&cache).unwrap().flatten().map(|e| e.file_name());
+    let left: Vec<_> = left.filter(|n| n.to_string_lossy().ends_with(".tmp")).collect();
+    assert!(left.is_empty(), "left by killed builds: {left:?}");
 }
 
 #[test]

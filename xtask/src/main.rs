@@ -12,6 +12,7 @@ mod ctx;
 mod demo;
 mod docs;
 mod llama;
+mod semble;
 mod test;
 mod volt;
 mod wasm;

@@ -95,12 +95,15 @@ sandbox alone, layer by layer.")]
         long_about = "\
 Index a workspace, or bring its index up to date: only files that changed are read again. Files \
 that git or an .aiignore excludes stay out. The index lies in your own data folder, never in the \
-workspace. Ctrl-C cancels; the index stays as it was.",
+workspace. Ctrl-C cancels; the index stays as it was. While an editor is open on a workspace its \
+index is kept up to date by itself; --watch does the same in a terminal.",
         after_help = "\
 Examples:
   lapce-ai index
   lapce-ai index ~/src/tokio
-  lapce-ai index --force      start from nothing"
+  lapce-ai index --dry-run    what would be indexed, and why the rest is not
+  lapce-ai index --force      start from nothing
+  lapce-ai index rm           delete the index of this workspace"
     )]
     Index(Index),
 
@@ -183,6 +186,10 @@ Examples:
     )]
     Rules(Rules),
 
+    /// Measure search quality on your own repository
+    #[command(subcommand)]
+    Eval(Eval),
+
     /// Print a completion script for a shell
     #[command(after_help = "\
 Examples:
@@ -223,15 +230,87 @@ pub enum Part {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Index {
+    #[command(subcommand)]
+    pub action: Option<IndexAction>,
     /// The workspace [default: the folder around this one that has a .git or .lapce]
     pub path: Option<PathBuf>,
     /// Start from nothing instead of updating
     #[arg(long)]
     pub force: bool,
+    /// List what would be indexed, and why the rest is not; builds nothing
+    #[arg(long, conflicts_with_all = ["force", "watch"])]
+    pub dry_run: bool,
+    /// Keep the index up to date until Ctrl-C
+    #[arg(long, conflicts_with = "force")]
+    pub watch: bool,
     /// Print progress and result as JSON, one object a line
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum IndexAction {
+    /// Delete the index of a workspace; the workspace itself is not touched
+    Rm(IndexPath),
+    /// Compare an index with its own list of files
+    Verify(IndexPath),
+    /// Join what updates have left in pieces, drop old versions; runs by itself too
+    Gc(IndexPath),
+}
+
+#[derive(Debug, Args)]
+pub struct IndexPath {
+    /// The workspace [default: the folder around this one that has a .git or .lapce]
+    pub path: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Eval {
+    /// Ask labelled queries and print NDCG@10, MRR@10 and recall@10, by file and by symbol
+    #[command(
+        long_about = "\
+Ask labelled queries and print NDCG@10, MRR@10 and recall@10, by file and by symbol, over all and \
+for each split. A line of the file is {\"query\", \"relevant\": [{\"path\", \"line\"?}], \"split\"?}: \
+paths relative to the corpus; a hit counts by symbol when its lines cover `line`. The corpus is \
+indexed in memory for this; nothing is written.",
+        after_help = "\
+Examples:
+  lapce-ai eval search --corpus . --queries queries.jsonl
+  lapce-ai eval search --corpus . --queries queries.jsonl --arm lexical --json"
+    )]
+    Search(EvalSearch),
+}
+
+#[derive(Debug, Args)]
+pub struct EvalSearch {
+    /// The files to search
+    #[arg(long, value_name = "DIR")]
+    pub corpus: PathBuf,
+    /// Labelled queries, JSON lines
+    #[arg(long, value_name = "FILE")]
+    pub queries: PathBuf,
+    /// What takes part: `bm25` is words without ranking, `lexical` with it, `dense` vectors with it
+    #[arg(long, value_enum, default_value_t = Arm::Hybrid)]
+    pub arm: Arm,
+    /// Measure an index built for this in a temporary folder, not one in memory
+    #[arg(long)]
+    pub store: bool,
+    /// Also print the queries whose NDCG@10 is below this
+    #[arg(long, value_name = "SCORE")]
+    pub misses: Option<f64>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Arm {
+    Bm25,
+    Lexical,
+    Dense,
+    Hybrid,
 }
 
 #[derive(Debug, Args)]

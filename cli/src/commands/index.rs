@@ -1,18 +1,40 @@
 //! `lapce-ai index`
 
-use lapce_ai_ipc::EngineClient;
-use lapce_ai_ipc::wire::engine::{BuildReport, Event, IndexBuild};
+use std::ffi::OsString;
 
-use super::args;
+use lapce_ai_ipc::EngineClient;
+use lapce_ai_ipc::paths::Paths;
+use lapce_ai_ipc::wire::engine::{BuildReport, Event, IndexBuild, Watch};
+
+use super::args::{self, IndexAction};
 use super::exit::Outcome;
+use super::index_program::become_it;
 use super::output::{Output, count, duration, printable};
 use super::progress::ProgressBar;
 use super::session::{self, Interrupts};
 
 pub async fn run(args: args::Index, out: Output) -> Outcome {
+    if let Some(action) = args.action {
+        let (what, path) = match action {
+            IndexAction::Rm(given) => ("rm", given.path),
+            IndexAction::Verify(given) => ("verify", given.path),
+            IndexAction::Gc(given) => ("gc", given.path),
+        };
+        let root = session::workspace(path.as_deref())?;
+        let indexes = Paths::from_env().index_root();
+        let words = [what.into(), "--root".into(), root.into(), "--indexes".into()];
+        return become_it(words.into_iter().chain([indexes.into_os_string()]));
+    }
     let root = session::workspace(args.path.as_deref())?;
+    if args.dry_run {
+        let words = ["dry-run".into(), "--root".into(), OsString::from(root)];
+        return become_it(words.into_iter().chain(args.json.then(|| "--json".into())));
+    }
     let client = session::engine().await?;
     let mut interrupts = Interrupts::new()?;
+    if args.watch {
+        return watch(&client, &root, args.json, &mut interrupts, out).await;
+    }
     let report = build(&client, &root, args.force, args.json, &mut interrupts, out).await?;
     if args.json {
         return out.json_line(&serde_json::json!({"reply": report}));
@@ -21,6 +43,43 @@ pub async fn run(args: args::Index, out: Output) -> Outcome {
         out.line(&line)?;
     }
     Ok(())
+}
+
+/// Says what each update did, until Ctrl-C.
+async fn watch(
+    client: &EngineClient,
+    root: &str,
+    json: bool,
+    interrupts: &mut Interrupts,
+    out: Output,
+) -> Outcome {
+    let mut call = client.watch(Watch { root: root.to_owned() });
+    let mut bar = ProgressBar::new(out);
+    let mut first = true;
+    let work = async {
+        while let Some(event) = call.next().await {
+            if json {
+                out.json_line(&serde_json::json!({"event": event}))?;
+                continue;
+            }
+            match event {
+                Event::Progress(progress) => bar.show(&progress),
+                Event::Notice(text) => bar.note(&printable(&text)),
+                Event::Indexed(report) => {
+                    bar.clear();
+                    let news = report.files_added + report.files_changed + report.files_removed;
+                    if news > 0 || first {
+                        out.line(&render(root, &report)[0])?;
+                    }
+                    first = false;
+                }
+                _ => {}
+            }
+        }
+        bar.clear();
+        Ok(call.finish().await?)
+    };
+    interrupts.or(work).await
 }
 
 /// Builds the index of `root`, showing progress; Ctrl-C cancels.

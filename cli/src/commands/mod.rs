@@ -4,9 +4,11 @@
 pub mod args;
 mod ask;
 mod doctor;
+mod eval;
 mod exit;
 mod generate;
 mod index;
+mod index_program;
 mod output;
 mod progress;
 mod question;
@@ -25,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use args::{Cli, Command, Rules, Tool};
+use args::{Cli, Command, Eval, Rules, Tool};
 use exit::{Code, Failure, Outcome};
 use output::Output;
 
@@ -67,6 +69,7 @@ async fn dispatch(command: Command, out: Output) -> Outcome {
         Command::Tool(args) => tool::run(args, out).await,
         Command::Undo(args) => undo::run(args, out).await,
         Command::Rules(args) => rules::run(args, out),
+        Command::Eval(args) => eval::run(args),
         Command::Completions { shell } => generate::completions(shell, out),
         Command::Generate { what } => generate::reference(what, out),
     }
@@ -82,6 +85,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Undo(args) => args.json.json,
         Command::Doctor(args) => args.json.json,
         Command::Index(args) => args.json,
+        Command::Eval(Eval::Search(args)) => args.json,
         Command::Search(args) => args.json.json,
         Command::Ask(args) => args.json,
         Command::Run(args) => args.json,

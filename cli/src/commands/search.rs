@@ -1,12 +1,13 @@
 //! `lapce-ai search`
 
-use lapce_ai_ipc::wire::engine::{Hit, Search, SearchMode, SearchReply};
+use lapce_ai_ipc::wire::engine::{Hit, Search, SearchMode, SearchReply, WatchState};
 
 use super::args;
 use super::exit::Outcome;
 use super::index;
 use super::output::{Output, Style, count, printable};
 use super::session::{self, Interrupts};
+use super::status::ago;
 
 /// Lines of a passage that are shown.
 const LINES_SHOWN: usize = 8;
@@ -74,10 +75,16 @@ fn summary(reply: &SearchReply) -> String {
         },
         count(reply.indexed_files, "file"),
     );
+    if reply.partial {
+        text.push_str("; partial results: the first index is still being built");
+    }
     if reply.behind > 0 {
         text.push_str("; ");
         text.push_str(&count(reply.behind, "file"));
         text.push_str(" not indexed yet");
+    } else if !reply.partial && reply.watch == WatchState::Off {
+        text.push_str("; index from ");
+        text.push_str(&ago(reply.built_at));
     }
     text
 }

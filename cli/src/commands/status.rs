@@ -3,11 +3,11 @@
 use lapce_ai_ipc::EngineClient;
 use lapce_ai_ipc::launch::{self, LaunchError};
 use lapce_ai_ipc::paths::Paths;
-use lapce_ai_ipc::wire::engine::{ProcessRole, Status};
+use lapce_ai_ipc::wire::engine::{IndexInfo, ProcessRole, Status, WatchState};
 
 use super::args::Json;
 use super::exit::Outcome;
-use super::output::{Output, Style, count, duration, kib};
+use super::output::{Output, Style, count, duration, kib, printable};
 use super::session;
 
 pub async fn run(json: Json, out: Output) -> Outcome {
@@ -77,26 +77,43 @@ fn render(status: &Status, out: Output) -> Vec<String> {
         lines.push(strong("indexes"));
     }
     for index in &status.indexes {
-        let state = match (index.building, index.built_at) {
-            (true, _) if index.behind > 0 => {
-                format!(", building: {} to go", count(index.behind, "file"))
-            }
-            (true, _) => ", building".to_owned(),
-            (false, 0) => String::new(),
-            (false, at) => format!(", built {}", ago(at)),
-        };
-        lines.push(format!(
-            "  {}: {}, {}{state}",
-            index.root,
-            count(index.files, "file"),
-            count(index.chunks, "chunk"),
-        ));
+        lines.push(format!("  {}: {}", index.root, describe(index)));
     }
     if !status.active_runs.is_empty() {
         lines.push(String::new());
         lines.push(format!("{}  {}", strong("runs"), status.active_runs.join(", ")));
     }
     lines
+}
+
+/// `912 files, 4,711 chunks, 31 MB, watching main, up to date, changed 3 min ago`
+fn describe(index: &IndexInfo) -> String {
+    let mut parts = vec![count(index.files, "file"), count(index.chunks, "chunk")];
+    if index.disk_bytes > 0 {
+        parts.push(kib(index.disk_bytes / 1024));
+    }
+    let how = match index.watch {
+        WatchState::Off => "",
+        WatchState::Watching => "watching",
+        WatchState::Scanning => "scanning",
+    };
+    if !how.is_empty() {
+        parts.push(format!("{how} {}", printable(&index.head)).trim_end().to_owned());
+    }
+    match (index.building, index.behind) {
+        (true, 0) => parts.push("building".to_owned()),
+        (true, n) => parts.push(format!("building: {} to go", count(n, "file"))),
+        (false, 0) if how.is_empty() => {}
+        (false, 0) => parts.push("up to date".to_owned()),
+        (false, n) => parts.push(format!("behind by {}", count(n, "file"))),
+    }
+    if how.is_empty() && index.built_at > 0 {
+        parts.push(format!("built {}", ago(index.built_at)));
+    }
+    if index.changed_at > 0 {
+        parts.push(format!("changed {}", ago(index.changed_at)));
+    }
+    parts.join(", ")
 }
 
 fn model(status: &Status) -> String {

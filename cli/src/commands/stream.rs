@@ -122,7 +122,7 @@ impl<'a> Stream<'a> {
             }
             Event::Approval(approval) => self.ask(approval).await?,
             // Shown with the reply.
-            Event::Citations(_) | Event::Progress(_) => {}
+            Event::Citations(_) | Event::Progress(_) | Event::Indexed(_) => {}
         }
         Ok(())
     }

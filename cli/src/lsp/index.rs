@@ -1,15 +1,15 @@
-//! Keeps the index of the workspace up to date, with progress in the status bar.
+//! Has the engine keep the index of the workspace up to date, with progress in the status bar.
 //!
-//! Started once the editor is ready, if the setting `index.auto` is on; afterwards a save
-//! makes it run again, after a pause. No model is called. A folder that is no project
-//! (the home folder, `/`) is not indexed unasked.
+//! Started once the editor is ready, if the setting `index.auto` is on; from then on the engine
+//! watches the workspace until the editor ends. No model is called. A folder that is no
+//! project (the home folder, `/`) is not indexed unasked.
 
 use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Instant;
 
-use lapce_ai_ipc::wire::engine::{BuildReport, Event, IndexBuild};
+use lapce_ai_ipc::wire::engine::{BuildReport, Event, Watch};
 use lapce_ai_ipc::wire::index::{Phase, Progress};
 use tokio::sync::Notify;
 
@@ -45,19 +45,12 @@ impl Indexer {
         let shell = shell.clone();
         tokio::task::spawn_local(async move {
             loop {
-                let began = Instant::now();
-                let mut rest = limits::INDEX_DEBOUNCE;
-                match build(&shell, &root).await {
-                    Ok(report) => {
-                        rest = rest.max(began.elapsed() * limits::INDEX_REST);
-                        let (files, chunks) = (report.files, report.chunks);
-                        shell.editor.log(&format!("index: {files} files, {chunks} chunks"));
-                        *shell.indexer.said.borrow_mut() = None;
-                    }
-                    Err(failure) => shell.indexer.say(&shell, &root, &failure),
+                if let Err(failure) = follow(&shell, &root).await {
+                    shell.indexer.say(&shell, &root, &failure);
                 }
+                // The next save is a reason to try again.
                 shell.indexer.saved.notified().await;
-                tokio::time::sleep(rest).await;
+                tokio::time::sleep(limits::INDEX_AGAIN).await;
             }
         });
     }
@@ -83,16 +76,21 @@ fn unfit(root: &Path, home: Option<&Path>) -> Option<&'static str> {
     None
 }
 
-async fn build(shell: &Rc<Shell>, root: &Path) -> Result<BuildReport, Failure> {
+/// Has the engine keep the index up to date for as long as all is well.
+async fn follow(shell: &Rc<Shell>, root: &Path) -> Result<(), Failure> {
     let engine = shell.link.engine().await?;
-    let mut call =
-        engine.index(IndexBuild { root: root.to_string_lossy().into_owned(), force: false });
+    let mut call = engine.watch(Watch { root: root.to_string_lossy().into_owned() });
     let mut shown = None;
+    let mut began: Option<Instant> = None;
     let mut last: Option<Instant> = None;
+    let mut first = true;
     while let Some(event) = call.next().await {
         match event {
             Event::Progress(progress) => {
-                if last.is_some_and(|at| at.elapsed() < limits::PROGRESS) {
+                // A few saved files are no news.
+                let began = *began.get_or_insert_with(Instant::now);
+                let soon = !first && began.elapsed() < limits::PROGRESS_AFTER;
+                if soon || last.is_some_and(|at| at.elapsed() < limits::PROGRESS) {
                     continue;
                 }
                 last = Some(Instant::now());
@@ -104,6 +102,15 @@ async fn build(shell: &Rc<Shell>, root: &Path) -> Result<BuildReport, Failure> {
                     }
                     Some(shown) => shown.report(&message, percent),
                 }
+            }
+            Event::Indexed(report) => {
+                (shown, began, last) = (None, None, None);
+                let BuildReport { files, chunks, .. } = report;
+                if first || report.files_added + report.files_changed + report.files_removed > 0 {
+                    shell.editor.log(&format!("index: {files} files, {chunks} chunks"));
+                }
+                first = false;
+                *shell.indexer.said.borrow_mut() = None;
             }
             Event::Notice(text) => shell.editor.log(&text),
             _ => {}

@@ -61,10 +61,10 @@ pub(super) const RETRY_MAX: Duration = Duration::from_secs(15);
 /// A lost engine is announced at most this often.
 pub(super) const LOST_NOTICE: Duration = Duration::from_mins(1);
 
-/// Pause after the last save before the index is brought up to date …
-pub(super) const INDEX_DEBOUNCE: Duration = Duration::from_secs(3);
-/// … and at least this many times as long as the last build took.
-pub(super) const INDEX_REST: u32 = 10;
+/// Pause after a save before a watch that has ended is begun again.
+pub(super) const INDEX_AGAIN: Duration = Duration::from_secs(3);
+/// An update of the index shows itself when it takes longer than this.
+pub(super) const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 /// Pause between two progress messages.
 pub(super) const PROGRESS: Duration = Duration::from_millis(200);
 /// Time for the last answers to be taken when the program ends.

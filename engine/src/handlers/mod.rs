@@ -10,6 +10,7 @@ pub mod search;
 pub mod status;
 pub mod tool;
 pub mod undo;
+pub mod watch;
 
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
 

@@ -18,11 +18,15 @@ pub async fn handle(engine: &Engine, request: Search) -> Result<SearchReply, Wir
     }
     let root = Root::open(&request.root)?;
     let found = engine.index.search(&root, &request.query, request.limit, request.explain).await?;
+    let fresh = engine.index.freshness(&root);
     Ok(SearchReply {
         hits: found.hits,
         mode: if found.hybrid { SearchMode::Hybrid } else { SearchMode::Lexical },
-        behind: engine.index.behind(&root),
+        behind: fresh.behind,
         indexed_files: found.indexed_files,
         took_us: found.took_us,
+        partial: fresh.partial,
+        built_at: fresh.built_at,
+        watch: fresh.watch,
     })
 }

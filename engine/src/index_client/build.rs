@@ -1,9 +1,10 @@
 //! Builds: one `lapce-ai-index build` per workspace at a time.
 //!
 //! Whoever asks for a build that is under way joins it and sees the same progress. When the
-//! last one that waits goes away the build is cancelled.
+//! last one that waits goes away the build is cancelled. When an index has grown ragged it is
+//! tidied some quiet time later; whoever wants to build meanwhile goes first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -24,14 +25,49 @@ type Outcome = Result<BuildReport, WireError>;
 pub(super) struct Builds {
     active: Mutex<BTreeMap<Root, Arc<Build>>>,
     slots: Semaphore,
+    /// Workspaces whose index waits to be tidied.
+    tidying: Mutex<BTreeSet<Root>>,
     end: CancellationToken,
     activity: Arc<Notify>,
 }
 
+/// What a build is to do.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Spec {
+    /// Index folder, and that of the cache of chunks.
+    pub(super) dir: String,
+    pub(super) cache: String,
+    pub(super) max_bytes: u64,
+    pub(super) force: bool,
+    /// Files and folders to look at; empty for all.
+    pub(super) only: Vec<String>,
+    /// Joins no build: what changed just now may have been passed by it.
+    pub(super) alone: bool,
+    /// Where to put what a watcher wants to know.
+    pub(super) told: Option<Arc<Mutex<Told>>>,
+    /// Only join what updates have left in pieces.
+    pub(super) tidy: bool,
+}
+
+/// What a build tells a watcher.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub(super) folders: Vec<String>,
+    /// There are more folders than are watched.
+    pub(super) too_many: bool,
+    pub(super) ignored: Vec<String>,
+}
+
+impl Spec {
+    /// Whether a build by `self` does what `wanted` is asked to do.
+    fn covers(&self, wanted: &Self) -> bool {
+        !wanted.alone && !self.tidy && self.only.is_empty() && (self.force || !wanted.force)
+    }
+}
+
 struct Build {
     root: Root,
-    dir: String,
-    force: bool,
+    spec: Spec,
     events: broadcast::Sender<Event>,
     outcome: watch::Sender<Option<Outcome>>,
     cancel: CancellationToken,
@@ -57,6 +93,12 @@ impl Build {
         }
         // Nobody listening is no error.
         let _ = self.events.send(event);
+    }
+
+    fn tell(&self, to: impl FnOnce(&mut Told)) {
+        if let Some(told) = &self.spec.told {
+            to(&mut told.lock().unwrap_or_else(PoisonError::into_inner));
+        }
     }
 
     fn cancelled(&self) -> WireError {
@@ -95,6 +137,7 @@ impl Builds {
         Self {
             active: Mutex::default(),
             slots: Semaphore::new(limits::BUILDS),
+            tidying: Mutex::default(),
             end: CancellationToken::new(),
             activity,
         }
@@ -108,8 +151,10 @@ impl Builds {
         self.active().len()
     }
 
+    /// Workspaces whose index is being built.
     pub(super) fn roots(&self) -> Vec<Root> {
-        self.active().keys().cloned().collect()
+        let active = self.active();
+        active.values().filter(|b| !b.spec.tidy).map(|b| b.root.clone()).collect()
     }
 
     pub(super) fn processes(&self) -> Vec<IndexProcess> {
@@ -131,15 +176,14 @@ impl Builds {
     pub(super) async fn build(
         self: &Arc<Self>,
         root: &Root,
-        dir: String,
-        force: bool,
+        spec: Spec,
         events: mpsc::Sender<Event>,
     ) -> Outcome {
         loop {
-            let (build, interest, mut heard) = self.open(root, &dir, force)?;
+            let (build, interest, mut heard) = self.open(root, &spec)?;
             let mut outcome = build.outcome.subscribe();
             let Some(_interest) = interest else {
-                // Given up, or without the force we want: wait for its end, then start our own.
+                // Given up, or not what we want: wait for its end, then start our own.
                 finished(&mut outcome).await;
                 continue;
             };
@@ -170,8 +214,7 @@ impl Builds {
     fn open(
         self: &Arc<Self>,
         root: &Root,
-        dir: &str,
-        force: bool,
+        spec: &Spec,
     ) -> Result<(Arc<Build>, Option<Interest>, broadcast::Receiver<Event>), WireError> {
         let mut active = self.active();
         if self.end.is_cancelled() {
@@ -179,15 +222,17 @@ impl Builds {
         }
         if let Some(build) = active.get(root) {
             let events = build.events.subscribe();
-            let fits = build.force || !force;
+            if build.spec.tidy {
+                build.cancel.cancel();
+            }
+            let fits = build.spec.covers(spec);
             let interest = if fits { Interest::join(build) } else { None };
             return Ok((build.clone(), interest, events));
         }
         let (sender, events) = broadcast::channel(limits::BUILD_EVENTS);
         let build = Arc::new(Build {
             root: root.clone(),
-            dir: dir.to_owned(),
-            force,
+            spec: spec.clone(),
             events: sender,
             outcome: watch::Sender::new(None),
             cancel: self.end.child_token(),
@@ -204,15 +249,42 @@ impl Builds {
     async fn drive(self: Arc<Self>, build: Arc<Build>) {
         let outcome = self.run(&build).await;
         match &outcome {
+            Ok(_) if build.spec.tidy => tracing::info!(root = %build.root, "index tidied"),
             Ok(report) => tracing::info!(
                 root = %build.root, files = report.files, chunks = report.chunks,
                 took_ms = report.took_ms, "index built"
             ),
             Err(error) => tracing::warn!(root = %build.root, %error, "index not built"),
         }
+        let tidy = outcome.as_ref().is_ok_and(|report| report.tidy);
         self.active().remove(&build.root);
         build.outcome.send_replace(Some(outcome));
         self.activity.notify_one();
+        if tidy {
+            tokio::spawn(self.clone().tidy_later(build.root.clone(), build.spec.dir.clone()));
+        }
+    }
+
+    /// Tidies the index of `root` after some quiet. One task at a time waits for it; a build
+    /// in the meantime that leaves it ragged starts the next one.
+    async fn tidy_later(self: Arc<Self>, root: Root, dir: String) {
+        {
+            let mut waiting = self.tidying.lock().unwrap_or_else(PoisonError::into_inner);
+            if !waiting.insert(root.clone()) {
+                return;
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(limits::TIDY_QUIET) => {}
+            () = self.end.cancelled() => {}
+        }
+        self.tidying.lock().unwrap_or_else(PoisonError::into_inner).remove(&root);
+        let busy = self.active().contains_key(&root);
+        if !busy && !self.end.is_cancelled() {
+            let spec = Spec { dir, tidy: true, ..Spec::default() };
+            let (events, _) = mpsc::channel(1);
+            let _ = self.build(&root, spec, events).await;
+        }
     }
 
     async fn run(&self, build: &Build) -> Outcome {
@@ -227,12 +299,17 @@ impl Builds {
         };
         let (mut child, client) = start("build").await?;
         build.pid.store(child.pid(), Ordering::Relaxed);
-        tracing::info!(root = %build.root, pid = child.pid(), force = build.force, "index build started");
-        let call = client.start(index::Request::Build(index::Build {
-            root: build.root.to_string(),
-            dir: build.dir.clone(),
-            force: build.force,
-        }));
+        let Spec { dir, cache, max_bytes, force, only, told, tidy, .. } = build.spec.clone();
+        let (pid, some) = (child.pid(), only.len());
+        tracing::info!(root = %build.root, pid, force, some, tidy, "index build started");
+        let request = if tidy {
+            index::Request::Tidy(index::Tidy { dir })
+        } else {
+            let (root, folders) = (build.root.to_string(), told.is_some());
+            let build = index::Build { root, dir, force, only, folders, cache, max_bytes };
+            index::Request::Build(build)
+        };
+        let call = client.start(request);
         let outcome = tokio::select! {
             outcome = relay(build, call) => outcome,
             () = build.cancel.cancelled() => Ok(Err(build.cancelled())),
@@ -260,13 +337,26 @@ struct Lost;
 /// Passes the events of `call` on until its reply.
 async fn relay(build: &Build, mut call: Call<IndexProtocol>) -> Result<Outcome, Lost> {
     while let Some(event) = call.next().await {
-        build.say(match event {
-            index::Event::Progress(progress) => Event::Progress(progress),
-            index::Event::Notice(text) => Event::Notice(text),
-        });
+        match event {
+            index::Event::Progress(progress) => build.say(Event::Progress(progress)),
+            index::Event::Notice(text) => build.say(Event::Notice(text)),
+            index::Event::Folders(some) => build.tell(|told| {
+                if told.folders.len() + some.len() > limits::WATCHED_FOLDERS {
+                    told.too_many = true;
+                    told.folders.clear();
+                } else if !told.too_many {
+                    told.folders.extend(some);
+                }
+            }),
+            index::Event::Ignored(some) => build.tell(|told| {
+                let room = limits::WATCH_IGNORED.saturating_sub(told.ignored.len());
+                told.ignored.extend(some.into_iter().take(room));
+            }),
+        }
     }
     match call.finish().await {
         Ok(index::Reply::Built(report)) => Ok(Ok(report)),
+        Ok(index::Reply::Tidied(_)) => Ok(Ok(BuildReport::default())),
         Ok(other) => Ok(Err(unexpected(&other))),
         Err(CallError::Disconnected(_)) => Err(Lost),
         Err(error) => Ok(Err(call_failed(error))),

@@ -5,19 +5,24 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-use lapce_ai_ipc::wire::engine::IndexInfo;
+use lapce_ai_ipc::wire::engine::{IndexInfo, WatchState};
 
 use crate::limits;
 
 #[derive(Debug, serde::Deserialize)]
 pub(super) struct Meta {
-    root: String,
+    pub(super) root: String,
     #[serde(default)]
     files: u64,
     #[serde(default)]
     chunks: u64,
+    /// Unix seconds of the last finished build, 0 while the first one runs.
     #[serde(default)]
-    built_at: u64,
+    pub(super) built_at: u64,
+    #[serde(default)]
+    changed_at: u64,
+    #[serde(default)]
+    pub(super) disk_bytes: u64,
 }
 
 /// The finished index in `dir`, if there is one.
@@ -42,6 +47,10 @@ pub(super) fn list(index_root: &Path) -> Vec<IndexInfo> {
             behind: 0,
             building: false,
             built_at: meta.built_at,
+            changed_at: meta.changed_at,
+            disk_bytes: meta.disk_bytes,
+            watch: WatchState::Off,
+            head: String::new(),
         })
         .collect();
     found.sort_by(|a, b| a.root.cmp(&b.root));

@@ -6,6 +6,7 @@
 //! | `Status` | – | `Status` |
 //! | `Stop` | – | `Done` |
 //! | `IndexBuild` | `Progress`, `Notice` | `IndexReport` |
+//! | `Watch` | `Progress`, `Notice`, `Indexed` | – (until it is dropped) |
 //! | `Search` | – | `Search` |
 //! | `Ask` | `Started`, `Citations`, `Text`, `Notice` | `Ask` |
 //! | `Run` | `Started`, `Text`, `ToolStarted`, `ToolOutput`, `ToolFinished`, `Approval`, `Notice` | `Run` |
@@ -38,6 +39,15 @@ wire! {
         Undo(Undo),
         /// What `Undo` could take back in `root`, newest first.
         Undoable { root: String },
+        Watch(Watch),
+    }
+}
+
+wire! {
+    /// Keep the index of `root` up to date for as long as this call lasts.
+    pub struct Watch {
+        /// Absolute path of the workspace.
+        pub root: String,
     }
 }
 
@@ -170,6 +180,8 @@ wire! {
         ToolOutput { call_id: String, text: String },
         ToolFinished { call_id: String, name: String, ok: bool, summary: String, wall_ms: u64 },
         Approval(Approval),
+        /// An update of a watched index has ended.
+        Indexed(BuildReport),
     }
 }
 
@@ -235,10 +247,15 @@ wire! {
     pub struct SearchReply {
         pub hits: Vec<Hit>,
         pub mode: SearchMode,
-        /// Files known to be missing from the index while a build runs.
+        /// Files known to be missing from the index, or older there than on disk.
         pub behind: u64,
         pub indexed_files: u64,
         pub took_us: u64,
+        /// The first build has not ended: these are partial results.
+        pub partial: bool,
+        /// Unix seconds of the last look at the workspace, 0 for never.
+        pub built_at: u64,
+        pub watch: WatchState,
     }
 }
 
@@ -314,6 +331,20 @@ wire! {
 }
 
 wire! {
+    /// How the engine hears of changes in a workspace.
+    #[derive(Copy, Default, Eq)]
+    pub enum WatchState {
+        /// It does not, until someone asks for a build.
+        #[default]
+        Off,
+        /// From the kernel, at once.
+        Watching,
+        /// By looking through it now and then: it has too many folders to watch.
+        Scanning,
+    }
+}
+
+wire! {
     pub struct IndexInfo {
         pub root: String,
         pub files: u64,
@@ -322,6 +353,12 @@ wire! {
         pub building: bool,
         /// Unix seconds of the last finished build, 0 for never.
         pub built_at: u64,
+        /// Unix seconds of the last build that changed something, 0 for never.
+        pub changed_at: u64,
+        pub disk_bytes: u64,
+        pub watch: WatchState,
+        /// Branch that is checked out, or the first digits of the commit; empty outside git.
+        pub head: String,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the engine says to `lapce-ai-index`, and what it answers.
 //!
 //! A worker answers `Search` and `Stats` over any number of indexes; a build process
-//! answers one `Build` and ends.
+//! answers one `Build` or `Tidy` and ends.
 
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -12,16 +12,35 @@ wire! {
         Search(Search),
         Stats { dir: String },
         Shutdown,
+        Tidy(Tidy),
     }
 }
 
 wire! {
+    /// Join small fragments, drop old versions.
+    pub struct Tidy {
+        /// Absolute path of the index folder.
+        pub dir: String,
+    }
+}
+
+wire! {
+    #[derive(Default)]
     pub struct Build {
         /// Absolute path of the workspace.
         pub root: String,
         /// Absolute path of the index folder, outside the workspace.
         pub dir: String,
         pub force: bool,
+        /// Workspace-relative files and folders that changed: nothing else is looked at.
+        /// Empty: everything is.
+        pub only: Vec<String>,
+        /// Say which folders were looked into (`Event::Folders`).
+        pub folders: bool,
+        /// Absolute path of the folder with the chunks of earlier contents, or empty.
+        pub cache: String,
+        /// What the index may take on disk; 0 for no limit.
+        pub max_bytes: u64,
     }
 }
 
@@ -36,7 +55,14 @@ wire! {
 }
 
 wire! {
-    pub enum Event { Progress(Progress), Notice(String) }
+    pub enum Event {
+        Progress(Progress),
+        Notice(String),
+        /// Folders that hold, or may come to hold, files of the index; the root is "".
+        Folders(Vec<String>),
+        /// Of `Build::only`: files that are there and are left out.
+        Ignored(Vec<String>),
+    }
 }
 
 wire! {
@@ -62,7 +88,13 @@ wire! {
         Built(BuildReport),
         Found(Found),
         Stats(Stats),
+        Tidied(Tidied),
     }
+}
+
+wire! {
+    /// Size of the index folder.
+    pub struct Tidied { pub bytes_before: u64, pub bytes_after: u64 }
 }
 
 wire! {
@@ -70,6 +102,7 @@ wire! {
 }
 
 wire! {
+    #[derive(Default)]
     pub struct BuildReport {
         pub files: u64,
         pub chunks: u64,
@@ -81,6 +114,11 @@ wire! {
         pub skipped: Vec<Skipped>,
         /// Largest resident size of the build process, KiB.
         pub peak_rss_kib: u64,
+        /// Files whose chunks were known from an earlier time or another work tree: they
+        /// were not cut again.
+        pub files_reused: u64,
+        /// The table has grown ragged: `Tidy` is due.
+        pub tidy: bool,
     }
 }
 

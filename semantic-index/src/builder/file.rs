@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::cache::{Cache, Kept};
 use crate::chunk::Chunker;
 use crate::embed::{self, Embedder};
 use crate::limits::MAX_FILE_BYTES;
@@ -21,7 +22,13 @@ pub(super) enum Outcome {
     /// Same bytes as before.
     Touched,
     Skipped(sniff::Skip),
-    Rows(Vec<Row>),
+    Rows {
+        rows: Vec<Row>,
+        /// The cache knew them.
+        reused: bool,
+        /// For the cache to keep.
+        kept: Option<Kept>,
+    },
 }
 
 /// Reads one file and cuts it. Never fails: what cannot be read is a reason.
@@ -31,6 +38,7 @@ pub(super) fn process(
     known: Option<[u8; 16]>,
     chunker: &mut Chunker,
     embedder: Option<&dyn Embedder>,
+    cache: &Cache,
 ) -> Done {
     let started = SystemTime::now();
     let bytes = match read(&root.join(&entry.path)) {
@@ -39,7 +47,8 @@ pub(super) fn process(
             return Done { entry: entry.clone(), hash: [0; 16], outcome: Outcome::Skipped(reason) };
         }
     };
-    let hash = manifest::hash(&bytes);
+    let content = blake3::hash(&bytes);
+    let hash = manifest::short(&content);
     let mut entry = entry.clone();
     // Written while we read, or within the clock's grain before: look again next time.
     let now = started.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64);
@@ -55,27 +64,40 @@ pub(super) fn process(
         Err(reason) => return Done { entry, hash, outcome: Outcome::Skipped(reason) },
     };
     let flags = sniff::flags_of(&entry.path, &text);
-    let rows = chunker
-        .chunk(&entry.path, &text)
-        .into_iter()
-        .map(|chunk| {
-            let code = &text[chunk.start..chunk.end];
+    let keys = cache.keys(&entry.path, &content);
+    let (chunks, vectors, reused) = match cache.get(&keys, &text) {
+        Some(known) => (known.entry.chunks, known.vectors.then_some(known.entry.vectors), true),
+        None => (chunker.chunk(&entry.path, &text), None, false),
+    };
+    let fresh = vectors.is_none();
+    let vectors = vectors.unwrap_or_else(|| {
+        let vector = |chunk: &crate::chunk::Chunk| {
             let place = embed::place(&entry.path, &chunk.crumb, &chunk.symbol);
+            embedder.and_then(|e| e.chunk(&place, &text[chunk.start..chunk.end]))
+        };
+        chunks.iter().map(vector).collect()
+    });
+    let rows: Vec<Row> = chunks
+        .iter()
+        .zip(vectors)
+        .map(|(chunk, vector)| {
+            let code = &text[chunk.start..chunk.end];
             Row {
-                tokens: doc::index_text(&entry.path, &chunk, code),
-                vector: embedder.and_then(|e| e.chunk(&place, code)),
+                tokens: doc::index_text(&entry.path, chunk, code),
+                vector,
                 path: entry.path.clone(),
                 start_line: chunk.start_line,
                 end_line: chunk.end_line,
-                symbol: chunk.symbol,
+                symbol: chunk.symbol.clone(),
                 kind: chunk.kind,
-                crumb: chunk.crumb,
+                crumb: chunk.crumb.clone(),
                 flags,
                 code: code.to_string(),
             }
         })
         .collect();
-    Done { entry, hash, outcome: Outcome::Rows(rows) }
+    let kept = if fresh { Cache::kept(keys, &chunks, &rows) } else { None };
+    Done { entry, hash, outcome: Outcome::Rows { rows, reused, kept } }
 }
 
 /// File times have this grain at worst.

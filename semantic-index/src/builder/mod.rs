@@ -9,6 +9,7 @@
 
 mod file;
 mod progress;
+mod tidy;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -20,18 +21,23 @@ use lancedb::Session;
 use lapce_ai_ipc::wire::index::{BuildReport, Phase, Progress, Skipped};
 use tokio::sync::mpsc;
 
+use crate::cache::{Cache, Keeper};
 use crate::chunk::Chunker;
 use crate::embed::Embedder;
 use crate::error::Error;
-use crate::limits::{BATCH_BYTES, CHECKPOINT_EVERY, COMPACT_AFTER_FRAGMENTS, PIPELINE_FILES};
+use crate::fault::fault;
+use crate::limits::{
+    BATCH_BYTES, CHECKPOINT_EVERY, COMPACT_AFTER_FRAGMENTS, PIPELINE_FILES, TIDY_AFTER_FRAGMENTS,
+};
 use crate::manifest::{FORMAT, Files, Lock, Record, State};
 use crate::sniff;
 use crate::store::copies::{View, is_copy, is_needed};
 use crate::store::{Copies, Rows, Store};
-use crate::walk::{self, Entry, Skips};
+use crate::walk::{self, Entry, Only, Skips};
 use file::{Done, Outcome, process};
 pub use progress::disk_bytes;
 use progress::{Throttle, peak_rss_kib, unix_micros};
+pub use tidy::tidy;
 
 /// What to build, and where.
 #[derive(Debug, Clone)]
@@ -42,6 +48,22 @@ pub struct Options {
     pub threads: usize,
     /// Rows of one commit; `limits::BATCH_ROWS` but in tests.
     pub batch_rows: usize,
+    /// What changed, when that is known: nothing else is looked at.
+    pub only: Option<Only>,
+    /// Folder of the cache of chunks, shared by all indexes.
+    pub cache: Option<PathBuf>,
+    /// What the index may take on disk; 0 for no limit.
+    pub max_bytes: u64,
+}
+
+/// What a build has to tell at its end.
+#[derive(Debug)]
+pub struct Built {
+    pub report: BuildReport,
+    /// Folders that were looked into.
+    pub folders: Vec<String>,
+    /// Of `Options::only`: files that are there and left out.
+    pub ignored: Vec<String>,
 }
 
 /// Hears of progress, at most ten times a second.
@@ -58,6 +80,12 @@ struct Build {
     files: Files,
     skips: Skips,
     report: BuildReport,
+    cache: Arc<Cache>,
+    keeper: Keeper,
+    folders: Vec<String>,
+    ignored: Vec<String>,
+    /// The table is not what it was.
+    changed: bool,
 }
 
 /// Builds or updates the index; `cancel` ends it early, keeping what was committed.
@@ -68,6 +96,17 @@ pub async fn build(
     progress: OnProgress,
     cancel: Arc<AtomicBool>,
 ) -> Result<BuildReport, Error> {
+    Ok(run(options, session, embedder, progress, cancel).await?.report)
+}
+
+/// The same, with what a watcher wants to know.
+pub async fn run(
+    options: Options,
+    session: Arc<Session>,
+    embedder: Option<Arc<dyn Embedder>>,
+    progress: OnProgress,
+    cancel: Arc<AtomicBool>,
+) -> Result<Built, Error> {
     let started = Instant::now();
     let (root, dir) = check(&options)?;
     let options = Options { root, dir, ..options };
@@ -79,7 +118,14 @@ pub async fn build(
     let embedder_name = embedder.as_ref().map(|e| e.name().to_string()).unwrap_or_default();
     let (state, files) = previous(&options, &embedder_name);
     remove_others(&options.dir, &state.db);
+    let cache = options.cache.as_deref();
+    let cache = Arc::new(cache.map_or_else(Cache::default, |c| Cache::open(c, &embedder_name)));
     let mut build = Build {
+        keeper: Keeper::new(options.cache.as_deref()),
+        cache,
+        folders: Vec::new(),
+        ignored: Vec::new(),
+        changed: false,
         progress: Throttle::new(progress),
         options,
         session,
@@ -88,19 +134,13 @@ pub async fn build(
         state,
         files,
         skips: Skips::default(),
-        report: BuildReport {
-            files: 0,
-            chunks: 0,
-            files_added: 0,
-            files_changed: 0,
-            files_removed: 0,
-            bytes: 0,
-            took_ms: 0,
-            skipped: Vec::new(),
-            peak_rss_kib: 0,
-        },
+        report: BuildReport::default(),
     };
-    build.run().await?;
+    let ended = build.run().await;
+    let keeper = std::mem::replace(&mut build.keeper, Keeper::new(None));
+    let kept = tokio::task::spawn_blocking(move || keeper.tidy());
+    kept.await.map_err(|e| Error::Internal(e.to_string()))?;
+    ended?;
     let mut report = build.report;
     report.files = build.files.count();
     report.chunks = build.files.chunks();
@@ -115,7 +155,7 @@ pub async fn build(
             example: example.into(),
         })
         .collect();
-    Ok(report)
+    Ok(Built { report, folders: build.folders, ignored: build.ignored })
 }
 
 /// The canonical workspace and the index folder, made private.
@@ -200,16 +240,22 @@ impl Build {
         let found = self.walk().await?;
         let walked = found.entries.len() as u64;
         self.skips = found.skips;
+        self.folders = found.folders;
         let (todo, removed) = self.plan(found.entries, fresh);
         let mut store = if fresh { None } else { Some(Store::open(&db, &self.session).await?) };
-        if !fresh && (self.files.dirty || !todo.is_empty() || !removed.is_empty()) {
+        let dirty = self.files.dirty && !fresh;
+        let old = Copies::intact(&db, &self.state.view, self.dims());
+        if !fresh && !dirty && todo.is_empty() && removed.is_empty() && old.is_some() {
+            return self.seen();
+        }
+        if !fresh {
             self.begin(&todo, &removed, &db)?;
         }
-        let work = !todo.is_empty() || !removed.is_empty() || fresh;
-        let dirty = self.files.dirty && !fresh;
+        self.changed = fresh || dirty || !removed.is_empty();
         if let Some(store) = store.as_ref().filter(|_| !removed.is_empty()) {
             self.next_generation();
             store.delete_older(&removed, u64::MAX >> 1).await?;
+            fault("rows-deleted");
             self.report.files_removed = removed.len() as u64;
         }
         self.pipeline(&mut store, todo, walked, dirty).await?;
@@ -217,26 +263,48 @@ impl Build {
             store = Some(Store::create(&db, &self.session, self.dims()).await?);
         }
         let store = store.ok_or_else(|| Error::Internal("no table".into()))?;
-        let old = Copies::intact(&db, &self.state.view, self.dims());
+        let mut compacted = false;
         let mut view = old.clone().unwrap_or_default();
-        if work || old.is_none() {
+        if self.changed || old.is_none() {
             self.progress.now(Phase::Optimize, walked, walked, self.files.chunks(), "");
             store.index(self.options.threads).await?;
-            if !fresh && store.fragments().await? > COMPACT_AFTER_FRAGMENTS {
+            let fragments = store.fragments().await?;
+            compacted = !fresh && fragments > COMPACT_AFTER_FRAGMENTS;
+            if compacted {
                 store.compact().await?;
             }
+            self.report.tidy = !compacted && fragments > TIDY_AFTER_FRAGMENTS;
+            fault("indexed");
             let dims = self.dims();
             view = store.copy(&db, old, dims, &mut || self.next_generation()).await?;
             let name = format!("view-{}", self.next_generation());
             view.save(&db.join(&name)).map_err(Error::io("cannot write into", &db))?;
             self.state.view = name;
+            fault("copies-written");
+        }
+        if self.changed {
+            self.state.changed_at = unix_micros() / 1_000_000;
         }
         self.files.dirty = false;
-        self.state.built_at = unix_micros() / 1_000_000;
         self.next_generation();
+        self.state.built_at = unix_micros() / 1_000_000;
         self.save(&db)?;
         remove_old_copies(&db, &view, &self.state.view);
+        if compacted {
+            // Readers look at the new version now.
+            store.prune().await?;
+        }
         self.state.disk_bytes = disk_bytes(&self.options.dir);
+        self.save_state()
+    }
+
+    /// Nothing has changed: only the time of this look is news.
+    fn seen(&mut self) -> Result<(), Error> {
+        self.state.built_at = unix_micros() / 1_000_000;
+        self.save_state()
+    }
+
+    fn save_state(&self) -> Result<(), Error> {
         self.state
             .save(&self.options.dir)
             .map_err(Error::io("cannot write into", &self.options.dir))
@@ -255,8 +323,11 @@ impl Build {
     async fn walk(&mut self) -> Result<walk::Found, Error> {
         let (root, threads) = (self.options.root.clone(), self.options.threads);
         let (cancel, progress) = (Arc::clone(&self.cancel), self.progress.clone());
+        let only = self.options.only.clone();
+        // A few folders are not worth a thread each.
+        let threads = if only.is_some() { 1 } else { threads };
         let found = tokio::task::spawn_blocking(move || {
-            walk::walk(&root, threads, &cancel, |count| {
+            walk::walk_only(&root, only.as_ref(), threads, &cancel, |count| {
                 progress.maybe(Phase::Walk, count, 0, 0, "");
             })
         })
@@ -267,7 +338,24 @@ impl Build {
 
     /// (files to read, files that are gone)
     fn plan(&mut self, entries: Vec<Entry>, fresh: bool) -> (Vec<Entry>, Vec<String>) {
-        let mut gone: HashSet<&str> = self.files.records.keys().map(String::as_str).collect();
+        let only = self.options.only.as_ref().filter(|_| !fresh);
+        let mut gone: HashSet<&str> = match only {
+            None => self.files.records.keys().map(String::as_str).collect(),
+            Some(only) => {
+                let covered = |path: &&String| only.covers(path);
+                self.files.records.keys().filter(covered).map(String::as_str).collect()
+            }
+        };
+        if let Some(only) = only {
+            let found: HashSet<&str> = entries.iter().map(|e| e.path.as_str()).collect();
+            let left_out = |path: &&str| {
+                let file = self.options.root.join(path);
+                !found.contains(path)
+                    && !self.files.records.contains_key(*path)
+                    && file.symlink_metadata().is_ok_and(|meta| !meta.is_dir())
+            };
+            self.ignored = only.iter().filter(left_out).map(ToString::to_string).collect();
+        }
         let mut todo = Vec::new();
         for entry in entries {
             gone.remove(entry.path.as_str());
@@ -297,6 +385,7 @@ impl Build {
         }
         self.files.dirty = true;
         self.files.save(db).map_err(Error::io("cannot write into", db))?;
+        fault("list-marked");
         // In memory the old hashes stay: an untouched file need not be cut again.
         self.files.records.extend(kept);
         self.files.dirty = was_dirty;
@@ -354,9 +443,13 @@ impl Build {
                     self.skips.add(reason, &path);
                     record.skip = reason.code();
                 }
-                Outcome::Rows(new) => {
+                Outcome::Rows { rows: new, reused, kept } => {
                     record.chunks = new.len() as u32;
                     self.report.bytes += record.size;
+                    self.report.files_reused += u64::from(reused);
+                    if let Some(kept) = kept {
+                        self.keeper.add(&kept);
+                    }
                     for row in new {
                         rows.push(row);
                     }
@@ -439,6 +532,8 @@ impl Build {
         if pending.is_empty() {
             return Ok(());
         }
+        self.changed |= !rows.is_empty() || !replaced.is_empty();
+        self.check_room(db, rows.bytes())?;
         let generation = self.next_generation();
         if store.is_none() {
             *store = Some(Store::create(db, &self.session, self.dims()).await?);
@@ -446,11 +541,22 @@ impl Build {
         let table = store.as_ref().ok_or_else(|| Error::Internal("no table".into()))?;
         if !rows.is_empty() {
             table.add(rows, generation, self.dims()).await?;
+            fault("rows-added");
         }
         table.delete_older(replaced, generation).await?;
+        fault("rows-deleted");
         replaced.clear();
         self.files.records.extend(pending.drain(..));
         *rows = Rows::default();
+        Ok(())
+    }
+
+    /// An index never grows past its bound; what is committed stays.
+    fn check_room(&self, db: &Path, more: usize) -> Result<(), Error> {
+        let most = self.options.max_bytes;
+        if most > 0 && more > 0 && disk_bytes(db) + more as u64 > most {
+            return Err(Error::DiskCap(most));
+        }
         Ok(())
     }
 
@@ -464,11 +570,12 @@ impl Build {
 
     fn save(&mut self, db: &Path) -> Result<(), Error> {
         self.files.save(db).map_err(Error::io("cannot write into", db))?;
+        fault("list-saved");
         self.state.files = self.files.count();
         self.state.chunks = self.files.chunks();
-        self.state
-            .save(&self.options.dir)
-            .map_err(Error::io("cannot write into", &self.options.dir))
+        self.save_state()?;
+        fault("meta-saved");
+        Ok(())
     }
 
     fn start_chunkers(
@@ -483,16 +590,20 @@ impl Build {
         let work = Arc::new((self.options.root.clone(), todo, known, AtomicUsize::new(0)));
         (0..self.options.threads.max(1))
             .map(|_| {
-                let (work, sender, embedder) =
-                    (Arc::clone(&work), sender.clone(), self.embedder.clone());
+                let (work, sender, embedder, cache) = (
+                    Arc::clone(&work),
+                    sender.clone(),
+                    self.embedder.clone(),
+                    Arc::clone(&self.cache),
+                );
                 std::thread::spawn(move || {
                     let (root, todo, known, next) = &*work;
                     let mut chunker = Chunker::new();
                     loop {
                         let at = next.fetch_add(1, Ordering::Relaxed);
                         let Some(entry) = todo.get(at) else { break };
-                        let done =
-                            process(root, entry, known[at], &mut chunker, embedder.as_deref());
+                        let embedder = embedder.as_deref();
+                        let done = process(root, entry, known[at], &mut chunker, embedder, &cache);
                         if sender.blocking_send(done).is_err() {
                             break;
                         }

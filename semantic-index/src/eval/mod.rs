@@ -303,21 +303,35 @@ impl Searcher for Memory {
     }
 }
 
-/// Reads queries: a JSONL file, or a JSON array as the development set has it.
+/// Reads queries: a JSONL file, or a JSON array as the development set has it. A line that
+/// asks nothing or names nothing would only lower the score: it is an error, with its number.
 pub fn load_queries(file: &Path) -> anyhow::Result<Vec<Labelled>> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|e| anyhow::anyhow!("cannot read {}: {e}", file.display()))?;
+    let name = file.display();
+    let size = std::fs::metadata(file).map_err(|e| anyhow::anyhow!("cannot read {name}: {e}"))?;
+    anyhow::ensure!(
+        size.len() <= limits::MAX_QUERY_FILE_BYTES,
+        "{name} has more than {} MB",
+        limits::MAX_QUERY_FILE_BYTES >> 20
+    );
+    let text =
+        std::fs::read_to_string(file).map_err(|e| anyhow::anyhow!("cannot read {name}: {e}"))?;
     if text.trim_start().starts_with('[') {
         return Ok(serde_json::from_str(&text)?);
     }
-    text.lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty())
-        .map(|(n, line)| {
-            serde_json::from_str(line)
-                .map_err(|e| anyhow::anyhow!("{} line {}: {e}", file.display(), n + 1))
-        })
-        .collect()
+    let mut queries = Vec::new();
+    for (n, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let n = n + 1;
+        let labelled: Labelled =
+            serde_json::from_str(line).map_err(|e| anyhow::anyhow!("{name} line {n}: {e}"))?;
+        anyhow::ensure!(!labelled.query.trim().is_empty(), "{name} line {n}: the query is empty");
+        anyhow::ensure!(
+            !labelled.relevant.is_empty(),
+            "{name} line {n}: `relevant` names no path, so that no hit could count"
+        );
+        queries.push(labelled);
+    }
+    anyhow::ensure!(!queries.is_empty(), "{name} holds no query");
+    Ok(queries)
 }
 
 #[cfg(test)]
@@ -344,6 +358,28 @@ mod tests {
             score(&labelled, &[place("data.rs", 1, 2)]).ndcg10 < 1e-9,
             "a suffix counts only at a slash"
         );
+    }
+
+    #[test]
+    fn bad_lines_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("q.jsonl");
+        let good = r#"{"query":"q","relevant":["a.rs"]}"#;
+        for (bad, why) in [
+            ("{\"query\":", "line 3: EOF"),
+            (r#"{"query":"q"}"#, "line 3: missing field `relevant`"),
+            (r#"{"query":" ","relevant":["a.rs"]}"#, "line 3: the query is empty"),
+            (r#"{"query":"q","relevant":[]}"#, "line 3: `relevant` names no path"),
+            (r#"{"query":"q","relevant":[{"line":3}]}"#, "line 3: "),
+        ] {
+            std::fs::write(&file, format!("{good}\n\n{bad}\n{good}\n")).unwrap();
+            let error = load_queries(&file).unwrap_err().to_string();
+            assert!(error.contains(why), "{bad}: {error}");
+        }
+        std::fs::write(&file, "\n").unwrap();
+        assert!(load_queries(&file).unwrap_err().to_string().contains("holds no query"));
+        std::fs::write(&file, format!("{good}\n{good}")).unwrap();
+        assert_eq!(load_queries(&file).unwrap().len(), 2);
     }
 
     #[test]

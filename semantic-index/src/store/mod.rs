@@ -25,7 +25,7 @@ pub use copies::{Copies, Place};
 pub use rows::{Row, Rows};
 
 use crate::embed::cosine;
-use crate::limits::{DELETE_PATHS, FTS_MEMORY_MIB, KEEP_VERSIONS, PATH_INDEX_ROWS};
+use crate::limits::{DELETE_PATHS, FTS_MEMORY_MIB, INDEX_DELTAS, KEEP_VERSIONS, PATH_INDEX_ROWS};
 use crate::rank::Candidate;
 
 /// Name of the table in its database folder.
@@ -173,12 +173,23 @@ impl Store {
         Ok(())
     }
 
-    /// Joins small fragments and index deltas and drops superseded versions.
+    /// Joins small fragments and index deltas. Old versions stay for those who read them
+    /// until `prune`.
     pub async fn compact(&self) -> Result<()> {
+        // Fragments of different index deltas are not joined: first the deltas.
+        self.table.optimize(OptimizeAction::Index(OptimizeOptions::merge(INDEX_DELTAS))).await?;
         let options = CompactionOptions { num_threads: Some(1), ..CompactionOptions::default() };
         self.table.optimize(OptimizeAction::Compact { options, remap_options: None }).await?;
-        self.table.optimize(OptimizeAction::Index(OptimizeOptions::merge(64))).await?;
-        self.prune().await
+        Ok(())
+    }
+
+    /// Length of the vectors; None when the table has none.
+    pub async fn dims(&self) -> Result<Option<usize>> {
+        let schema = self.table.schema().await?;
+        Ok(match schema.field_with_name("vector").map(arrow_schema::Field::data_type) {
+            Ok(arrow_schema::DataType::FixedSizeList(_, dims)) => usize::try_from(*dims).ok(),
+            _ => None,
+        })
     }
 
     /// Drops versions that no reader can still hold.
