@@ -45,7 +45,7 @@ fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
 pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Build { root: Some(root), dir: Some(dir), force, json, cache, .. } => {
-            build(&root, &dir, cache, force, json)
+            build(&root, &dir, cache.as_deref(), force, json)
         }
         Command::Search { dir, query, limit, explain, json, arm, repeat } => {
             runtime()?.block_on(search(&dir, &query, limit, explain, json, arm_of(arm)?, repeat))
@@ -69,7 +69,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
 fn build(
     root: &Path,
     dir: &Path,
-    cache: Option<PathBuf>,
+    cache: Option<&Path>,
     force: bool,
     json: bool,
 ) -> anyhow::Result<()> {
@@ -80,7 +80,7 @@ fn build(
         threads: server::builder_threads(),
         batch_rows: BATCH_ROWS,
         only: None,
-        cache: cache.as_deref().map(absolute).transpose()?,
+        cache: cache.map(absolute).transpose()?,
         max_bytes: 0,
     };
     let progress: builder::OnProgress = Arc::new(|p| {

@@ -51,9 +51,10 @@ fn next(input: &mut impl Read) -> anyhow::Result<Option<(String, Vec<u8>)>> {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(error) => return Err(error.into()),
     }
-    let [a, b, c, d, e, f, g, h] = head;
-    let path = u32::from_le_bytes([a, b, c, d]) as usize;
-    let text = u32::from_le_bytes([e, f, g, h]) as usize;
+    let [path, text] = [0, 4].map(|at| {
+        let number = head[at..at + 4].iter().rev();
+        number.fold(0_usize, |sum, byte| sum << 8 | usize::from(*byte))
+    });
     anyhow::ensure!(path <= OUTLINE_PATH_BYTES, "a path of {path} bytes");
     anyhow::ensure!(text <= OUTLINE_FILE_BYTES, "a file of {text} bytes");
     let (mut name, mut content) = (vec![0; path], vec![0; text]);

@@ -30,7 +30,7 @@ impl Bench {
         let root = home.path().join("repo");
         fs::create_dir(&root).unwrap();
         let dir = home.path().join("index");
-        Self { root, dir, session: store::session(1 << 20, 1 << 20), batch_rows: 4, home: home }
+        Self { root, dir, session: store::session(1 << 20, 1 << 20), batch_rows: 4, home }
     }
 
     fn write(&self, path: &str, text: impl AsRef<[u8]>) {

@@ -63,7 +63,7 @@ fn status(home: &TestHome, root: &Path) -> Value {
     let root = root.canonicalize().unwrap();
     let indexes = status["indexes"].as_array().expect("indexes").clone();
     let found = indexes.into_iter().find(|i| i["root"].as_str() == root.to_str());
-    found.unwrap_or_else(|| panic!("{root:?} is not in {status}"))
+    found.unwrap_or_else(|| panic!("{} is not in {status}", root.display()))
 }
 
 fn settled(home: &TestHome, root: &Path) -> bool {
