@@ -10,10 +10,14 @@ use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapce_ai_ipc::wire::engine::{Event, IndexBuild, ProcessRole, Search};
+use lapce_ai_ipc::wire::engine::{
+    Event, IndexBuild, IndexInfo, ProcessRole, Search, Watch, WatchState,
+};
 use lapce_ai_ipc::wire::index::{self, BuildReport, Found, Hit, Phase, Progress};
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
-use lapce_ai_ipc::{CallError, Cx, EngineClient, Handler, Ident, IndexProtocol, launch, serve};
+use lapce_ai_ipc::{
+    CallError, Cx, EngineCall, EngineClient, Handler, Ident, IndexProtocol, launch, serve,
+};
 use lapce_ai_tests::{TestHome, alive, kill, wait, wait_for};
 
 const FD: &str = "LAPCE_AI_TEST_INDEX_FD";
@@ -79,6 +83,15 @@ async fn built(build: index::Build, cx: Cx<IndexProtocol>) -> Result<BuildReport
                 break;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    if build.root.ends_with("watched") && build.folders {
+        let _ = cx.emit(index::Event::Folders(vec![String::new()])).await;
+    }
+    if build.root.ends_with("wide") && build.folders {
+        for n in 0..41 {
+            let some = (0..500).map(|m| format!("d{n}/d{m}")).collect();
+            let _ = cx.emit(index::Event::Folders(some)).await;
         }
     }
     if build.root.ends_with("dies") {
@@ -234,6 +247,60 @@ async fn a_build_is_relayed_and_then_searched() {
     assert_eq!(status.indexes.len(), 1);
     assert_eq!((status.indexes[0].root.as_str(), status.indexes[0].chunks), (&*root, 7));
     assert_eq!(pids(&client, ProcessRole::IndexWorker).await.len(), 1);
+}
+
+/// Of the workspace `root`, from `status`.
+async fn info(client: &EngineClient, root: &str) -> IndexInfo {
+    let status = client.status().await.unwrap();
+    status.indexes.into_iter().find(|info| info.root == root).unwrap()
+}
+
+async fn indexed(call: &mut EngineCall<()>) {
+    while !matches!(call.next().await.expect("a watch goes on"), Event::Indexed(_)) {}
+}
+
+#[tokio::test]
+async fn a_workspace_with_more_folders_than_are_watched_is_looked_through() {
+    let stage = Stage::new(&[]);
+    let client = stage.client().await;
+    let (wide, small) = (stage.root("wide"), stage.root("small"));
+    let mut call = client.watch(Watch { root: wide.clone() });
+    indexed(&mut call).await;
+    let mut other = client.watch(Watch { root: small.clone() });
+    indexed(&mut other).await;
+    while info(&client, &wide).await.watch != WatchState::Scanning {}
+    assert_eq!(info(&client, &small).await.watch, WatchState::Watching);
+    let reply = client.search(words(&wide, "alpha")).await.unwrap();
+    assert_eq!((reply.watch, reply.partial), (WatchState::Scanning, false));
+    drop(call);
+    while info(&client, &wide).await.watch != WatchState::Off {}
+}
+
+#[tokio::test]
+async fn the_watch_of_an_index_that_is_removed_ends_and_says_so() {
+    let stage = Stage::new(&[]);
+    let client = stage.client().await;
+    let root = stage.root("watched");
+    std::fs::create_dir_all(Path::new(&root).join(".git")).unwrap();
+    std::fs::write(Path::new(&root).join(".git/HEAD"), "ref: refs/heads/one\n").unwrap();
+    let mut call = client.watch(Watch { root: root.clone() });
+    // The second look follows when the folders are watched.
+    indexed(&mut call).await;
+    indexed(&mut call).await;
+    let seen = info(&client, &root).await;
+    assert_eq!((seen.head.as_str(), seen.watch), ("one", WatchState::Watching));
+    std::fs::write(Path::new(&root).join(".git/HEAD"), "ref: refs/heads/two\n").unwrap();
+    while info(&client, &root).await.head != "two" {}
+    std::fs::remove_dir_all(stage.index_dir()).unwrap();
+    std::fs::write(Path::new(&root).join("a.rs"), "x").unwrap();
+    let mut said = Vec::new();
+    while let Some(event) = call.next().await {
+        if let Event::Notice(text) = event {
+            said.push(text);
+        }
+    }
+    assert!(said.iter().any(|text| text.contains("was removed")), "{said:?}");
+    assert_eq!(remote(call.finish().await).kind, ErrorKind::NotFound);
 }
 
 #[tokio::test]

@@ -82,6 +82,9 @@ pub async fn handle(
         // The whole text of the buffer: what a tool reads is what the user sees.
         buffers.insert(path.to_owned(), editor.text.clone());
     }
+    // What the agent writes it can find; a workspace without an index is not given one unasked.
+    let watched = engine.index.exists(&root);
+    let _watch = watched.then(|| engine.index.watch(&root, engine.index_disk_mb()));
     let mark = ids::approval_id();
     let first_message = prompt::task(&request.task, editor, &mark[..8], model.context as usize / 8);
     let desk = Desk {

@@ -257,6 +257,9 @@ mod tests {
         assert!(folders.add("lib").unwrap() && folders.add("lib/deep").unwrap());
         fs::write(dir.path().join("lib/deep/c.rs"), "x").unwrap();
         until(&mut folders, &path("lib/deep/c.rs")).await;
+        // When the kernel's queue ran over nobody knows what changed.
+        let lost = folders.meaning(-1, ReadFlags::QUEUE_OVERFLOW, None, &mut Vec::new());
+        assert_eq!(lost, Some(Change::Everything));
         folders.keep(&[String::new(), "lib".into()]);
         assert_eq!(folders.len(), 2);
         fs::remove_dir_all(dir.path()).unwrap();
