@@ -15,6 +15,15 @@ pub const RING_MIN: u32 = 16 << 10;
 pub const RING_MAX: u32 = 16 << 20;
 /// A record takes at most this share of its ring; what is larger travels in fragments.
 pub const RECORD_SHARE: u32 = 8;
+/// An empty ring starts over once this much of it has been used, so that it stays in the
+/// caches, and few of its pages become resident.
+pub const REWIND_CONTROL: u64 = 4 << 10;
+pub const REWIND_BULK: u64 = 64 << 10;
+/// Payload of one fragment: the reader copies one out while the writer copies the next in.
+pub const FRAGMENT: usize = 16 << 10;
+/// A message of at least this many bytes goes in larger fragments through all of the ring.
+pub const LARGE: usize = 256 << 10;
+pub const FRAGMENT_LARGE: usize = 32 << 10;
 /// Largest encoded message, fragments joined.
 pub const MESSAGE_MAX: usize = 64 << 20;
 

@@ -13,7 +13,8 @@ use tokio::net::UnixStream;
 use crate::client::Options;
 use crate::error::ConnectError;
 use crate::handshake::{Link, accept, connect};
-use crate::limits::SPIN_MAX;
+use crate::conn::fragment;
+use crate::limits::{LARGE, SPIN_MAX};
 use crate::protocol::{EngineProtocol, Ident};
 pub use crate::ring::Buf;
 use crate::ring::consumer::Consumer;
@@ -98,7 +99,8 @@ impl Raw {
     /// Sends one message, in fragments if it is large; waits while the ring is full.
     pub fn send(&mut self, bytes: &[u8], wait: Wait) {
         let lane = usize::from(bytes.len() > SMALL);
-        let largest = self.producers[lane].max_body() - 16;
+        let largest = fragment(bytes.len());
+        self.producers[lane].spread(bytes.len() >= LARGE);
         let prefix = [bytes.len() as u64, 0];
         let mut rest = bytes;
         loop {

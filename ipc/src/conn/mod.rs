@@ -12,6 +12,8 @@ mod pool;
 mod rx;
 mod spin;
 mod tx;
+#[cfg(feature = "raw")]
+pub(crate) use tx::fragment;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock};

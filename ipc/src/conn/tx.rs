@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::Core;
 use super::message::{FIRST, Kind, MORE, PREFIX, prefix};
 use crate::error::Violation;
+use crate::limits::{FRAGMENT, FRAGMENT_LARGE, LARGE};
 use crate::ring::park::{News, Waker};
 use crate::ring::producer::{Full, Producer};
 use crate::ring::{Buf, Capacity, Lane};
@@ -36,6 +37,11 @@ struct Out {
 /// What a queued message costs in memory.
 fn cost(out: &Out) -> usize {
     out.buf.capacity() + size_of::<Out>()
+}
+
+/// Payload bytes of one fragment of a message of `total`.
+pub(crate) fn fragment(total: usize) -> usize {
+    if total < LARGE { FRAGMENT } else { FRAGMENT_LARGE }
 }
 
 /// Everything of `out` is in the ring.
@@ -151,13 +157,18 @@ impl Tx {
     fn push(&mut self, core: &Core, lane: Lane, out: &mut Out) -> Result<bool, Violation> {
         let payload = &out.buf[PREFIX..];
         let total = payload.len() as u32;
-        let largest = self.lanes[lane as usize].max_body() - PREFIX;
+        let producer = &mut self.lanes[lane as usize];
+        let largest = match lane {
+            Lane::Control => producer.max_body() - PREFIX,
+            Lane::Bulk => fragment(payload.len()).min(producer.max_body() - PREFIX),
+        };
+        producer.spread(payload.len() >= LARGE);
         let head = prefix(out.stream, total, out.extra);
         loop {
             let end = payload.len().min(out.sent + largest);
             let first = if out.sent == 0 { FIRST } else { 0 };
             let more = if end < payload.len() { MORE } else { 0 };
-            match self.lanes[lane as usize].push(
+            match producer.push(
                 &core.mine,
                 &core.peers,
                 out.kind as u16,

@@ -2,7 +2,7 @@
 
 use super::{Lane, Own, RECORD_HEADER, Theirs, WRAP, pack, record_size};
 use crate::error::Violation;
-use crate::limits::RECORD_SHARE;
+use crate::limits::{RECORD_SHARE, REWIND_BULK, REWIND_CONTROL};
 
 /// The writing end of one lane. State that matters lives here, in private memory; what
 /// is in shared memory is only ever written from it.
@@ -14,7 +14,7 @@ pub struct Producer {
     /// The peer's head as last seen: room is at least what this says.
     head: u64,
     seq: u64,
-    /// Offset past which an empty ring starts over, to keep its working set small.
+    /// Offset past which an empty ring starts over: what was used last is in both caches.
     rewind: u64,
 }
 
@@ -24,8 +24,12 @@ pub struct Full;
 
 impl Producer {
     pub fn new(lane: Lane, capacity: usize) -> Self {
-        let rewind = (capacity as u64 / 4).min(64 << 10);
-        Self { lane, capacity: capacity as u64, tail: 0, head: 0, seq: 0, rewind }
+        let capacity = capacity as u64;
+        let rewind = match lane {
+            Lane::Control => REWIND_CONTROL.min(capacity / 4),
+            Lane::Bulk => REWIND_BULK.min(capacity / 4),
+        };
+        Self { lane, capacity, tail: 0, head: 0, seq: 0, rewind }
     }
 
     /// Largest body of one record.
@@ -42,6 +46,14 @@ impl Producer {
     /// Bytes published and not yet consumed, as far as known.
     pub fn in_ring(&self) -> u64 {
         self.tail - self.head
+    }
+
+    /// Where an empty ring starts over from now on: a message larger than the part in use
+    /// is faster through all of the ring.
+    pub fn spread(&mut self, all: bool) {
+        if self.lane == Lane::Bulk {
+            self.rewind = if all { self.capacity } else { REWIND_BULK.min(self.capacity / 4) };
+        }
     }
 
     /// Writes and publishes one record; its body is `first`, then `rest`.
