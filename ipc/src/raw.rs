@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 
 use crate::client::Options;
+use crate::conn::fragment;
 use crate::error::ConnectError;
 use crate::handshake::{Link, accept, connect};
-use crate::conn::fragment;
 use crate::limits::{LARGE, SPIN_MAX};
 use crate::protocol::{EngineProtocol, Ident};
 pub use crate::ring::Buf;

@@ -10,8 +10,9 @@
 /// cache (`cargo xtask bench ipc`).
 ///
 /// # Safety
-/// As [`std::ptr::copy_nonoverlapping`].
+/// As [`std::ptr::copy_nonoverlapping`]; `dst` must be aligned to 16.
 #[inline]
+#[expect(clippy::cast_ptr_alignment, reason = "the caller's promise")]
 pub(super) unsafe fn copy_in(src: *const u8, dst: *mut u8, len: usize) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     if len >= PAST_CACHE {
@@ -35,9 +36,33 @@ pub(super) unsafe fn copy_in(src: *const u8, dst: *mut u8, len: usize) {
         }
         return;
     }
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    if len <= SHORT {
+        use std::arch::x86_64::{__m128i, _mm_loadu_si128};
+        let mut i = 0;
+        // Each store lies within one line: one that spans two waits until both are here.
+        // Volatile, or the loop becomes a call of memcpy, which makes wide ones.
+        // SAFETY: i + 16 <= len in the loop, `dst` is 16-aligned; the rest is within `len`.
+        unsafe {
+            while i + 16 <= len {
+                let bytes = _mm_loadu_si128(src.add(i).cast::<__m128i>());
+                dst.add(i).cast::<__m128i>().write_volatile(bytes);
+                i += 16;
+            }
+            while i < len {
+                dst.add(i).write_volatile(src.add(i).read());
+                i += 1;
+            }
+        }
+        return;
+    }
     // SAFETY: the caller's promise.
     unsafe { std::ptr::copy_nonoverlapping(src, dst, len) }
 }
+
+/// Up to here a copy into the ring is made of 16-byte stores.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+const SHORT: usize = 256;
 
 /// From here on a copy into the ring goes past the cache.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
