@@ -130,6 +130,26 @@ fn the_first_command_starts_the_engine_and_status_shows_it() {
 }
 
 #[test]
+fn diagnostics_show_the_ring_over_either_transport() {
+    let home = home();
+    assert!(home.cli(["diagnostics"]).ok().stdout.contains("no engine is running"));
+    home.cli(["start"]).ok();
+    for transport in ["memfd", "portable"] {
+        let ran = home.cli(["diagnostics", "--transport", transport, "--json"]).ok();
+        let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        let connection = &report["connections"][0];
+        assert_eq!(connection["transport"], transport);
+        assert!(connection["bytes_in"].as_u64().unwrap() > 0, "{connection}");
+        assert_eq!(connection["calls"], 1, "its own call is open: {connection}");
+        let text = home.cli(["--transport", transport, "diagnostics"]).ok().stdout;
+        assert!(text.contains(&format!("over {transport}, session ")), "{text}");
+    }
+    let refused = home.cli(["--transport", "pigeon", "status"]);
+    assert_eq!(refused.code, Some(2));
+    home.cli(["stop"]).ok();
+}
+
+#[test]
 fn commands_that_start_at_once_share_one_engine() {
     let home = home();
     let root = home.workspace("w", &[("a.txt", "hello\n")]);

@@ -40,6 +40,23 @@ pub struct Options {
     pub transport: Transport,
 }
 
+impl Transport {
+    /// As `--transport` takes it and `status` shows it.
+    pub const NAMES: [(&'static str, Self); 2] =
+        [("memfd", Self::Memfd), ("portable", Self::Portable)];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memfd => "memfd",
+            Self::Portable => "portable",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, transport)| *transport)
+    }
+}
+
 /// Backends for the shared memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Transport {

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixStream;
 
-use crate::client::Client;
+use crate::client::{Client, Options, Transport};
 use crate::error::{ConnectError, Refusal};
 use crate::limits;
 use crate::paths::{self, Paths};
@@ -69,6 +69,15 @@ impl LaunchError {
 
 /// Connects to the running engine; starts none.
 pub async fn connect(paths: &Paths, ident: Ident) -> Result<Client<EngineProtocol>, LaunchError> {
+    connect_over(paths, ident, Transport::default()).await
+}
+
+/// As [`connect`], over memory of the caller's choice.
+pub async fn connect_over(
+    paths: &Paths,
+    ident: Ident,
+    transport: Transport,
+) -> Result<Client<EngineProtocol>, LaunchError> {
     let socket = paths.engine_socket();
     let stream = match UnixStream::connect(&socket).await {
         Ok(stream) => stream,
@@ -87,7 +96,8 @@ pub async fn connect(paths: &Paths, ident: Ident) -> Result<Client<EngineProtoco
         Err(source) => return Err(LaunchError::Socket { socket, source }),
     };
     let ours = ident.to_string();
-    Client::over(stream, ident).await.map_err(|source| match source {
+    let options = Options { transport, ..Options::default() };
+    Client::over_with(stream, ident, options).await.map_err(|source| match source {
         ConnectError::Refused { ref peer, reason: Refusal::Version | Refusal::Schema, .. } => {
             LaunchError::OtherVersion {
                 message: format!("the running engine ({peer}) and this program ({ours}) differ"),
@@ -102,11 +112,20 @@ pub async fn connect_or_start(
     paths: &Paths,
     ident: Ident,
 ) -> Result<Client<EngineProtocol>, LaunchError> {
+    connect_or_start_over(paths, ident, Transport::default()).await
+}
+
+/// As [`connect_or_start`], over memory of the caller's choice.
+pub async fn connect_or_start_over(
+    paths: &Paths,
+    ident: Ident,
+    transport: Transport,
+) -> Result<Client<EngineProtocol>, LaunchError> {
     let deadline = Instant::now() + limits::LAUNCH_TIMEOUT;
     let mut pause = limits::LAUNCH_PAUSE;
     let mut starts = 0;
     loop {
-        let error = match connect(paths, ident.clone()).await {
+        let error = match connect_over(paths, ident.clone(), transport).await {
             Err(error @ LaunchError::NotRunning) => {
                 let program = paths::find_program(ENGINE_PROGRAM).ok_or(LaunchError::Missing)?;
                 match start(&program).await {

@@ -109,7 +109,7 @@ fn killed_client() {
                     assert_eq!(seen, published, "{point}:{passage}");
                 } else {
                     assert!(
-                        seen >= 10 * passage,
+                        seen >= 4 * passage,
                         "{point}:{passage}: only {seen} requests before a wrap"
                     );
                 }
@@ -133,7 +133,7 @@ fn killed_server() {
             let mut replies = 0;
             let error = loop {
                 // Large enough to come to a wrap soon.
-                let text = "x".repeat(3000);
+                let text = "x".repeat(300);
                 match client.call(Request::CancelRun { run_id: text }).await {
                     Ok(_) => replies += 1,
                     Err(error) => break error,
@@ -143,7 +143,7 @@ fn killed_server() {
             child.expect_killed();
             match point {
                 "tail-published" => assert_eq!(replies, 3),
-                "wrap-written" => assert!(replies > 20),
+                "wrap-written" => assert!(replies > 20, "{replies}"),
                 _ => assert_eq!(replies, 2, "{point}"),
             }
         }

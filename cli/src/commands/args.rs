@@ -58,6 +58,11 @@ Examples:
 #[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{AFTER}"))]
 #[command(subcommand_required = true, arg_required_else_help = true, max_term_width = 100)]
 pub struct Cli {
+    /// Memory of the connection to the engine: sealed memory files, or named shared memory
+    #[arg(long, global = true, value_name = "NAME", hide_short_help = true)]
+    #[arg(value_parser = ["memfd", "portable"], default_value = "memfd")]
+    pub transport: String,
+
     #[command(subcommand)]
     pub command: Command,
 }
@@ -70,6 +75,13 @@ Show the engine: version, uptime, connections, indexes, active runs, and the mem
 our processes (resident, proportional share, private dirty). Starts nothing: when no engine is \
 running it says so and exits with 0.")]
     Status(Json),
+
+    /// Show what the connections and rings of the engine have done
+    #[command(long_about = "\
+Show what each connection to the engine has done: messages and bytes, how often a sleeping side \
+was woken and how often spinning saved that, stalls on a full ring, the most that ever waited, \
+and how long calls took, as a histogram. Starts nothing.")]
+    Diagnostics(Json),
 
     /// Start the engine, if it is not running
     #[command(long_about = "\

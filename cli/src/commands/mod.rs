@@ -3,6 +3,7 @@
 
 pub mod args;
 mod ask;
+mod diagnostics;
 mod doctor;
 mod eval;
 mod exit;
@@ -36,6 +37,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let out = Output::new();
     let json = wants_json(&cli.command);
+    session::choose_transport(&cli.transport);
     let result = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -59,6 +61,7 @@ pub fn main() -> ExitCode {
 async fn dispatch(command: Command, out: Output) -> Outcome {
     match command {
         Command::Status(json) => status::run(json, out).await,
+        Command::Diagnostics(json) => diagnostics::run(json, out).await,
         Command::Start(json) => start::run(json, out).await,
         Command::Stop(json) => stop::run(json, out).await,
         Command::Doctor(args) => doctor::run(args, out).await,
@@ -78,6 +81,7 @@ async fn dispatch(command: Command, out: Output) -> Outcome {
 fn wants_json(command: &Command) -> bool {
     match command {
         Command::Status(json)
+        | Command::Diagnostics(json)
         | Command::Start(json)
         | Command::Stop(json)
         | Command::Rules(Rules::List(json))

@@ -1,9 +1,10 @@
 //! A command's hold on the engine: the connection, the workspace, and Ctrl-C.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use lapce_ai_ipc::paths::Paths;
-use lapce_ai_ipc::{EngineClient, Ident, launch};
+use lapce_ai_ipc::{EngineClient, Ident, Transport, launch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit::{Code, Failure, Outcome};
@@ -15,9 +16,31 @@ pub fn ident() -> Ident {
     Ident::new("lapce-ai", VERSION)
 }
 
+/// What `--transport` says; set once, before anything connects.
+static TRANSPORT: OnceLock<Transport> = OnceLock::new();
+
+/// Takes a name that the command line has checked.
+pub fn choose_transport(name: &str) {
+    let _ = TRANSPORT.set(Transport::from_name(name).unwrap_or_default());
+}
+
+fn transport() -> Transport {
+    TRANSPORT.get().copied().unwrap_or_default()
+}
+
 /// The engine, started when it is not there.
 pub async fn engine() -> Outcome<EngineClient> {
-    Ok(launch::connect_or_start(&Paths::from_env(), ident()).await?.into())
+    let paths = Paths::from_env();
+    Ok(launch::connect_or_start_over(&paths, ident(), transport()).await?.into())
+}
+
+/// The engine that runs; `None` when there is none.
+pub async fn running_engine() -> Outcome<Option<EngineClient>> {
+    match launch::connect_over(&Paths::from_env(), ident(), transport()).await {
+        Ok(client) => Ok(Some(EngineClient(client))),
+        Err(launch::LaunchError::NotRunning) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The workspace of a command: the given folder, or the one around the current folder that

@@ -1,7 +1,7 @@
 //! `lapce-ai start`
 
+use lapce_ai_ipc::launch;
 use lapce_ai_ipc::paths::Paths;
-use lapce_ai_ipc::{EngineClient, launch};
 
 use super::args::Json;
 use super::exit::Outcome;
@@ -11,7 +11,7 @@ use super::session;
 pub async fn run(json: Json, out: Output) -> Outcome {
     let paths = Paths::from_env();
     let before = launch::listener_pid(&paths);
-    let client = EngineClient(launch::connect_or_start(&paths, session::ident()).await?);
+    let client = session::engine().await?;
     let pid = client.status().await?.pid;
     let started = before != Some(pid);
     if json.json {

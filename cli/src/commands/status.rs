@@ -1,8 +1,5 @@
 //! `lapce-ai status`
 
-use lapce_ai_ipc::EngineClient;
-use lapce_ai_ipc::launch::{self, LaunchError};
-use lapce_ai_ipc::paths::Paths;
 use lapce_ai_ipc::wire::engine::{IndexInfo, ProcessRole, Status, WatchState};
 
 use super::args::Json;
@@ -11,17 +8,7 @@ use super::output::{Output, Style, count, duration, kib, printable};
 use super::session;
 
 pub async fn run(json: Json, out: Output) -> Outcome {
-    let client = match launch::connect(&Paths::from_env(), session::ident()).await {
-        Ok(client) => EngineClient(client),
-        Err(LaunchError::NotRunning) if json.json => {
-            return out.json(&serde_json::json!({"running": false}));
-        }
-        Err(LaunchError::NotRunning) => {
-            return out.line("no engine is running; it starts with the next command that needs it");
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let status = client.status().await?;
+    let Some(status) = read(json, out).await? else { return Ok(()) };
     if json.json {
         let mut value = serde_json::to_value(&status).map_err(std::io::Error::from)?;
         value["running"] = true.into();
@@ -31,6 +18,17 @@ pub async fn run(json: Json, out: Output) -> Outcome {
         out.line(&line)?;
     }
     Ok(())
+}
+
+/// The status of the engine that runs; when none does, says so and gives nothing.
+pub async fn read(json: Json, out: Output) -> Outcome<Option<Status>> {
+    match session::running_engine().await? {
+        Some(client) => Ok(Some(client.status().await?)),
+        None if json.json => out.json(&serde_json::json!({"running": false})).map(|()| None),
+        None => out
+            .line("no engine is running; it starts with the next command that needs it")
+            .map(|()| None),
+    }
 }
 
 fn render(status: &Status, out: Output) -> Vec<String> {

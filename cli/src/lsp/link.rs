@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use lapce_ai_ipc::paths::Paths;
-use lapce_ai_ipc::{EngineClient, Ident, launch};
+use lapce_ai_ipc::{EngineClient, Ident, Transport, launch};
 
 use super::client::{Editor, Level};
 use super::limits;
@@ -17,6 +17,7 @@ use super::rpc::{Failure, REQUEST_FAILED};
 
 pub(super) struct Link {
     paths: Paths,
+    transport: Transport,
     editor: Rc<Editor>,
     client: RefCell<Option<EngineClient>>,
     /// One attempt at a time; the others wait for its outcome.
@@ -32,9 +33,10 @@ struct Backoff {
 }
 
 impl Link {
-    pub(super) fn new(paths: Paths, editor: Rc<Editor>) -> Self {
+    pub(super) fn new(paths: Paths, transport: Transport, editor: Rc<Editor>) -> Self {
         Self {
             paths,
+            transport,
             editor,
             client: RefCell::default(),
             attempt: tokio::sync::Mutex::default(),
@@ -55,7 +57,7 @@ impl Link {
             return Err(Failure::new(REQUEST_FAILED, backoff.message.clone()));
         }
         let ident = Ident::new("lapce-ai-lsp", env!("CARGO_PKG_VERSION"));
-        match launch::connect_or_start(&self.paths, ident).await {
+        match launch::connect_or_start_over(&self.paths, ident, self.transport).await {
             Ok(client) => {
                 *backoff = Backoff::default();
                 let client = EngineClient::from(client);

@@ -31,21 +31,35 @@ mod uri;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use lapce_ai_ipc::Transport;
+
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const HELP: &str = "\
-lapce-ai-lsp [--stdio]
+lapce-ai-lsp [--stdio] [--transport memfd|portable]
 
 The language server of Lapce AI, over stdin and stdout. An editor starts it; in Lapce the
 plugin does. Settings come in the editor's `initializationOptions` (docs/editor.md).
 
-  --stdio      the only transport there is, and the default
-  --version    print the version
-  --help       print this
+  --stdio             speak LSP over stdin and stdout, the only way there is
+  --transport NAME    memory of the connection to the engine: memfd (sealed memory files,
+                      the default) or portable (named shared memory)
+  --version           print the version
+  --help              print this
 ";
 
 pub fn main() -> ExitCode {
-    for arg in std::env::args_os().skip(1) {
+    let mut transport = Transport::default();
+    let mut args = std::env::args_os().skip(1);
+    while let Some(arg) = args.next() {
         match arg.to_str() {
+            Some("--transport") => {
+                let name = args.next().unwrap_or_default();
+                let Some(chosen) = name.to_str().and_then(Transport::from_name) else {
+                    eprintln!("lapce-ai-lsp: --transport takes memfd or portable");
+                    return ExitCode::from(2);
+                };
+                transport = chosen;
+            }
             Some("--stdio") => {}
             Some("--version" | "-V") => {
                 println!("lapce-ai-lsp {VERSION}");
@@ -61,7 +75,7 @@ pub fn main() -> ExitCode {
             }
         }
     }
-    match run() {
+    match run(transport) {
         Ok(server::End::Clean) => ExitCode::SUCCESS,
         Ok(server::End::Unclean) => ExitCode::FAILURE,
         Err(error) => {
@@ -71,13 +85,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run() -> std::io::Result<server::End> {
+fn run(transport: Transport) -> std::io::Result<server::End> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let (out, writer) = transport::Outbox::start()?;
     let frames = transport::reader()?;
     let tasks = tokio::task::LocalSet::new();
-    let end = tasks.block_on(&runtime, server::serve(frames, out.clone()));
+    let end = tasks.block_on(&runtime, server::serve(frames, out.clone(), transport));
     // Cancels what is under way; the engine notices by the end of the connection.
     drop(tasks);
     runtime.shutdown_timeout(Duration::ZERO);

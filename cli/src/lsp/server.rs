@@ -12,6 +12,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::rc::Rc;
 
+use lapce_ai_ipc::Transport;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -58,9 +59,13 @@ struct Server {
 }
 
 /// Serves until the editor is gone.
-pub(super) async fn serve(mut frames: mpsc::Receiver<Frame>, out: Outbox) -> End {
+pub(super) async fn serve(
+    mut frames: mpsc::Receiver<Frame>,
+    out: Outbox,
+    transport: Transport,
+) -> End {
     let mut server = Server {
-        shell: Shell::new(out.clone()),
+        shell: Shell::new(out.clone(), transport),
         out: out.clone(),
         phase: Phase::Waiting,
         in_flight: Rc::default(),

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use lapce_ai_ipc::Transport;
 use lapce_ai_ipc::paths::Paths;
 use lapce_ai_ipc::wire::engine::EditorContext;
 
@@ -32,10 +33,10 @@ pub(super) struct Shell {
 }
 
 impl Shell {
-    pub(super) fn new(out: Outbox) -> Rc<Self> {
+    pub(super) fn new(out: Outbox, transport: Transport) -> Rc<Self> {
         let editor = Rc::new(Editor::new(out));
         Rc::new(Self {
-            link: Rc::new(Link::new(Paths::from_env(), editor.clone())),
+            link: Rc::new(Link::new(Paths::from_env(), transport, editor.clone())),
             editor,
             documents: RefCell::default(),
             settings: RefCell::new(Settings::read(None)),

@@ -86,6 +86,14 @@ impl Counters {
         1 << (counts.len() - 1)
     }
 
+    fn histogram(&self) -> Vec<u64> {
+        let mut counts: Vec<u64> = self.times.0.iter().map(|t| t.load(Relaxed)).collect();
+        while counts.last() == Some(&0) {
+            counts.pop();
+        }
+        counts
+    }
+
     pub(crate) fn fill(&self, info: ConnectionInfo) -> ConnectionInfo {
         ConnectionInfo {
             messages_in: self.messages_in.load(Relaxed),
@@ -99,6 +107,7 @@ impl Counters {
             calls: self.calls.load(Relaxed),
             call_p50_us: self.quantile(0.5),
             call_p99_us: self.quantile(0.99),
+            call_times: self.histogram(),
             ..info
         }
     }
@@ -118,5 +127,7 @@ mod tests {
         }
         assert_eq!(counters.quantile(0.5), 4);
         assert_eq!(counters.quantile(0.99), 1024);
+        let histogram = counters.histogram();
+        assert_eq!(histogram, [0, 1, 3, 0, 0, 0, 0, 0, 0, 0, 1]);
     }
 }

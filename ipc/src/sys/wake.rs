@@ -19,6 +19,17 @@ pub enum Wake {
 }
 
 impl Wake {
+    /// The backend it belongs to, by name.
+    pub fn transport(&self) -> &'static str {
+        match self {
+            Self::Event(_) => "memfd",
+            #[cfg(feature = "portable")]
+            Self::Socket(_) => "portable",
+            #[cfg(any(test, feature = "fuzzing"))]
+            Self::Nobody => "",
+        }
+    }
+
     pub fn wake(&self) {
         match self {
             Self::Event(event) => event.wake(),

@@ -369,6 +369,8 @@ wire! {
         pub session: String,
         pub pid: u32,
         pub client: String,
+        /// Where the memory comes from: `memfd` or `portable`.
+        pub transport: String,
         pub messages_in: u64,
         pub messages_out: u64,
         pub bytes_in: u64,
@@ -384,6 +386,9 @@ wire! {
         /// power-of-two bucket); 0 before the first call.
         pub call_p50_us: u64,
         pub call_p99_us: u64,
+        /// Calls by that time: entry `n` counts those below `2^n` microseconds and not
+        /// below half of it. Ends with the last entry that is not 0.
+        pub call_times: Vec<u64>,
     }
 }
 
