@@ -60,6 +60,8 @@ pub const IMAGE_TIMEOUT: Duration = Duration::from_mins(5);
 pub const WATCHED_ROOTS: usize = 16;
 /// Folders of one workspace that are watched; with more it is looked through now and then.
 pub const WATCHED_FOLDERS: usize = 20_000;
+/// Folders added at a time, so that other calls are not held up.
+pub const WATCH_ADD: usize = 200;
 /// Changes known one by one; with more everything is looked at.
 pub const WATCH_PATHS: usize = 4_000;
 /// Files remembered as left out of an index.

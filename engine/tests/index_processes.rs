@@ -76,7 +76,11 @@ async fn built(build: index::Build, cx: Cx<IndexProtocol>) -> Result<BuildReport
     let dir = Path::new(&build.dir);
     std::fs::create_dir_all(dir).unwrap();
     let _ = cx.emit(index::Event::Notice("hello from the build".into())).await;
-    if build.root.ends_with("slow") {
+    if build.root.ends_with("partial") {
+        let meta = format!(r#"{{"root":{:?},"files":1,"chunks":2,"built_at":0}}"#, build.root);
+        std::fs::write(dir.join("meta.json"), meta).unwrap();
+    }
+    if build.root.ends_with("slow") || build.root.ends_with("partial") {
         // Until cancelled, or until the test says that it is enough.
         for n in 0.. {
             if cx.emit(step(n % 100)).await.is_err() || dir.join("enough").exists() {
@@ -301,6 +305,21 @@ async fn the_watch_of_an_index_that_is_removed_ends_and_says_so() {
     }
     assert!(said.iter().any(|text| text.contains("was removed")), "{said:?}");
     assert_eq!(remote(call.finish().await).kind, ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn answers_during_a_first_build_are_said_to_be_partial() {
+    let stage = Stage::new(&[]);
+    let client = stage.client().await;
+    let root = stage.root("partial");
+    let mut call = client.index(build(&root, false));
+    while !matches!(call.next().await, Some(Event::Progress(_))) {}
+    let reply = client.search(words(&root, "alpha")).await.unwrap();
+    assert!(reply.partial && reply.behind > 0 && reply.built_at == 0, "{reply:?}");
+    std::fs::write(stage.index_dir().join("enough"), "").unwrap();
+    call.finish().await.unwrap();
+    let reply = client.search(words(&root, "alpha")).await.unwrap();
+    assert_eq!((reply.partial, reply.behind, reply.built_at), (false, 0, 1));
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use lapce_ai_tests::{TestHome, wait_for};
+use lapce_ai_tests::{TestHome, kill, wait_for};
 use serde_json::Value;
 use support::{best, git, index, repository, search};
 
@@ -126,6 +126,28 @@ fn what_is_written_moved_or_deleted_is_searchable_without_being_asked_for() {
     assert!(text.contains("watching") && text.contains("up to date"), "{text}");
     drop(watch);
     wait_for("the watch to end", || status(&home, &root)["watch"] == "Off");
+    home.assert_nothing_left();
+}
+
+#[test]
+fn what_changed_while_nobody_watched_is_found_at_the_next_start() {
+    let home = TestHome::new();
+    let root = repository(&home, "shop");
+    let watch = Watch::start(&home, &root);
+    let engine = home.engine_pid().expect("an engine");
+    kill(engine, libc::SIGKILL);
+    wait_for("everything to end with it", || home.processes().is_empty());
+    drop(watch);
+    fs::remove_file(root.join("lib/mailer.py")).unwrap();
+    fs::rename(root.join("src/retry.rs"), root.join("src/again.rs")).unwrap();
+    fs::write(root.join("src/queue.rs"), "pub fn drain_pending_jobs() {\n    run();\n}\n").unwrap();
+    let watch = Watch::start(&home, &root);
+    let first = watch.reports()[0].clone();
+    let sums = ["files_added", "files_removed", "files_reused"].map(|name| first[name].as_u64());
+    assert_eq!(sums, [Some(2), Some(2), Some(1)], "{first}");
+    assert_eq!(best(&home, &root, "drain pending jobs"), "src/queue.rs");
+    assert_eq!(best(&home, &root, "exponential backoff"), "src/again.rs");
+    drop(watch);
     home.assert_nothing_left();
 }
 

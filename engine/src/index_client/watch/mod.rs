@@ -224,7 +224,7 @@ impl Keeper {
                     self.say(Event::Indexed(report));
                     let told = std::mem::take(&mut *lock(&told));
                     self.pending.ignore(told.ignored);
-                    if self.follow(&work, &told.folders, told.too_many).is_err() {
+                    if self.follow(&work, &told.folders, told.too_many).await.is_err() {
                         tracing::info!(root = %self.root, "too many folders to watch");
                         if let Some(folders) = &mut self.folders {
                             folders.clear();
@@ -369,7 +369,12 @@ impl Keeper {
 
     /// Watches the folders that an update looked into. What changed in a new one before it
     /// was watched is looked at once more.
-    fn follow(&mut self, work: &Work, named: &[String], too_many: bool) -> Result<(), TooMany> {
+    async fn follow(
+        &mut self,
+        work: &Work,
+        named: &[String],
+        too_many: bool,
+    ) -> Result<(), TooMany> {
         let Some(folders) = &mut self.folders else { return Ok(()) };
         if lock(&self.watched.seen).state == WatchState::Scanning {
             return Ok(());
@@ -382,10 +387,14 @@ impl Keeper {
             folders.keep(named);
         }
         let mut added = Vec::new();
-        for folder in named {
-            if folders.add(folder)? {
-                added.push(folder);
+        for some in named.chunks(limits::WATCH_ADD) {
+            for folder in some {
+                if folders.add(folder)? {
+                    added.push(folder);
+                }
             }
+            // Others are served in between.
+            tokio::task::yield_now().await;
         }
         tracing::debug!(root = %self.root, watched = folders.len(), new = added.len(), "folders");
         if added.iter().any(|folder| folder.is_empty()) {
