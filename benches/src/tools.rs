@@ -342,7 +342,8 @@ impl Bench {
             let outcome = self.call("search_files", &params).await?;
             ours.push(started.elapsed());
             let hits = options.files.div_ceil(100);
-            if !outcome.envelope.contains(&format!("Found {hits} results.")) {
+            let found = if hits == 1 { "1 result.".into() } else { format!("{hits} results.") };
+            if !outcome.envelope.contains(&format!("Found {found}")) {
                 bail!("search_files found something else than {hits} hits");
             }
             let mut command = Command::new(&rg);

@@ -201,6 +201,23 @@ pub struct Sandbox {
     pub show: Vec<String>,
     /// The browser to start, when it is not on PATH under a usual name.
     pub browser: Option<PathBuf>,
+    /// Files and folders that commands may read beside the workspace; absolute, or `~/…`.
+    pub read: Vec<String>,
+    /// Variables of the engine's environment that commands get.
+    pub env: Vec<String>,
+}
+
+impl Sandbox {
+    /// What `read` means for a user with this home folder. An entry that is neither absolute
+    /// nor below the home folder is an error that names it.
+    pub fn readable(&self, home: Option<&Path>) -> Result<Vec<PathBuf>, String> {
+        let path = |entry: &String| match (entry.strip_prefix("~/"), home) {
+            (Some(rest), Some(home)) => Ok(home.join(rest)),
+            _ if Path::new(entry).is_absolute() => Ok(PathBuf::from(entry)),
+            _ => Err(format!("sandbox.read: {entry:?} is not absolute and does not begin with ~/")),
+        };
+        self.read.iter().map(path).collect()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -267,6 +284,16 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
         "sandbox.show",
         "[]",
         "files that git ignores and that look like secrets (`.env`, `*.pem`, …) which commands may see all the same; lines as in a `.gitignore`",
+    ),
+    (
+        "sandbox.read",
+        "[]",
+        "files and folders that commands may read beside the workspace, such as `~/.aws`; what a command reads, a model may see",
+    ),
+    (
+        "sandbox.env",
+        "[]",
+        "names of variables of the engine's environment that commands get, such as `AWS_PROFILE`; never a key that you would not show a model",
     ),
     ("sandbox.browser", "by name on PATH", "the Chromium that `browser_action` starts"),
     ("index.disk_mb", "20000", "most that all indexes together take on disk, in MB"),

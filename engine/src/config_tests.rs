@@ -39,6 +39,8 @@ run_turns = 3
 [sandbox]
 show = [".env.test"]
 browser = "/opt/chromium/chrome"
+read = ["~/.aws", "/srv/data"]
+env = ["AWS_PROFILE"]
 
 [index]
 disk_mb = 500
@@ -186,4 +188,15 @@ fn the_store_follows_the_file() {
     fs::remove_file(&file).unwrap();
     fs::create_dir(&file).unwrap();
     assert!(store.get().unwrap_err().message.contains("not a regular file"));
+}
+
+#[test]
+fn what_commands_may_read_is_absolute_or_below_the_home_folder() {
+    let sandbox = Config::parse(FULL).unwrap().sandbox;
+    let home = std::path::Path::new("/home/ada");
+    let paths = sandbox.readable(Some(home)).unwrap();
+    assert_eq!(paths, ["/home/ada/.aws", "/srv/data"].map(std::path::PathBuf::from));
+    assert!(sandbox.readable(None).unwrap_err().contains("~/.aws"));
+    let config = Config::parse("[sandbox]\nread = [\"../x\"]\n").unwrap();
+    assert!(config.sandbox.readable(Some(home)).unwrap_err().contains("../x"));
 }

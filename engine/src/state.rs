@@ -99,8 +99,19 @@ impl Engine {
             WireError::new(ErrorKind::Denied, format!("{root} cannot be a workspace: {error}"))
         })?;
         let config = self.config.get()?;
-        let workspace = workspace.show(config.sandbox.show.iter().cloned());
-        Ok(match &config.sandbox.browser {
+        let sandbox = &config.sandbox;
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        let readable = sandbox.readable(home.as_deref()).map_err(|problem| {
+            WireError::new(ErrorKind::Invalid, problem)
+                .hint(format!("correct {}", self.config.file().display()))
+        })?;
+        let mut workspace = workspace.show(sandbox.show.iter().cloned()).readable(readable);
+        for name in &sandbox.env {
+            if let Ok(value) = std::env::var(name) {
+                workspace = workspace.env(name, &value);
+            }
+        }
+        Ok(match &sandbox.browser {
             Some(program) => workspace.browser(program.clone()),
             None => workspace,
         })
