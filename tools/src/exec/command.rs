@@ -17,6 +17,7 @@ use super::{output, safe_fs};
 use crate::envelope::LimitHit;
 use crate::limits::{PTY_SIZE, WATCH_INTERVAL_MS};
 use crate::protocol::{Report, Request};
+use crate::sandbox::inlet::Doorman;
 use crate::sandbox::sys::{self, Ended, Fork};
 use crate::sandbox::{Layers, layer};
 
@@ -28,8 +29,13 @@ const PROXY_VARIABLES: &[&str] =
 const BY_SIGNAL: i32 = 128;
 
 /// `terminal` was opened before the fence went up, when the call asked for one.
-pub(crate) fn run(request: &Request, layers: &Layers, terminal: Option<Terminal>) -> Report {
-    match start_and_watch(request, layers, terminal) {
+pub(crate) fn run(
+    request: &Request,
+    layers: &Layers,
+    terminal: Option<Terminal>,
+    doorman: Option<Doorman>,
+) -> Report {
+    match start_and_watch(request, layers, terminal, doorman) {
         Ok(report) => report,
         Err(error) => Report { body: error, ..Report::default() },
     }
@@ -50,6 +56,7 @@ fn start_and_watch(
     request: &Request,
     layers: &Layers,
     terminal: Option<Terminal>,
+    doorman: Option<Doorman>,
 ) -> Result<Report, String> {
     let text = |name: &str| request.params.get(name).and_then(|v| v.as_str()).unwrap_or_default();
     let folder = working_folder(request, text("cwd"))?;
@@ -81,6 +88,7 @@ fn start_and_watch(
     drop(writer);
     let watch = Watch {
         request,
+        doorman,
         guard,
         root: File::open(&request.root).ok(),
         processes: Processes { pid, pid_ns },
@@ -187,6 +195,7 @@ impl Plan {
 
 struct Watch<'a> {
     request: &'a Request,
+    doorman: Option<Doorman>,
     guard: Guard,
     root: Option<File>,
     processes: Processes,
@@ -219,9 +228,9 @@ impl Watch<'_> {
                 continue;
             }
             let mut fds = vec![(child.as_raw_fd(), libc::POLLIN)];
-            if open {
-                fds.push((output.as_raw_fd(), libc::POLLIN));
-            }
+            // No descriptor at all has the number -1.
+            fds.push((if open { output.as_raw_fd() } else { -1 }, libc::POLLIN));
+            fds.push((self.doorman.as_ref().map_or(-1, Doorman::fd), libc::POLLIN));
             let wait =
                 next_look.min(deadline).saturating_duration_since(now).as_millis() as i32 + 1;
             let events =
@@ -231,6 +240,11 @@ impl Watch<'_> {
             }
             if events[0] != 0 {
                 break;
+            }
+            if events[2] != 0
+                && !self.doorman.as_ref().is_some_and(|d| d.answer(&self.request.sandbox.network))
+            {
+                self.doorman = None;
             }
         }
         let ended = self.processes.end();

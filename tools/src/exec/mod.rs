@@ -235,12 +235,14 @@ fn child(request: &Request, mut layers: Layers) -> i32 {
         }
     };
     let online = programs && !request.sandbox.network.is_off();
-    if online && let Err(body) = go_online(request, &layers) {
-        let report =
-            Report { body, layers: layers.active, absent: layers.absent, ..Report::default() };
-        let _ = output::report(&report);
-        return 0;
-    }
+    let doorman = match if online { go_online(request, &layers) } else { Ok(None) } {
+        Ok(doorman) => doorman,
+        Err(body) => {
+            let (layers, absent) = (layers.active, layers.absent);
+            let _ = output::report(&Report { body, layers, absent, ..Report::default() });
+            return 0;
+        }
+    };
     let fence = Fence {
         request,
         profile: match (programs || request.tool == outline::NAME, online) {
@@ -271,7 +273,7 @@ fn child(request: &Request, mut layers: Layers) -> i32 {
     });
     let mut report = match entered {
         Err(refusal) => Report { body: refusal, ..Report::default() },
-        Ok(()) if command => command::run(request, &layers, terminal),
+        Ok(()) if command => command::run(request, &layers, terminal, doorman),
         Ok(()) if browser => browser::run(request, &layers),
         Ok(()) => files::run(request),
     };
@@ -288,7 +290,10 @@ fn child(request: &Request, mut layers: Layers) -> i32 {
 
 /// Opens the granted network: only in a network namespace that is empty, since it is what
 /// keeps everything else out.
-fn go_online(request: &Request, layers: &Layers) -> Result<(), String> {
+fn go_online(
+    request: &Request,
+    layers: &Layers,
+) -> Result<Option<sandbox::inlet::Doorman>, String> {
     let network = &request.sandbox.network;
     if !layers.has(sandbox::layer::NET) {
         return Err(format!(

@@ -93,18 +93,9 @@ impl Gate {
         drop(theirs);
         let socket = UnixStream::from_std(ours)?;
         let most = network.ports().len() + 1;
-        let listeners = loop {
-            socket.readable().await?;
-            match socket
-                .try_io(tokio::io::Interest::READABLE, || sys::receive_fds(socket.as_fd(), most))
-            {
-                Ok(listeners) => break listeners,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) => return Err(e),
-            }
-        };
-        drop(socket);
+        let listeners = receive(&socket, most).await?;
         let network = Arc::new(network);
+        let doorman = Arc::new(tokio::sync::Mutex::new(socket));
         let permits = Arc::new(Semaphore::new(PROXY_MAX_CONNECTIONS));
         let mut accepting = JoinSet::new();
         let mut ports = network.ports().iter().copied();
@@ -122,6 +113,16 @@ impl Gate {
             };
             accepting.spawn(accept(listener, way, permits.clone()));
         }
+        for port in network.listen() {
+            match TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, *port)).await {
+                Ok(listener) => {
+                    let way = Way::Inside(*port, doorman.clone());
+                    accepting.spawn(accept(listener, way, permits.clone()));
+                }
+                Err(e) => refused.add(format!("listen:{port} ({e})")),
+            }
+        }
+        drop(doorman);
         while accepting.join_next().await.is_some() {}
         Ok(())
     }
@@ -132,6 +133,8 @@ impl Gate {
 enum Way {
     Proxy(Arc<Network>, Arc<dyn Dialer>, Refused),
     Port(u16),
+    /// To what listens at this port inside.
+    Inside(u16, Arc<tokio::sync::Mutex<UnixStream>>),
 }
 
 async fn accept(listener: TcpListener, way: Way, permits: Arc<Semaphore>) {
@@ -157,6 +160,7 @@ async fn accept(listener: TcpListener, way: Way, permits: Arc<Semaphore>) {
                     Session { network, dialer, refused }.run(stream).await
                 }
                 Way::Port(port) => local(stream, port).await,
+                Way::Inside(port, doorman) => inside(stream, port, &doorman).await,
             };
         });
     }
@@ -174,6 +178,38 @@ async fn local(mut inside: TcpStream, port: u16) -> io::Result<()> {
     }
     // Dropped: the client sees a connection that is closed at once.
     Ok(())
+}
+
+/// Joins a connection to a port inside: the helper makes it and hands it out.
+async fn inside(
+    mut outside: TcpStream,
+    port: u16,
+    doorman: &tokio::sync::Mutex<UnixStream>,
+) -> io::Result<()> {
+    let mut made = {
+        let mut socket = doorman.lock().await;
+        socket.write_all(&port.to_le_bytes()).await?;
+        receive(&socket, 1).await?
+    };
+    // Nobody listens there (yet): the client sees a connection that is closed at once.
+    let Some(made) = made.pop() else { return Ok(()) };
+    let made = std::net::TcpStream::from(made);
+    made.set_nonblocking(true)?;
+    let mut made = TcpStream::from_std(made)?;
+    tokio::io::copy_bidirectional(&mut outside, &mut made).await.map(drop)
+}
+
+/// The descriptors of the next message.
+async fn receive(socket: &UnixStream, most: usize) -> io::Result<Vec<OwnedFd>> {
+    loop {
+        socket.readable().await?;
+        let got =
+            socket.try_io(tokio::io::Interest::READABLE, || sys::receive_fds(socket.as_fd(), most));
+        match got {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            got => return got,
+        }
+    }
 }
 
 struct Session {

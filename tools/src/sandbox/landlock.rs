@@ -12,6 +12,7 @@ use super::sys;
 const CREATE_RULESET_VERSION: u32 = 1;
 const RULE_PATH_BENEATH: u32 = 1;
 const RULE_NET_PORT: u32 = 2;
+const BIND_TCP: u64 = 1 << 0;
 const CONNECT_TCP: u64 = 1 << 1;
 
 const EXECUTE: u64 = 1 << 0;
@@ -89,6 +90,8 @@ pub(crate) struct Rules {
     pub(crate) write: Vec<PathBuf>,
     /// TCP ports that may be connected to.
     pub(crate) connect: Vec<u16>,
+    /// TCP ports that may be listened on, and connected to.
+    pub(crate) listen: Vec<u16>,
 }
 
 /// Fences this process in, for good. Paths that do not exist are left out. Returns the
@@ -98,7 +101,7 @@ pub(crate) fn restrict(rules: &Rules) -> io::Result<i32> {
     let handled = handled_fs(abi);
     let attr = RulesetAttr {
         fs: handled,
-        // V4: no TCP bind is ever granted, and connect to named ports only.
+        // V4: TCP to and on named ports only.
         net: if abi >= 4 { 0b11 } else { 0 },
         // V6: abstract sockets and signals stay inside.
         scoped: if abi >= 6 { 0b11 } else { 0 },
@@ -127,7 +130,10 @@ pub(crate) fn restrict(rules: &Rules) -> io::Result<i32> {
         add(&ruleset, path, WRITE & handled)?;
     }
     for port in rules.connect.iter().filter(|_| abi >= 4) {
-        add_port(&ruleset, *port)?;
+        add_port(&ruleset, *port, CONNECT_TCP)?;
+    }
+    for port in rules.listen.iter().filter(|_| abi >= 4) {
+        add_port(&ruleset, *port, BIND_TCP | CONNECT_TCP)?;
     }
     // SAFETY: a valid ruleset descriptor and no flags.
     let rc = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0u32) };
@@ -161,13 +167,13 @@ fn add(ruleset: &OwnedFd, path: &Path, rights: u64) -> io::Result<()> {
     if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-fn add_port(ruleset: &OwnedFd, port: u16) -> io::Result<()> {
+fn add_port(ruleset: &OwnedFd, port: u16, allowed: u64) -> io::Result<()> {
     #[repr(C)]
     struct NetPort {
         allowed: u64,
         port: u64,
     }
-    let rule = NetPort { allowed: CONNECT_TCP, port: u64::from(port) };
+    let rule = NetPort { allowed, port: u64::from(port) };
     // SAFETY: `rule` has the kernel's layout and outlives the call.
     let rc = unsafe {
         libc::syscall(

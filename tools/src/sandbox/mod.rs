@@ -223,6 +223,7 @@ fn rules(fence: &Fence<'_>, viewed: bool) -> landlock::Rules {
     let mut rules = landlock::Rules::default();
     if fence.profile == Profile::Online {
         rules.connect.extend(spec.network.ports());
+        rules.listen.extend(spec.network.listen());
         rules.connect.extend(spec.network.has_hosts().then(|| spec.network.proxy_port()));
     }
     if fence.profile.runs_programs() {

@@ -17,6 +17,9 @@ const WEB_PORTS: [u16; 2] = [80, 443];
 pub struct Network {
     hosts: Vec<Host>,
     ports: Vec<u16>,
+    /// Ports that a command may listen on, reachable at this machine's loopback.
+    #[serde(default)]
+    listen: Vec<u16>,
 }
 
 /// A host by name, everything below a name, or an address written out.
@@ -32,7 +35,7 @@ struct Host {
 
 impl Network {
     /// Reads entries such as `api.github.com`, `*.crates.io`, `git.example.com:8443`,
-    /// `localhost:5432`. The error names the entry.
+    /// `localhost:5432`, `listen:3000`. The error names the entry.
     pub fn parse<S: AsRef<str>>(entries: impl IntoIterator<Item = S>) -> Result<Self, String> {
         let mut network = Self::default();
         for entry in entries {
@@ -48,8 +51,17 @@ impl Network {
 
     fn add(&mut self, entry: &str) -> Result<(), String> {
         let bad = |why: &str| Err(format!("'{entry}' cannot be granted: {why}"));
-        if self.hosts.len() + self.ports.len() >= NETWORK_MAX_ENTRIES {
+        if self.hosts.len() + self.ports.len() + self.listen.len() >= NETWORK_MAX_ENTRIES {
             return bad(&format!("at most {NETWORK_MAX_ENTRIES} entries"));
+        }
+        if let Some(port) = entry.strip_prefix("listen:") {
+            let Some(port) = port.parse::<u16>().ok().filter(|p| *p >= 1024) else {
+                return bad("a port to listen on lies between 1024 and 65535");
+            };
+            if !self.listen.contains(&port) {
+                self.listen.push(port);
+            }
+            return Ok(());
         }
         let Some((name, port)) = split(entry) else {
             return bad("write a host as in 'example.com', '*.example.com' or 'localhost:8080'");
@@ -83,7 +95,7 @@ impl Network {
     }
 
     pub fn is_off(&self) -> bool {
-        self.hosts.is_empty() && self.ports.is_empty()
+        self.hosts.is_empty() && self.ports.is_empty() && self.listen.is_empty()
     }
 
     /// Whether any host is granted: then there is a proxy.
@@ -96,9 +108,16 @@ impl Network {
         &self.ports
     }
 
+    /// Ports that a command may listen on.
+    pub fn listen(&self) -> &[u16] {
+        &self.listen
+    }
+
     /// Where the proxy listens inside: no granted port.
     pub(crate) fn proxy_port(&self) -> u16 {
-        (3128..=u16::MAX).find(|port| !self.ports.contains(port)).unwrap_or(3128)
+        (3128..=u16::MAX)
+            .find(|port| !self.ports.contains(port) && !self.listen.contains(port))
+            .unwrap_or(3128)
     }
 
     /// Whether `host` (a name or an address, as a client wrote it) may be reached at `port`.
@@ -127,6 +146,7 @@ impl Network {
     /// Whether everything that `other` reaches is reached by this one too.
     pub fn covers(&self, other: &Self) -> bool {
         other.ports.iter().all(|p| self.ports.contains(p))
+            && other.listen.iter().all(|p| self.listen.contains(p))
             && other.hosts.iter().all(|wanted| self.hosts.iter().any(|own| own.covers(wanted)))
     }
 
@@ -139,7 +159,8 @@ impl Network {
         let mut hosts: Vec<Host> = mine.chain(theirs).cloned().collect();
         hosts.sort();
         hosts.dedup();
-        Self { hosts, ports }
+        let listen = self.listen.iter().filter(|p| other.listen.contains(p)).copied().collect();
+        Self { hosts, ports, listen }
     }
 
     /// Adds what `other` reaches.
@@ -149,8 +170,11 @@ impl Network {
         let hosts: Vec<Host> = hosts.collect();
         let ports: Vec<u16> =
             other.ports.iter().filter(|p| !self.ports.contains(p)).copied().collect();
+        let listen: Vec<u16> =
+            other.listen.iter().filter(|p| !self.listen.contains(p)).copied().collect();
         self.hosts.extend(hosts);
         self.ports.extend(ports);
+        self.listen.extend(listen);
         self
     }
 }
@@ -193,7 +217,8 @@ impl fmt::Display for Network {
             format!("{star}{name}{port}")
         });
         let ports = self.ports.iter().map(|port| format!("localhost:{port}"));
-        f.write_str(&hosts.chain(ports).collect::<Vec<_>>().join(", "))
+        let listen = self.listen.iter().map(|port| format!("listen:{port}"));
+        f.write_str(&hosts.chain(ports).chain(listen).collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -363,6 +388,11 @@ mod tests {
 
     #[test]
     fn sets_are_compared() {
+        let server = network(&["listen:3000", "localhost:3000"]);
+        assert_eq!(server.to_string(), "localhost:3000, listen:3000");
+        assert!(!network(&["localhost:3000"]).covers(&server) && server.covers(&server));
+        assert!(server.common(&network(&["listen:3001"])).is_off());
+        assert!(Network::parse(["listen:80"]).is_err() && Network::parse(["listen:x"]).is_err());
         let rules = network(&["*.crates.io", "crates.io", "localhost:1"]);
         assert!(rules.covers(&network(&["static.crates.io", "crates.io:443"])));
         assert!(!rules.covers(&network(&["crates.io:22"])));

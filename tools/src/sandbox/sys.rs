@@ -172,7 +172,16 @@ pub(crate) fn interface_up(socket: &OwnedFd, name: &CStr) -> Result<()> {
 /// Room for the descriptors of one message; the kernel takes 253 at most.
 const FDS_ROOM: usize = 4 * 256 + 64;
 
-/// Sends descriptors over a Unix socket, in one message.
+/// Receives bytes from a socket.
+pub(crate) fn receive(from: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize> {
+    // SAFETY: `buffer` is valid for its own length during the call.
+    let got = unsafe {
+        libc::recv(from.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_WAITALL)
+    };
+    usize::try_from(got).map_err(|_| io::Error::last_os_error())
+}
+
+/// Sends descriptors over a Unix socket, in one message; it may have none.
 pub(crate) fn send_fds(to: BorrowedFd<'_>, fds: &[RawFd]) -> Result<()> {
     let mut byte = [0u8];
     let mut room = [0u64; FDS_ROOM / 8];
@@ -190,13 +199,15 @@ pub(crate) fn send_fds(to: BorrowedFd<'_>, fds: &[RawFd]) -> Result<()> {
         let mut message: libc::msghdr = std::mem::zeroed();
         message.msg_iov = &raw mut part;
         message.msg_iovlen = 1;
-        message.msg_control = room.as_mut_ptr().cast();
-        message.msg_controllen = space as _;
-        let head = libc::CMSG_FIRSTHDR(&raw const message);
-        (*head).cmsg_level = libc::SOL_SOCKET;
-        (*head).cmsg_type = libc::SCM_RIGHTS;
-        (*head).cmsg_len = length as _;
-        std::ptr::copy_nonoverlapping(fds.as_ptr().cast::<u8>(), libc::CMSG_DATA(head), size);
+        if size > 0 {
+            message.msg_control = room.as_mut_ptr().cast();
+            message.msg_controllen = space as _;
+            let head = libc::CMSG_FIRSTHDR(&raw const message);
+            (*head).cmsg_level = libc::SOL_SOCKET;
+            (*head).cmsg_type = libc::SCM_RIGHTS;
+            (*head).cmsg_len = length as _;
+            std::ptr::copy_nonoverlapping(fds.as_ptr().cast::<u8>(), libc::CMSG_DATA(head), size);
+        }
         check_long(libc::sendmsg(to.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) as _)
     }
     .map(drop)

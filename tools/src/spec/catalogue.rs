@@ -301,8 +301,8 @@ pub(super) const TOOLS: &[ToolSpec] = &[
             opt(
                 "network",
                 Kind::Text,
-                "Hosts it must reach, such as 'crates.io, *.crates.io, localhost:5432'; the user \
-                 is asked.",
+                "Hosts it must reach, such as 'crates.io, *.crates.io, localhost:5432', and ports \
+                 it serves, 'listen:3000'; the user is asked.",
             ),
         ],
         one_of: None,

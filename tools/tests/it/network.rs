@@ -260,8 +260,45 @@ async fn no_namespace_no_network() {
     assert!(b.call("execute_command", json!({"command": "echo ran"})).await.ok);
 }
 
-/// A server that a command starts inside is not reached from outside, and many connections
-/// are served side by side.
+/// A server that a command starts is reached at the port that was granted to it, as long as
+/// it runs, and at no other.
+#[tokio::test]
+async fn a_port_to_listen_on_is_reached_from_outside() {
+    let mut net = Net::new();
+    net.b.host = net.b.host.with_state(net.b.dir.path().join("state"));
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    net.b.write("index.html", "from inside");
+    let serve = format!("python3 -m http.server --bind 127.0.0.1 {port}");
+    let get = format!(
+        "for i in 1 2 3 4 5 6 7 8 9; do curl -sS http://127.0.0.1:{port}/ && break; sleep 0.5; done"
+    );
+    // Without the grant it does not come up.
+    assert!(!net.sh("granted.test", &serve).await.ok);
+    let ledger = lapce_ai_tools::host::Ledger::for_run("run");
+    let params = json!({"command": serve, "network": format!("listen:{port}"), "background": true});
+    let mut invocation = net.b.invocation("execute_command", params);
+    invocation.ledger = ledger.clone();
+    let out = net.b.host.run(invocation).await;
+    assert!(out.ok && out.envelope.contains("running for"), "{}", out.envelope);
+    let get_it = get.clone();
+    let text = tokio::task::spawn_blocking(move || outside(&get_it).1).await.unwrap();
+    assert!(text.contains("from inside"), "{text}");
+    // Another call reaches it by a grant of its own, and the end of the run ends it.
+    let out = net.sh(&format!("localhost:{port}"), &get).await;
+    assert!(out.ok && out.envelope.contains("from inside"), "{}", out.envelope);
+    drop(ledger);
+    for _ in 0..200 {
+        if net.b.host.pids().is_empty() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let command = format!("curl -sS http://127.0.0.1:{port}/");
+    let reached = tokio::task::spawn_blocking(move || outside(&command).0).await.unwrap();
+    assert!(!reached, "it was reached after its end");
+}
+
+/// Many connections are served side by side.
 #[tokio::test]
 async fn many_connections_at_once() {
     let net = Net::new();
