@@ -18,6 +18,9 @@ use lapce_ai_ipc::wire::{ErrorKind, WireError};
 use serde::Deserialize;
 use serde::de::{self, MapAccess, Visitor};
 
+use crate::mcp::config::{RawMcp, ServerConfig};
+use crate::mcp::limits as mcp_limits;
+
 /// Largest `config.toml` that is read.
 const FILE_BYTES: u64 = 256 * 1024;
 
@@ -37,6 +40,8 @@ pub struct Config {
     pub limits: Limits,
     pub sandbox: Sandbox,
     pub index: Index,
+    /// MCP servers by name.
+    pub mcp: BTreeMap<String, ServerConfig>,
 }
 
 impl Default for Config {
@@ -51,6 +56,7 @@ impl Default for Config {
             limits: Limits::default(),
             sandbox: Sandbox::default(),
             index: Index::default(),
+            mcp: BTreeMap::new(),
         }
     }
 }
@@ -93,6 +99,20 @@ pub enum KeySource {
     Env(String),
     /// An entry of the desktop's keyring.
     Keyring(String),
+}
+
+impl KeySource {
+    /// The place `env` or `keyring` of this name; `None` when that cannot be one.
+    pub(crate) fn named(kind: &str, name: String) -> Option<Self> {
+        let plain = !name.is_empty()
+            && name.len() <= 128
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-. /@".contains(&b));
+        match kind {
+            "env" if plain => Some(Self::Env(name)),
+            "keyring" if plain => Some(Self::Keyring(name)),
+            _ => None,
+        }
+    }
 }
 
 /// How a key is sent.
@@ -297,6 +317,63 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
     ),
     ("sandbox.browser", "by name on PATH", "the Chromium that `browser_action` starts"),
     ("index.disk_mb", "20000", "most that all indexes together take on disk, in MB"),
+    (
+        "mcp.servers.NAME.command",
+        "this or `url`",
+        "an MCP server to start in the sandbox: a program's name or absolute path",
+    ),
+    (
+        "mcp.servers.NAME.args",
+        "none",
+        "its arguments; `${workspace}` stands for the workspace's folder",
+    ),
+    (
+        "mcp.servers.NAME.env",
+        "none",
+        "its variables: `\"text\"`, `{ env = \"NAME\" }` or `{ keyring = \"NAME\" }`, the last two with `prefix = \"text\"` if need be",
+    ),
+    ("mcp.servers.NAME.read", "none", "more folders it may read, and run programs from"),
+    ("mcp.servers.NAME.write", "none", "more folders it may write"),
+    (
+        "mcp.servers.NAME.workspace",
+        "\"read\"",
+        "the workspace for it: `none`, `read`, or `write` (below what is there when it starts; protected paths never)",
+    ),
+    (
+        "mcp.servers.NAME.network",
+        "false",
+        "hosts it may reach, as in `[\"api.github.com\", \"localhost:5432\"]`, through a proxy that its program must use; `true` gives it the host's network, every address and port",
+    ),
+    ("mcp.servers.NAME.memory_mb", "2048", "memory of the server and all it starts"),
+    ("mcp.servers.NAME.processes", "128", "processes of the server"),
+    (
+        "mcp.servers.NAME.url",
+        "this or `command`",
+        "address of a server that speaks streamable HTTP",
+    ),
+    ("mcp.servers.NAME.headers", "none", "headers of each request, values as for `env`"),
+    ("mcp.servers.NAME.plain_http", "false", "ask another machine over http"),
+    ("mcp.servers.NAME.enabled", "true", "`false` switches the server off"),
+    ("mcp.servers.NAME.allow", "all", "patterns of tools that may be called, as in `[\"git_*\"]`"),
+    ("mcp.servers.NAME.deny", "none", "patterns of tools that may not; stronger than `allow`"),
+    ("mcp.servers.NAME.calls_per_minute", "120", "calls of all its tools in a minute"),
+    ("mcp.servers.NAME.timeout_s", "60", "seconds one call may take"),
+    (
+        "mcp.servers.NAME.start_timeout_s",
+        "30",
+        "seconds until the server must have said what it is",
+    ),
+    ("mcp.servers.NAME.output_bytes", "102400", "text of one result that a model is given"),
+    (
+        "mcp.servers.NAME.tools.TOOL.calls_per_minute",
+        "the server's",
+        "calls of one tool in a minute",
+    ),
+    (
+        "mcp.servers.NAME.tools.TOOL.timeout_s",
+        "the server's",
+        "seconds one call of this tool may take",
+    ),
 ];
 
 /// The reference as Markdown.
@@ -327,6 +404,8 @@ struct Raw {
     sandbox: Sandbox,
     #[serde(default)]
     index: Index,
+    #[serde(default)]
+    mcp: RawMcp,
 }
 
 #[derive(Default, Deserialize)]
@@ -369,19 +448,11 @@ impl<'de> Deserialize<'de> for KeySource {
                 let mut source = None;
                 while let Some(name) = map.next_key::<String>()? {
                     let value: String = map.next_value()?;
-                    let plain = !value.is_empty()
-                        && value.len() <= 128
-                        && value
-                            .bytes()
-                            .all(|b| b.is_ascii_alphanumeric() || b"_-. /@".contains(&b));
-                    if source.is_some() || !plain {
+                    let found = KeySource::named(&name, value);
+                    if source.is_some() || found.is_none() {
                         return Err(de::Error::custom(FORM));
                     }
-                    source = Some(match name.as_str() {
-                        "env" => KeySource::Env(value),
-                        "keyring" => KeySource::Keyring(value),
-                        _ => return Err(de::Error::custom(FORM)),
-                    });
+                    source = found;
                 }
                 source.ok_or_else(|| de::Error::custom(FORM))
             }
@@ -470,6 +541,18 @@ impl Config {
                 _ => Err(at(start, format!("{given:?} is not of the form provider/model"))),
             }
         };
+        let home = std::env::var_os("HOME").map(PathBuf::from).filter(|h| h.is_absolute());
+        let mut mcp = BTreeMap::new();
+        for (name, server) in raw.mcp.servers {
+            if mcp.len() >= mcp_limits::SERVERS {
+                return Err(at(
+                    0,
+                    format!("there are more than {} MCP servers", mcp_limits::SERVERS),
+                ));
+            }
+            let server = server.check(&name, home.as_deref()).map_err(|(n, m)| at(n, m))?;
+            mcp.insert(name, server);
+        }
         let (chat, complete) = (model(raw.models.chat)?, model(raw.models.complete)?);
         let image = model(raw.models.image)?;
         Ok(Self {
@@ -482,6 +565,7 @@ impl Config {
             limits: raw.limits,
             sandbox: raw.sandbox,
             index: raw.index,
+            mcp,
         })
     }
 }

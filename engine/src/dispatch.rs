@@ -87,6 +87,7 @@ async fn route(
         Request::Undo(r) => Box::pin(handlers::undo::handle(engine, r)).await.map(Reply::Undo),
         Request::Watch(r) => Box::pin(handlers::watch::handle(engine, r, cx)).await,
         Request::Undoable { root } => handlers::undo::list(engine, &root).map(Reply::Undoable),
+        Request::Mcp(r) => Box::pin(handlers::mcp::handle(engine, r, cx)).await.map(Reply::Mcp),
     }
 }
 
@@ -106,6 +107,7 @@ fn name(request: &Request) -> &'static str {
         Request::Undo(_) => "undo",
         Request::Undoable { .. } => "undoable",
         Request::Watch(_) => "watch",
+        Request::Mcp(_) => "mcp",
     }
 }
 

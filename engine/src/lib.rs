@@ -14,6 +14,7 @@ pub mod index_client;
 pub mod lifecycle;
 pub mod limits;
 pub mod logging;
+pub mod mcp;
 pub mod process;
 pub mod provider;
 pub mod runs;

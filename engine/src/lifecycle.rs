@@ -290,7 +290,7 @@ async fn run(place: Place, engine: Engine, idle_exit: Duration) -> Result<(), Fa
     let _ = fs::remove_file(place.paths.engine_socket());
     shutdown.cancel();
     tracker.close();
-    engine.index.end().await;
+    futures::join!(engine.index.end(), engine.mcp.stop());
     // Calls see the token and answer; whoever asked to stop reads that answer and leaves.
     let _ = tokio::time::timeout(limits::DRAIN, tracker.wait()).await;
     drop(place);

@@ -23,6 +23,7 @@ use crate::config::ConfigStore;
 use crate::handlers::complete::Newest;
 use crate::index_client::IndexClient;
 use crate::limits;
+use crate::mcp::Mcp;
 use crate::provider::Providers;
 use crate::runs::Runs;
 use crate::workspace::Root;
@@ -55,6 +56,8 @@ pub struct Engine {
     pub log_file: PathBuf,
     /// Cancelled when the engine is to end; long work must watch it.
     pub shutdown: CancellationToken,
+    /// The user's MCP servers, each started on first use.
+    pub mcp: Mcp,
     tools: OnceLock<ToolHost>,
 }
 
@@ -74,6 +77,7 @@ impl Engine {
             activity,
             log_file,
             shutdown,
+            mcp: Mcp::new(paths.data.join("mcp")),
             tools: OnceLock::new(),
             paths,
         }

@@ -9,9 +9,9 @@ use crate::client::{Call, Client};
 use crate::error::CallError;
 use crate::protocol::EngineProtocol;
 use crate::wire::engine::{
-    Answer, Ask, AskReply, BuildReport, Complete, CompleteReply, Event, IndexBuild, Reply, Request,
-    Run, RunReply, Search, SearchReply, Status, ToolCall, ToolReply, Undo, UndoReply, Undoable,
-    Watch,
+    Answer, Ask, AskReply, BuildReport, Complete, CompleteReply, Event, IndexBuild, Mcp, McpOrder,
+    McpReply, Reply, Request, Run, RunReply, Search, SearchReply, Status, ToolCall, ToolReply,
+    Undo, UndoReply, Undoable, Watch,
 };
 
 /// A connection to the engine.
@@ -98,6 +98,15 @@ impl EngineClient {
     pub async fn undoable(&self, root: impl Into<String>) -> Result<Vec<Undoable>, CallError> {
         let request = Request::Undoable { root: root.into() };
         self.typed(request, pick!(Undoable)).finish().await
+    }
+
+    pub async fn mcp(
+        &self,
+        root: impl Into<String>,
+        order: McpOrder,
+    ) -> Result<McpReply, CallError> {
+        let request = Request::Mcp(Mcp { root: root.into(), order });
+        self.typed(request, pick!(Mcp)).finish().await
     }
 
     pub async fn answer(&self, answer: Answer) -> Result<(), CallError> {

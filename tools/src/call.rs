@@ -77,13 +77,15 @@ impl ToolCall {
 
     /// The argument that identifies the call to a reader, cut to one line.
     pub fn argument(&self) -> String {
+        if self.has("server_name") {
+            return one_line(&crate::policy::mcp::subject(self), 120);
+        }
         let paths = if self.has("regex") { Vec::new() } else { self.paths() };
         let raw = match paths.as_slice() {
             [] => [
                 "command",
                 "regex",
                 "query",
-                "server_name",
                 "artifact_id",
                 "mode_slug",
                 "mode",

@@ -347,6 +347,11 @@ impl ToolHost {
         Ok((call, ledger))
     }
 
+    /// The program that runs calls, and servers.
+    pub fn helper(&self) -> &std::path::Path {
+        &self.helper
+    }
+
     /// Live helpers, for `status`.
     pub fn pids(&self) -> Vec<u32> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
@@ -655,7 +660,7 @@ impl ToolHost {
             Err(e) => return (gathered, broken("the request cannot be written", &e)),
         };
         let way = gate.as_mut().and_then(Gate::take_descriptor);
-        let mut child = match spawn(&self.helper, way) {
+        let mut child = match spawn(&self.helper, way, Stdio::null()) {
             Ok(child) => child,
             Err(e) => {
                 let what = format!("{} cannot be started", self.helper.display());
@@ -829,7 +834,13 @@ impl Drop for Live {
 
 /// A folder for one call, gone with it.
 #[derive(Debug)]
-struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(crate) fn path(&self) -> &std::path::Path {
+        &self.0
+    }
+}
 
 impl Drop for Scratch {
     fn drop(&mut self) {
@@ -837,7 +848,7 @@ impl Drop for Scratch {
     }
 }
 
-fn scratch() -> std::io::Result<Scratch> {
+pub(crate) fn scratch() -> std::io::Result<Scratch> {
     Workspace::scratch().map(Scratch)
 }
 
@@ -850,7 +861,11 @@ fn granted(call: &ToolCall, invocation: &Invocation) -> Result<Network, String> 
 }
 
 /// Starts a helper; `way` becomes its descriptor for a granted network.
-pub(crate) fn spawn(helper: &std::path::Path, way: Option<OwnedFd>) -> std::io::Result<Child> {
+pub(crate) fn spawn(
+    helper: &std::path::Path,
+    way: Option<OwnedFd>,
+    stderr: Stdio,
+) -> std::io::Result<Child> {
     let mut command = Command::new(helper);
     if way.is_some() {
         command.arg("--net");
@@ -860,7 +875,7 @@ pub(crate) fn spawn(helper: &std::path::Path, way: Option<OwnedFd>) -> std::io::
         .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(stderr)
         .kill_on_drop(true)
         .process_group(0);
     let parent = std::process::id();
@@ -891,14 +906,14 @@ pub(crate) fn spawn(helper: &std::path::Path, way: Option<OwnedFd>) -> std::io::
     command.spawn()
 }
 
-fn kill_group(child: &Child) {
+pub(crate) fn kill_group(child: &Child) {
     if let Some(pid) = child.id() {
         // SAFETY: integers only; the child has not been waited for, so the number is its.
         unsafe { libc::kill(-(pid as libc::pid_t), libc::SIGKILL) };
     }
 }
 
-async fn send(stdin: &mut ChildStdin, text: &[u8]) -> std::io::Result<()> {
+pub(crate) async fn send(stdin: &mut ChildStdin, text: &[u8]) -> std::io::Result<()> {
     let length = u32::try_from(text.len()).map_err(std::io::Error::other)?;
     let sent = async {
         stdin.write_all(&length.to_le_bytes()).await?;

@@ -31,6 +31,7 @@ pub mod protocol;
 pub mod proxy;
 pub mod sandbox;
 pub mod schema;
+pub mod server;
 pub mod spec;
 pub mod terminal;
 pub mod workspace;

@@ -50,6 +50,20 @@ impl Limits {
         disk_bytes: 8192 * MIB,
         open_files: 1024,
     };
+    /// A call of an MCP server, unless the server's configuration says otherwise. Memory and
+    /// processes are the server's.
+    pub const MCP: Self = Self { wall_ms: 60_000, output_bytes: MIB, ..Self::SERVER };
+    /// An MCP server, which lives for long: no wall time, and processor time for days.
+    pub const SERVER: Self = Self {
+        wall_ms: 0,
+        cpu_s: 86_400,
+        memory_bytes: 2048 * MIB,
+        processes: 128,
+        output_bytes: MIB,
+        file_bytes: 512 * MIB,
+        disk_bytes: 2048 * MIB,
+        open_files: 1024,
+    };
 }
 
 impl fmt::Display for Limits {
@@ -82,6 +96,18 @@ pub const MAX_CALL_BYTES: usize = 4 << 20;
 pub const MAX_REQUEST_BYTES: usize = 96 << 20;
 /// Longest single frame from the helper.
 pub const MAX_FRAME_BYTES: usize = 20 << 20;
+/// Longest report before an MCP server's own bytes.
+pub const MAX_REPORT_BYTES: usize = 64 << 10;
+/// How long the fence around an MCP server may take to stand.
+pub const SERVER_START_MS: u64 = 20_000;
+/// How long an MCP server gets to end by itself once its input is closed.
+pub const SERVER_GRACE_MS: u64 = 1_500;
+/// How often a server's memory, processes and disk use are looked at.
+pub const SERVER_WATCH_INTERVAL_MS: u64 = 1_000;
+/// Entries of a workspace's top folder that a server may be let write.
+pub const SERVER_MAX_ENTRIES: usize = 1_000;
+/// What is kept of a server's standard error.
+pub const SERVER_STDERR_BYTES: usize = 4 << 10;
 /// Longest envelope given to a model.
 pub const MAX_ENVELOPE_BYTES: usize = 256 << 10;
 

@@ -71,6 +71,9 @@ pub struct SandboxSpec {
     /// What the call may reach. Anything needs the helper to be started with `--net`.
     #[serde(default)]
     pub network: Network,
+    /// The host's network, for an MCP server whose configuration asks for it.
+    #[serde(default)]
+    pub host_network: bool,
     /// Layers switched off in the user's own settings, by name.
     #[serde(default)]
     pub off: Vec<String>,
@@ -144,6 +147,8 @@ pub mod exit {
     pub const CANCELLED: i32 = 92;
     /// The sandboxed process was killed by a signal.
     pub const KILLED: i32 = 93;
+    /// An MCP server reached a limit; its standard error names it.
+    pub const LIMIT: i32 = 95;
     /// The request could not be read.
     pub const BAD_REQUEST: i32 = 94;
 }

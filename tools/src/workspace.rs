@@ -290,6 +290,7 @@ fn fence(var: impl Fn(&str) -> Option<OsString>) -> SandboxSpec {
         show: Vec::new(),
         browser: None,
         network: crate::sandbox::network::Network::default(),
+        host_network: false,
         off: Vec::new(),
     }
 }

@@ -12,7 +12,7 @@ use lapce_ai_ipc::{Cx, EngineProtocol};
 use lapce_ai_tools::call::ToolCall;
 use lapce_ai_tools::envelope;
 use lapce_ai_tools::host::{Invocation, Ledger};
-use lapce_ai_tools::policy::Verdict as Rule;
+use lapce_ai_tools::policy::{Verdict as Rule, mcp};
 use lapce_ai_tools::spec::{Class, Runs, ToolSpec};
 use lapce_ai_tools::workspace::Workspace;
 use serde_json::json;
@@ -53,6 +53,8 @@ pub struct Desk<'a> {
     pub workspace: Workspace,
     pub ledger: Ledger,
     pub buffers: BTreeMap<String, String>,
+    /// What the system prompt says of MCP servers; empty without any.
+    pub mcp: String,
     /// What the user allowed for the rest of the run.
     pub allowed: HashSet<String>,
     /// Keys that must not reach a prompt, an event or the journal.
@@ -201,6 +203,16 @@ impl Desk<'_> {
         if spec.runs == Runs::Engine {
             return self.own(call).await;
         }
+        if spec.runs == Runs::Mcp {
+            let asked = Box::pin(handlers::mcp::carry_out(self.engine, &self.root, call));
+            let cancel = [&self.cancel, self.cx.cancelled()];
+            let reply = tokio::select! {
+                reply = asked => reply,
+                () = any(&cancel) => return Err(Over::Cancelled),
+            };
+            // What a server answers, errors included, is no mistake of the model.
+            return Ok(Given { envelope: reply.text, ok: reply.ok, mistake: false, denied: false });
+        }
         let stop = self.cancel.child_token();
         // However this future ends, the helper ends with it.
         let _guard = stop.clone().drop_guard();
@@ -270,11 +282,12 @@ fn refused(envelope: String, denied: bool) -> Given {
     Given { envelope, ok: false, mistake: false, denied }
 }
 
-/// What "for the rest of the run" covers: a command is the same command; a file tool is
-/// the tool.
+/// What "for the rest of the run" covers: a command is the same command; a server's tool
+/// is that tool of that server; a file tool is the tool.
 fn kind(spec: &ToolSpec, call: &ToolCall) -> String {
     match spec.class {
-        Class::Execute | Class::Mcp => signature(call),
+        Class::Execute => signature(call),
+        Class::Mcp => format!("{} {}", spec.name, mcp::subject(call)),
         _ => spec.name.to_owned(),
     }
 }

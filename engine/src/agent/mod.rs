@@ -55,9 +55,14 @@ pub struct Task {
     pub max_tokens: u64,
 }
 
-/// The tools a run offers its model.
-pub fn offered() -> Vec<&'static ToolSpec> {
-    spec::offered().filter(|s| s.runs != Runs::Agent || OWN_TOOLS.contains(&s.name)).collect()
+/// The tools a run offers its model; those of MCP only where there are servers.
+pub fn offered(mcp: bool) -> Vec<&'static ToolSpec> {
+    let fits = |spec: &&ToolSpec| match spec.runs {
+        Runs::Agent => OWN_TOOLS.contains(&spec.name),
+        Runs::Mcp => mcp,
+        _ => true,
+    };
+    spec::offered().filter(fits).collect()
 }
 
 /// Runs a task to its end. An error only when nothing came of it at all.
@@ -68,7 +73,7 @@ pub async fn run(
     outlet: &mut Outlet<'_>,
     journal: &mut Journal,
 ) -> Result<Ending, WireError> {
-    let specs = offered();
+    let specs = offered(!desk.mcp.is_empty());
     let mut run = Loop {
         providers,
         form: task.model.tools,
@@ -244,7 +249,8 @@ impl Loop<'_, '_> {
     fn request(&mut self, tightened: bool) -> ChatRequest {
         let native = self.form == ToolForm::Native;
         let system =
-            prompt::run_system(self.desk.root.as_str(), self.form, self.specs.iter().copied());
+            prompt::run_system(self.desk.root.as_str(), self.form, self.specs.iter().copied())
+                + &self.desk.mcp;
         let tools: Vec<ToolDef> =
             if native { self.specs.iter().map(|s| definition(s)).collect() } else { Vec::new() };
         let fixed = tokens::estimate(&system)

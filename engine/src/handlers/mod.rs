@@ -4,6 +4,7 @@
 pub mod ask;
 pub mod complete;
 pub mod index;
+pub mod mcp;
 pub mod own;
 pub mod run;
 pub mod search;

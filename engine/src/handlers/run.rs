@@ -17,6 +17,7 @@ use crate::agent::calls::Desk;
 use crate::agent::journal::Journal;
 use crate::agent::outlet::Outlet;
 use crate::agent::{self, Task, limits as agent_limits, prompt};
+use crate::mcp;
 use crate::provider::NO_MODEL_HINT;
 use crate::state::Engine;
 use crate::transcript::Transcript;
@@ -87,6 +88,15 @@ pub async fn handle(
     let _watch = watched.then(|| engine.index.watch(&root, engine.index_disk_mb()));
     let mark = ids::approval_id();
     let first_message = prompt::task(&request.task, editor, &mark[..8], model.context as usize / 8);
+    let (servers, missing) = engine.mcp.offered(engine, &config, &root).await;
+    for problem in missing {
+        outlet.notice(&problem).await.map_err(gone)?;
+    }
+    let mcp = mcp::prompt::section(
+        &servers,
+        &ids::approval_id()[..8],
+        model.context as usize / mcp::limits::PROMPT_SHARE,
+    );
     let desk = Desk {
         engine,
         cx,
@@ -96,6 +106,7 @@ pub async fn handle(
         workspace,
         ledger: Ledger::for_run(run.id()),
         buffers,
+        mcp,
         allowed: HashSet::new(),
         secrets: engine.providers.keys_at_hand(&config),
     };

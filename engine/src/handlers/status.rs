@@ -22,6 +22,9 @@ pub fn handle(engine: &Engine) -> Status {
     }
     let tools = engine.tool_pids();
     processes.extend(tools.into_iter().map(|pid| process(ProcessRole::Tool, "lapce-ai-tool", pid)));
+    for (name, pid) in engine.mcp.processes() {
+        processes.push(process(ProcessRole::Tool, &format!("lapce-ai-tool mcp {name}"), pid));
+    }
     for connection in &connections {
         // One process may hold several connections.
         if !processes.iter().any(|known| known.pid == connection.pid) {
@@ -43,6 +46,7 @@ pub fn handle(engine: &Engine) -> Status {
         completion_model: models.complete,
         model_hint: models.hint,
         requests: engine.stats.requests(),
+        mcp: engine.config.get().map(|c| super::mcp::list(engine, &c, None)).unwrap_or_default(),
     }
 }
 

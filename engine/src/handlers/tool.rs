@@ -46,12 +46,21 @@ pub async fn handle(
         }
         Runs::Engine => own(engine, &call, &workspace, cx).await,
         Runs::Index => codebase_search(engine, &root, &call).await,
+        Runs::Mcp => tokio::select! {
+            reply = Box::pin(super::mcp::carry_out(engine, &root, &call)) => Ok(reply),
+            () = cx.cancelled().cancelled() => Err(cancelled(spec)),
+            () = engine.shutdown.cancelled() => Err(cancelled(spec)),
+        },
         Runs::Agent | Runs::Absent => Err(WireError::new(
             ErrorKind::Unsupported,
             format!("{} means something only within a run", spec.name),
         )
         .hint("use `lapce-ai run \"task\"`")),
     }
+}
+
+fn cancelled(spec: &ToolSpec) -> WireError {
+    WireError::new(ErrorKind::Cancelled, format!("{} was cancelled", spec.name))
 }
 
 /// Asks the policy, and the user where the policy says so. An error is why it must not run.

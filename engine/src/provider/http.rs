@@ -36,7 +36,7 @@ pub struct Http {
 }
 
 impl Http {
-    fn client(
+    pub(super) fn client(
         &self,
         provider: &str,
         url: &str,

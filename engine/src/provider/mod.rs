@@ -39,7 +39,7 @@ pub use self::types::{ChatRequest, Delta, Finish, Message, NativeCall, Part, Rol
 
 use self::http::Http;
 use self::keys::Keys;
-use crate::config::Config;
+use crate::config::{Config, KeySource, Network};
 use crate::secret::Secret;
 
 /// What to do when there is no model.
@@ -137,6 +137,21 @@ impl Providers {
     /// Keys to be taken out of what goes into prompts, events and journals.
     pub fn keys_at_hand(&self, config: &Config) -> Vec<Secret> {
         self.keys.at_hand(config)
+    }
+
+    /// A key by its place, for what else the user configured with one.
+    pub async fn key(&self, name: &str, source: &KeySource) -> Result<Secret, ProviderError> {
+        Ok(self.keys.get(name, Some(source)).await?.unwrap_or_default())
+    }
+
+    /// The client for an address, which follows no redirect.
+    pub fn http_client(
+        &self,
+        name: &str,
+        url: &str,
+        network: &Network,
+    ) -> Result<reqwest::Client, ProviderError> {
+        self.http.client(name, url, network)
     }
 
     /// Asks for an answer. Drop the stream to cancel. Needs a tokio runtime.

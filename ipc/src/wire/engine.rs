@@ -15,6 +15,7 @@
 //! | `Complete` | – | `Complete` |
 //! | `Undo` | – | `Undo` |
 //! | `Undoable` | – | `Undoable` |
+//! | `Mcp` | – | `Mcp` |
 
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -40,6 +41,7 @@ wire! {
         /// What `Undo` could take back in `root`, newest first.
         Undoable { root: String },
         Watch(Watch),
+        Mcp(Mcp),
     }
 }
 
@@ -213,6 +215,7 @@ wire! {
         Complete(CompleteReply),
         Undo(UndoReply),
         Undoable(Vec<Undoable>),
+        Mcp(McpReply),
     }
 }
 
@@ -410,5 +413,82 @@ wire! {
         pub model_hint: String,
         /// Requests served since the start.
         pub requests: u64,
+        /// The user's MCP servers; empty when the configuration cannot be read.
+        pub mcp: Vec<McpServer>,
+    }
+}
+
+wire! {
+    /// Something about the user's MCP servers.
+    pub struct Mcp {
+        pub root: String,
+        pub order: McpOrder,
+    }
+}
+
+wire! {
+    pub enum McpOrder {
+        /// What is known of each, without starting any.
+        List,
+        /// Start it now and ask what it offers.
+        Test { name: String },
+        /// The text of a prompt; `json` holds its arguments.
+        Prompt { server: String, prompt: String, json: String },
+    }
+}
+
+wire! {
+    pub struct McpReply {
+        pub servers: Vec<McpServer>,
+        /// Of a prompt.
+        pub text: String,
+    }
+}
+
+wire! {
+    pub struct McpServer {
+        pub name: String,
+        /// `stdio` or `http`.
+        pub kind: String,
+        /// The command line or the address, without values of secrets.
+        pub starts: String,
+        /// What may leave the machine, in a sentence.
+        pub network: String,
+        /// `off`, `not started`, `running`, `failed`.
+        pub state: String,
+        pub problem: String,
+        /// 0 when it does not run, or is reached over HTTP.
+        pub pid: u32,
+        /// Name and version, as it says.
+        pub says: String,
+        pub tools: Vec<McpTool>,
+        pub resources: Vec<McpItem>,
+        pub prompts: Vec<McpItem>,
+        /// What was left out of its lists, and why.
+        pub notes: Vec<String>,
+        /// Layers of the sandbox around it, and those that are absent with the reason.
+        pub layers: Vec<String>,
+        pub absent: Vec<String>,
+    }
+}
+
+wire! {
+    pub struct McpTool {
+        pub name: String,
+        pub description: String,
+        /// Of its arguments, JSON.
+        pub schema: String,
+        /// Whether the server's `allow` and `deny` lists let it through.
+        pub allowed: bool,
+    }
+}
+
+wire! {
+    /// A resource (its address) or a prompt.
+    pub struct McpItem {
+        pub name: String,
+        pub description: String,
+        /// Of a prompt; required ones end with `*`.
+        pub arguments: Vec<String>,
     }
 }

@@ -193,7 +193,7 @@ impl Plan {
     }
 }
 
-struct Watch<'a> {
+pub(super) struct Watch<'a> {
     request: &'a Request,
     doorman: Option<Doorman>,
     guard: Guard,
@@ -204,7 +204,7 @@ struct Watch<'a> {
     free_at_start: Option<u64>,
 }
 
-impl Watch<'_> {
+impl<'a> Watch<'a> {
     fn run(mut self, reader: OwnedFd) -> Result<Report, String> {
         let limits = &self.request.limits;
         let _ = sys::set_nonblocking(reader.as_fd());
@@ -278,12 +278,36 @@ impl Watch<'_> {
         }
     }
 
+    /// For a server, whose output is nobody's business here.
+    pub(super) fn new(request: &'a Request, pid_ns: bool) -> Self {
+        Self {
+            request,
+            guard: Guard::before(&request.root, &request.sandbox.protected),
+            root: File::open(&request.root).ok(),
+            processes: Processes { pid: 0, pid_ns },
+            started: Instant::now(),
+            written: 0,
+            free_at_start: None,
+        }
+    }
+
+    /// Looks after this process from now on.
+    pub(super) fn of(mut self, pid: libc::pid_t) -> Self {
+        self.processes.pid = pid;
+        self.free_at_start = self.free();
+        self
+    }
+
+    pub(super) fn processes(&self) -> Processes {
+        self.processes
+    }
+
     fn free(&self) -> Option<u64> {
         sys::free_bytes(self.root.as_ref()?.as_fd()).ok()
     }
 
     /// The limits that are looked at from time to time.
-    fn look(&self) -> Option<LimitHit> {
+    pub(super) fn look(&self) -> Option<LimitHit> {
         let limits = &self.request.limits;
         if let (Some(then), Some(now)) = (self.free_at_start, self.free())
             && then.saturating_sub(now) > limits.disk_bytes

@@ -23,14 +23,15 @@ pub(crate) mod restore;
 pub(crate) mod safe_fs;
 mod search;
 mod secrets;
+pub(crate) mod server;
 pub(crate) mod snapshot;
 mod write;
 
 use std::io::{self, Read as _};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd as _, AsRawFd};
 use std::time::{Duration, Instant};
 
-use crate::limits::MAX_REQUEST_BYTES;
+use crate::limits::{MAX_REQUEST_BYTES, SERVER_GRACE_MS};
 use crate::protocol::{Report, Request, exit};
 use crate::sandbox::sys::{self, Ended, Fork};
 use crate::sandbox::{self, Fence, Layers, Profile, namespaces};
@@ -75,7 +76,7 @@ fn serve(first: u32) -> i32 {
         }
     };
     let mut layers = Layers::default();
-    namespaces::enter(&request.sandbox.off, &mut layers);
+    namespaces::enter(&request.sandbox, &mut layers);
     // Orphans of the call come to this process, so that it can end them.
     let _ = sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0);
     match sys::fork() {
@@ -98,7 +99,8 @@ fn serve(first: u32) -> i32 {
 }
 
 fn read_request() -> io::Result<Request> {
-    let mut stdin = io::stdin().lock();
+    // Without a buffer: what follows the request belongs to others.
+    let mut stdin = std::fs::File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut length = [0; 4];
     stdin.read_exact(&mut length)?;
     let length = u32::from_le_bytes(length) as usize;
@@ -113,20 +115,29 @@ fn read_request() -> io::Result<Request> {
 /// Waits for the child, the clock, or the host's end of the pipe; then makes sure that
 /// nothing of the call is left.
 fn supervise(pid: libc::pid_t, request: &Request) -> i32 {
-    let deadline =
-        Instant::now() + Duration::from_millis(request.limits.wall_ms) + SUPERVISOR_GRACE;
+    let server = request.tool == server::NAME;
+    let wall = Duration::from_millis(request.limits.wall_ms) + SUPERVISOR_GRACE;
+    let mut deadline = (!server).then(|| Instant::now() + wall);
+    let mut closed = false;
     let code = match sys::pidfd_open(pid) {
         Err(_) => None,
         Ok(child) => loop {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline
+                .map_or(Duration::from_mins(1), |at| at.saturating_duration_since(Instant::now()));
             if left.is_zero() {
-                break Some(exit::WALL);
+                break Some(if closed { exit::CANCELLED } else { exit::WALL });
             }
             // The host's pipe may hold answers for the child; only its end matters here.
-            let fds = [(child.as_raw_fd(), libc::POLLIN), (0, 0)];
+            let host = if closed { -1 } else { 0 };
+            let fds = [(child.as_raw_fd(), libc::POLLIN), (host, 0)];
             let wait = left.as_millis().min(60_000) as i32 + 1;
             match sys::poll(&fds, wait) {
                 Ok(events) if events[0] != 0 => break None,
+                Ok(events) if events[1] != 0 && server => {
+                    // A server sees the end of its input and may still put things in order.
+                    closed = true;
+                    deadline = Some(Instant::now() + Duration::from_millis(SERVER_GRACE_MS));
+                }
                 Ok(events) if events[1] != 0 => break Some(exit::CANCELLED),
                 Ok(_) => {}
                 Err(_) => break Some(exit::CANCELLED),
@@ -219,7 +230,8 @@ fn descendants_by_parent(top: libc::pid_t) -> Vec<libc::pid_t> {
 fn child(request: &Request, mut layers: Layers) -> i32 {
     // Nobody of this user may look into the process that holds the pipes.
     let _ = sys::prctl(libc::PR_SET_DUMPABLE, 0, 0);
-    let command = request.tool == "execute_command";
+    let server = request.tool == server::NAME;
+    let command = request.tool == "execute_command" || server;
     let browser = request.tool == browser::NAME;
     let programs = command || browser;
     let hidden = if programs {
@@ -246,11 +258,17 @@ fn child(request: &Request, mut layers: Layers) -> i32 {
     let fence = Fence {
         request,
         profile: match (programs || request.tool == outline::NAME, online) {
+            (true, _) if request.sandbox.host_network => Profile::Host,
             (true, true) => Profile::Online,
             (true, false) => Profile::Command,
             (false, _) => Profile::Files,
         },
-        writable: command || write::is_writer(&request.tool),
+        writable: if server {
+            request.params.get("writable").is_some_and(|v| v == true)
+        } else {
+            command || write::is_writer(&request.tool)
+        },
+        lasting: server,
         hidden: &hidden.paths,
     };
     let terminal = match if command { command::terminal(request) } else { Ok(None) } {
@@ -273,6 +291,7 @@ fn child(request: &Request, mut layers: Layers) -> i32 {
     });
     let mut report = match entered {
         Err(refusal) => Report { body: refusal, ..Report::default() },
+        Ok(()) if server => return server::run(request, layers),
         Ok(()) if command => command::run(request, &layers, terminal, doorman),
         Ok(()) if browser => browser::run(request, &layers),
         Ok(()) => files::run(request),

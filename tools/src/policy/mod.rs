@@ -6,6 +6,7 @@
 
 pub(crate) mod commands;
 pub mod file;
+pub mod mcp;
 pub mod shell;
 
 use std::path::Path;
@@ -53,7 +54,8 @@ pub struct Rule {
     /// A tool's name, or `*`.
     pub tool: String,
     /// For commands: the leading words that must match, `git status`. For files: a glob
-    /// on the workspace-relative path. Empty matches every call.
+    /// on the workspace-relative path; for MCP a glob on `server/tool`. Empty matches every
+    /// call.
     #[serde(default)]
     pub pattern: String,
     /// With allow and turbo: hosts and local ports that what it covers may reach, as in
@@ -119,7 +121,8 @@ impl Policy {
             Class::Read | Class::Write => files(&rules, call, workspace),
             Class::Execute if spec.name == "browser_action" => browser(&rules, call, workspace),
             Class::None | Class::Mode | Class::Subtask => plain(&rules, "built-in", true),
-            Class::Execute | Class::Mcp => plain(&rules, "", false),
+            Class::Mcp => mcp::decide(&rules, call),
+            Class::Execute => plain(&rules, "", false),
         }
     }
 }

@@ -96,13 +96,13 @@ pub(crate) struct Rules {
 
 /// Fences this process in, for good. Paths that do not exist are left out. Returns the
 /// ABI version. Needs `no_new_privs`.
-pub(crate) fn restrict(rules: &Rules) -> io::Result<i32> {
+pub(crate) fn restrict(rules: &Rules, network: bool) -> io::Result<i32> {
     let abi = abi()?;
     let handled = handled_fs(abi);
     let attr = RulesetAttr {
         fs: handled,
-        // V4: TCP to and on named ports only.
-        net: if abi >= 4 { 0b11 } else { 0 },
+        // V4: TCP to and on named ports only, unless the whole network is granted.
+        net: if abi >= 4 && !network { 0b11 } else { 0 },
         // V6: abstract sockets and signals stay inside.
         scoped: if abi >= 6 { 0b11 } else { 0 },
     };

@@ -129,6 +129,9 @@ pub(crate) struct Fence<'a> {
     pub(crate) request: &'a Request,
     pub(crate) profile: Profile,
     pub(crate) writable: bool,
+    /// It runs while the user works: what it makes at protected paths cannot be told from
+    /// what the user makes there, so it must not be able to make anything there.
+    pub(crate) lasting: bool,
     pub(crate) hidden: &'a [PathBuf],
 }
 
@@ -146,12 +149,14 @@ pub(crate) fn enter(fence: &Fence<'_>, layers: &mut Layers) -> Result<(), String
         let view = view::View {
             root: &request.root,
             writable: fence.writable,
+            lasting: fence.lasting,
             programs,
             read: &spec.read,
             write: &spec.write,
             protected: &spec.protected,
             hidden: fence.hidden,
             home: spec.home.as_deref(),
+            network: spec.host_network,
             processes: request.limits.processes,
         };
         match view::enter(&view) {
@@ -182,7 +187,9 @@ pub(crate) fn enter(fence: &Fence<'_>, layers: &mut Layers) -> Result<(), String
     if off(layer::LANDLOCK) {
         layers.off(layer::LANDLOCK);
     } else {
-        match landlock::no_new_privs().and_then(|()| landlock::restrict(&rules(fence, viewed))) {
+        match landlock::no_new_privs()
+            .and_then(|()| landlock::restrict(&rules(fence, viewed), spec.host_network))
+        {
             Ok(abi) => layers.active.push(format!("{}-v{abi}", layer::LANDLOCK)),
             Err(e) => layers.absent.push((layer::LANDLOCK.into(), e.to_string())),
         }
@@ -230,6 +237,9 @@ fn rules(fence: &Fence<'_>, viewed: bool) -> landlock::Rules {
         rules.read.extend(view::SYSTEM.iter().map(PathBuf::from));
         rules.read.extend(view::ETC.iter().map(|name| Path::new("/etc").join(name)));
         rules.read.extend(spec.read.iter().cloned());
+        if spec.host_network {
+            rules.read.extend(view::NETWORK.iter().map(PathBuf::from));
+        }
         // Devices: read and write, no ioctl.
         rules.write.extend(view::DEVICES.iter().map(|name| Path::new("/dev").join(name)));
     }
@@ -252,13 +262,7 @@ fn rules(fence: &Fence<'_>, viewed: bool) -> landlock::Rules {
         // Without a view a command may write below every entry of the workspace that
         // holds no protected path, and nowhere else: rights only ever add up.
         rules.read.push(root.clone());
-        let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
-        rules.write.extend(entries.map(|e| e.path()).filter(|path| {
-            let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
-            let name = name.unwrap_or_default();
-            !spec.protected.iter().any(|p| p.split('/').next() == Some(name.as_str()))
-                && std::fs::symlink_metadata(path).is_ok_and(|m| !m.is_symlink())
-        }));
+        rules.write.extend(view::unprotected(root, &spec.protected));
     }
     rules
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 
 use super::{Layers, layer, sys};
+use crate::protocol::SandboxSpec;
 
 const EACH: &[(&str, i32)] = &[
     (layer::MOUNT, libc::CLONE_NEWNS),
@@ -17,12 +18,16 @@ const EACH: &[(&str, i32)] = &[
 
 /// Leaves the host's namespaces, as far as allowed. The pid namespace begins with the
 /// next fork.
-pub(crate) fn enter(off: &[String], layers: &mut Layers) {
-    let is_off = |name: &str| off.iter().any(|o| o == name);
-    let wanted: Vec<_> = EACH.iter().filter(|(name, _)| !is_off(name)).collect();
+pub(crate) fn enter(spec: &SandboxSpec, layers: &mut Layers) {
+    let is_off = |name: &str| spec.off.iter().any(|o| o == name);
+    let granted = |name: &str| spec.host_network && name == layer::NET;
+    if spec.host_network {
+        layers.absent.push((layer::NET.into(), "the user's settings give it the network".into()));
+    }
+    let wanted: Vec<_> = EACH.iter().filter(|(name, _)| !is_off(name) && !granted(name)).collect();
     for name in EACH.iter().map(|(name, _)| *name).chain([layer::USER]) {
         // `enter` of the sandbox reports the mount namespace.
-        if is_off(name) && name != layer::MOUNT {
+        if is_off(name) && !granted(name) && name != layer::MOUNT {
             layers.off(name);
         }
     }

@@ -13,6 +13,8 @@ pub(crate) enum Profile {
     Command,
     /// A command that was granted a network: TCP sockets too, and no others.
     Online,
+    /// A server that was given the host's network: datagrams too, for names.
+    Host,
 }
 
 impl Profile {
@@ -195,7 +197,7 @@ fn program(profile: Profile) -> Vec<sock_filter> {
     for nr in DENIED {
         b.deny(*nr, EPERM);
     }
-    if profile != Profile::Online {
+    if !matches!(profile, Profile::Online | Profile::Host) {
         for nr in DENIED_OFFLINE {
             b.deny(*nr, EPERM);
         }
@@ -238,6 +240,21 @@ fn program(profile: Profile) -> Vec<sock_filter> {
         b.jump(JEQ, libc::IPPROTO_TCP as u32, 0, 1);
         b.op(RET, ALLOW);
         b.op(RET, EPERM);
+    }
+
+    // socket: the internet families, streams and datagrams.
+    if profile == Profile::Host {
+        b.op(LD, NR);
+        b.jump(JEQ, libc::SYS_socket as u32, 0, 9);
+        b.op(LD, arg(0));
+        b.jump(JEQ, libc::AF_INET as u32, 1, 0);
+        b.jump(JEQ, libc::AF_INET6 as u32, 0, 4);
+        b.op(LD, arg(1));
+        b.op(AND, 0xf);
+        b.jump(JEQ, libc::SOCK_STREAM as u32, 2, 0);
+        b.jump(JEQ, libc::SOCK_DGRAM as u32, 1, 0);
+        b.op(RET, EPERM);
+        b.op(RET, ALLOW);
     }
 
     // socketpair: stream and seqpacket only. A datagram pair can send anywhere.

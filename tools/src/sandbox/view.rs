@@ -8,7 +8,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use super::sys;
-use crate::limits::TMP_BYTES;
+use crate::limits::{SERVER_MAX_ENTRIES, TMP_BYTES};
 
 /// Folders with programs and their libraries.
 pub(crate) const SYSTEM: &[&str] =
@@ -56,6 +56,17 @@ pub(crate) const ETC: &[&str] = &[
     "timezone",
 ];
 
+/// What programs with a network need besides: how names are looked up. The last ones are
+/// what the first usually points to.
+pub(crate) const NETWORK: &[&str] = &[
+    "/etc/resolv.conf",
+    "/etc/gai.conf",
+    "/run/systemd/resolve/stub-resolv.conf",
+    "/run/systemd/resolve/resolv.conf",
+    "/run/resolvconf/resolv.conf",
+    "/run/NetworkManager/resolv.conf",
+];
+
 /// Device nodes that hold no state.
 pub(crate) const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
 
@@ -64,6 +75,9 @@ pub(crate) const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom
 pub(crate) struct View<'a> {
     pub(crate) root: &'a Path,
     pub(crate) writable: bool,
+    /// Only what is there now may be written: nobody looks afterwards what has come to be
+    /// at protected paths.
+    pub(crate) lasting: bool,
     /// Whether programs will run: then the system and the toolchains are put in.
     pub(crate) programs: bool,
     pub(crate) read: &'a [PathBuf],
@@ -72,6 +86,7 @@ pub(crate) struct View<'a> {
     /// Paths below the root to hide, each by an empty file or folder.
     pub(crate) hidden: &'a [PathBuf],
     pub(crate) home: Option<&'a Path>,
+    pub(crate) network: bool,
     pub(crate) processes: u32,
 }
 
@@ -96,6 +111,9 @@ pub(crate) fn enter(view: &View<'_>) -> io::Result<io::Result<()>> {
         for path in SYSTEM.iter().map(PathBuf::from).chain(etc) {
             pick(&path, readonly, &mut plan, &mut links)?;
         }
+        for path in NETWORK.iter().filter(|_| view.network) {
+            pick(Path::new(path), readonly, &mut plan, &mut links)?;
+        }
         for path in view.read {
             pick(path, readonly, &mut plan, &mut links)?;
         }
@@ -108,10 +126,22 @@ pub(crate) fn enter(view: &View<'_>) -> io::Result<io::Result<()>> {
         let attributes = sys::MOUNT_NOSUID | sys::MOUNT_NODEV | sys::MOUNT_NOEXEC;
         pick(path, attributes, &mut plan, &mut links)?;
     }
-    let workspace = if view.writable { sys::MOUNT_NOSUID | sys::MOUNT_NODEV } else { readonly };
-    pick(view.root, workspace, &mut plan, &mut links)?;
-    if view.writable {
+    let changeable = sys::MOUNT_NOSUID | sys::MOUNT_NODEV;
+    let whole = view.writable && !view.lasting;
+    pick(view.root, if whole { changeable } else { readonly }, &mut plan, &mut links)?;
+    if whole {
         guard(view, readonly, &mut plan)?;
+    } else if view.writable {
+        for entry in unprotected(view.root, view.protected) {
+            pick(&entry, changeable, &mut plan, &mut links)?;
+        }
+    }
+    if view.lasting {
+        // A folder granted by name may hold protected paths.
+        let held = view.protected.iter().map(|p| view.root.join(p));
+        for path in held.filter(|p| view.write.iter().any(|w| p.starts_with(w))) {
+            pick(&path, readonly, &mut plan, &mut links)?;
+        }
     }
     // A parent's mount must be in place before its child's.
     plan.sort_by_key(|p| p.target.components().count());
@@ -200,6 +230,18 @@ fn pick(
     sys::restrict_tree(&tree, attributes)?;
     plan.push(Planned { target: path.to_owned(), tree, folder: meta.is_dir() });
     Ok(())
+}
+
+/// The entries of a workspace that hold no protected path and are no symlinks.
+pub(crate) fn unprotected(root: &Path, protected: &[String]) -> Vec<PathBuf> {
+    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+    let free = entries.map(|e| e.path()).filter(|path| {
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned());
+        let name = name.unwrap_or_default();
+        !protected.iter().any(|p| p.split('/').next() == Some(name.as_str()))
+            && fs::symlink_metadata(path).is_ok_and(|m| m.is_dir() || m.is_file())
+    });
+    free.take(SERVER_MAX_ENTRIES).collect()
 }
 
 /// Plans the protected paths of a writable workspace: each is read-only, and every

@@ -30,6 +30,8 @@ pub enum Runs {
     Index,
     /// The engine: texts that the user keeps, images of a provider (which the helper writes).
     Engine,
+    /// The engine, through an MCP server of the user's configuration.
+    Mcp,
     /// Declared, not built: offered to nobody.
     Absent,
 }

@@ -6,6 +6,7 @@ mod escape;
 mod limits;
 mod network;
 mod outline;
+mod server;
 mod support;
 mod tools;
 mod undo;

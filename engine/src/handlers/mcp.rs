@@ -1,0 +1,199 @@
+//! `Mcp`: what the user's MCP servers are and offer, tried on request; and the two tools
+//! that call them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lapce_ai_ipc::wire::engine::{Mcp, McpItem, McpOrder, McpReply, McpServer, McpTool, ToolReply};
+use lapce_ai_ipc::wire::{ErrorKind, WireError};
+use lapce_ai_ipc::{Cx, EngineProtocol};
+use lapce_ai_tools::{call, envelope};
+
+use super::check_text;
+use crate::config::Config;
+use crate::limits;
+use crate::mcp::config::{ServerConfig, Transport};
+use crate::mcp::session::Needs;
+use crate::mcp::{Failure, Known};
+use crate::state::Engine;
+use crate::workspace::Root;
+
+pub async fn handle(
+    engine: &Arc<Engine>,
+    request: Mcp,
+    cx: &Cx<EngineProtocol>,
+) -> Result<McpReply, WireError> {
+    let root = Root::open(&request.root)?;
+    let config = engine.config.get()?;
+    let work = async {
+        match request.order {
+            McpOrder::List => {
+                Ok(McpReply { servers: list(engine, &config, Some(&root)), text: String::new() })
+            }
+            McpOrder::Test { name } => test(engine, &config, &root, &name).await,
+            McpOrder::Prompt { server, prompt, json } => {
+                check_text("prompt's name", &prompt, limits::QUERY_BYTES)?;
+                get_prompt(engine, &config, &root, &server, &prompt, &json).await
+            }
+        }
+    };
+    tokio::select! {
+        reply = work => reply,
+        () = cx.cancelled().cancelled() => Err(gone()),
+        () = engine.shutdown.cancelled() => Err(gone()),
+    }
+}
+
+fn gone() -> WireError {
+    WireError::new(ErrorKind::Cancelled, "the call was cancelled")
+}
+
+fn wire(failure: Failure) -> WireError {
+    let hint = match failure.kind {
+        ErrorKind::NotFound => "`lapce-ai mcp list` names the servers and their tools",
+        ErrorKind::Unavailable => "`lapce-ai mcp test NAME` starts it and says what is wrong",
+        ErrorKind::Limit => {
+            "raise the limit in its section of config.toml if that is what you want"
+        }
+        ErrorKind::Denied => "see its section in config.toml",
+        _ => "",
+    };
+    WireError::new(failure.kind, failure.message).hint(hint)
+}
+
+/// Every server of the configuration, as far as it is known without starting it.
+pub fn list(engine: &Engine, config: &Config, root: Option<&Root>) -> Vec<McpServer> {
+    let each = config.mcp.iter();
+    each.map(|(name, server)| describe(name, server, &engine.mcp.known(name, server, root)))
+        .collect()
+}
+
+fn describe(name: &str, config: &ServerConfig, known: &Known) -> McpServer {
+    let state = match (config.enabled, known.running, known.problem.is_empty()) {
+        (false, ..) => "off",
+        (true, true, _) => "running",
+        (true, false, false) => "failed",
+        (true, false, true) => "not started",
+    };
+    let definitions = known.definitions.as_deref().cloned().unwrap_or_default();
+    let tools = definitions.tools.into_iter().map(|tool| McpTool {
+        allowed: config.allows(&tool.name),
+        schema: tool.schema.to_string(),
+        name: tool.name,
+        description: tool.description,
+    });
+    let resources = definitions.resources.into_iter().map(|r| McpItem {
+        name: r.uri,
+        description: [r.name, r.description].join(" ").trim().to_owned(),
+        arguments: Vec::new(),
+    });
+    let prompts = definitions.prompts.into_iter().map(|p| McpItem {
+        name: p.name,
+        description: p.description,
+        arguments: p.arguments,
+    });
+    McpServer {
+        name: name.to_owned(),
+        kind: match config.transport {
+            Transport::Stdio(_) => "stdio".to_owned(),
+            Transport::Http(_) => "http".to_owned(),
+        },
+        starts: config.shown(),
+        network: config.network(),
+        state: state.to_owned(),
+        problem: known.problem.clone(),
+        pid: known.pid,
+        says: definitions.server,
+        tools: tools.collect(),
+        resources: resources.collect(),
+        prompts: prompts.collect(),
+        notes: definitions.left_out,
+        layers: known.layers.clone(),
+        absent: known.absent.iter().map(|(name, why)| format!("{name}: {why}")).collect(),
+    }
+}
+
+fn needs<'a>(
+    engine: &'a Engine,
+    config: &'a Config,
+    root: &'a Root,
+) -> Result<Needs<'a>, WireError> {
+    Ok(Needs {
+        helper: engine.tools()?.helper(),
+        providers: &engine.providers,
+        network: &config.network,
+        root,
+    })
+}
+
+async fn test(
+    engine: &Engine,
+    config: &Config,
+    root: &Root,
+    name: &str,
+) -> Result<McpReply, WireError> {
+    let server = engine.mcp.server(config, root, name).map_err(wire)?;
+    server.session(needs(engine, config, root)?, true).await.map_err(|failure| {
+        let hint = format!(
+            "docs/mcp.md says what a server can see and reach; correct [mcp.servers.{name}]"
+        );
+        WireError::new(failure.kind, failure.message).hint(hint)
+    })?;
+    let described = describe(name, &server.config, &server.known());
+    Ok(McpReply { servers: vec![described], text: String::new() })
+}
+
+async fn get_prompt(
+    engine: &Engine,
+    config: &Config,
+    root: &Root,
+    server: &str,
+    prompt: &str,
+    json: &str,
+) -> Result<McpReply, WireError> {
+    check_text("arguments", json, limits::TOOL_JSON_BYTES)?;
+    let arguments = serde_json::from_str(json).map_err(|e| {
+        WireError::new(ErrorKind::Invalid, format!("arguments: {e}"))
+            .hint("a JSON object is wanted")
+    })?;
+    let server = engine.mcp.server(config, root, server).map_err(wire)?;
+    let answer = server
+        .get_prompt(needs(engine, config, root)?, prompt, Some(arguments))
+        .await
+        .map_err(wire)?;
+    Ok(McpReply { servers: Vec::new(), text: answer.text })
+}
+
+/// `use_mcp_tool` and `access_mcp_resource`. Also called by the agent loop.
+pub async fn carry_out(engine: &Engine, root: &Root, call: &call::ToolCall) -> ToolReply {
+    let started = Instant::now();
+    let given = engine.mcp.carry_out(engine, root, call).await;
+    let wall_ms = millis(started.elapsed());
+    match given {
+        Ok(answer) => ToolReply {
+            text: if answer.ok {
+                envelope::result(call, &answer.text)
+            } else {
+                envelope::error(call, &answer.text)
+            },
+            ok: answer.ok,
+            wall_ms,
+            layers: answer.layers,
+            limit_hit: String::new(),
+        },
+        Err(failure) => ToolReply {
+            text: envelope::error(call, &failure.message),
+            ok: false,
+            wall_ms,
+            layers: Vec::new(),
+            limit_hit: match failure.kind {
+                ErrorKind::Limit => failure.message,
+                _ => String::new(),
+            },
+        },
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
