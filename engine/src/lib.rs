@@ -15,6 +15,7 @@ pub mod lifecycle;
 pub mod limits;
 pub mod logging;
 pub mod mcp;
+pub mod metrics;
 pub mod process;
 pub mod provider;
 pub mod runs;

@@ -40,6 +40,7 @@ Usage: lapce-ai-engine [--idle-exit SECONDS] [--worker-idle SECONDS] [--ready-fd
   --worker-idle SECONDS  end the index worker after this long without a search (default 60)
   --ready-fd N           write one line to descriptor N when connections are taken, or why not
   --config-reference     print the reference of config.toml in Markdown
+  --check-config FILE    say whether FILE is a good config.toml
   --version, --help
 
 Exit status: 0 ended as asked or idle, 1 failed, 2 wrong usage, 3 another engine runs already.
@@ -50,6 +51,8 @@ Status, logs and a way to stop it: lapce-ai status, lapce-ai stop, lapce-ai doct
 pub enum Failure {
     #[error("{0}; see --help")]
     Usage(String),
+    #[error("{0}")]
+    Config(String),
     #[error("another engine (process {pid}) runs already")]
     AlreadyRuns { pid: String },
     #[error("cannot {what}: {source}")]
@@ -59,7 +62,7 @@ pub enum Failure {
 impl Failure {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Io { .. } => 1,
+            Self::Io { .. } | Self::Config(_) => 1,
             Self::Usage(_) => 2,
             Self::AlreadyRuns { .. } => 3,
         }
@@ -125,6 +128,15 @@ fn parse(
             }
             "--help" | "-h" => {
                 say(USAGE);
+                return Ok(None);
+            }
+            "--check-config" => {
+                let file = args.next().map(std::path::PathBuf::from);
+                let file =
+                    file.ok_or_else(|| Failure::Usage("--check-config takes a file".into()))?;
+                crate::config::ConfigStore::new(file)
+                    .get()
+                    .map_err(|e| Failure::Config(e.message))?;
                 return Ok(None);
             }
             "--config-reference" => {

@@ -48,6 +48,11 @@ pub const HITS: u32 = 100;
 pub const TOOL_HITS: u32 = 10;
 /// Chunks of a command's live output that may wait for the client.
 pub const TOOL_OUTPUT_EVENTS: usize = 64;
+/// Calls of one tool in a minute, of all runs and clients together: a bound on what has run
+/// wild, far above what work needs.
+pub const TOOL_CALLS_PER_MINUTE: u32 = 6_000;
+/// Tools that are counted apart.
+pub const TOOLS_COUNTED: usize = 64;
 /// Calls listed as undoable.
 pub const UNDOABLE_LISTED: usize = 500;
 /// Slash commands and skills named in a prompt.

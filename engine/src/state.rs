@@ -24,6 +24,7 @@ use crate::handlers::complete::Newest;
 use crate::index_client::IndexClient;
 use crate::limits;
 use crate::mcp::Mcp;
+use crate::metrics::Metrics;
 use crate::provider::Providers;
 use crate::runs::Runs;
 use crate::workspace::Root;
@@ -56,6 +57,8 @@ pub struct Engine {
     pub log_file: PathBuf,
     /// Cancelled when the engine is to end; long work must watch it.
     pub shutdown: CancellationToken,
+    /// How each tool has done.
+    pub metrics: Metrics,
     /// The user's MCP servers, each started on first use.
     pub mcp: Mcp,
     tools: OnceLock<ToolHost>,
@@ -77,6 +80,7 @@ impl Engine {
             activity,
             log_file,
             shutdown,
+            metrics: Metrics::default(),
             mcp: Mcp::new(paths.data.join("mcp")),
             tools: OnceLock::new(),
             paths,

@@ -12,6 +12,7 @@ mod ctx;
 mod demo;
 mod docs;
 mod llama;
+mod mcp;
 mod semble;
 mod test;
 mod volt;

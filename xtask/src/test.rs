@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::build::{self, Profile};
 use crate::ctx::{Ctx, on_path, run};
-use crate::{chromium, docs, llama, wasm};
+use crate::{chromium, docs, llama, mcp, wasm};
 
 /// Packages that do not link LanceDB.
 const SMALL: [&str; 5] =
@@ -30,6 +30,7 @@ const STEPS: &[Step] = &[
     Step { name: "plugin", what: "the volt builds and runs in wasmtime", run: plugin },
     Step { name: "model", what: "the engine with a real model server", run: model },
     Step { name: "browser", what: "browser_action with a real Chromium", run: browser },
+    Step { name: "mcp", what: "real MCP servers from npm and PyPI", run: mcp_servers },
     Step { name: "e2e", what: "end to end over the real programs", run: e2e },
     Step { name: "docs", what: "generated pages are up to date", run: docs_check },
 ];
@@ -168,6 +169,16 @@ fn browser(ctx: &Ctx) -> Result<()> {
         .env("LAPCE_AI_TEST_BROWSER_REQUIRED", "1")
         .env("LAPCE_AI_TEST_CHROMIUM", chromium.program)
         .env("LAPCE_AI_TEST_CHROMIUM_LIB", chromium.libraries))
+}
+
+fn mcp_servers(ctx: &Ctx) -> Result<()> {
+    let servers = mcp::fetch(ctx)?;
+    let bin = build::programs(ctx, Profile::Dev)?;
+    run(ctx
+        .cargo()?
+        .args(["test", "-p", "lapce-ai-engine", "--test", "mcp_real", "--", "--ignored"])
+        .env("LAPCE_AI_BIN_DIR", bin)
+        .env("LAPCE_AI_TEST_MCP", servers))
 }
 
 fn e2e(ctx: &Ctx) -> Result<()> {

@@ -202,6 +202,24 @@ Examples:
     #[command(subcommand)]
     Eval(Eval),
 
+    /// Set up, try and list MCP servers; be one
+    #[command(
+        subcommand,
+        long_about = "\
+Set up, try and list MCP servers: programs and addresses that give agents more tools. Only your \
+own config.toml can name one, never a repository. Programs run in the sandbox with the folders \
+and the network that their section names, and every call is put to you unless a rule allows it \
+(`lapce-ai rules allow use_mcp_tool \"git/git_log\"`). docs/mcp.md has the details.",
+        after_help = "\
+Examples:
+  lapce-ai mcp catalogue
+  lapce-ai mcp add git
+  lapce-ai mcp add docs --url https://docs.example.org/mcp --header Authorization=keyring:docs
+  lapce-ai mcp add mine --network api.example.org -- /opt/mine/server --stdio
+  lapce-ai mcp test git"
+    )]
+    Mcp(McpCommand),
+
     /// Print a completion script for a shell
     #[command(after_help = "\
 Examples:
@@ -454,6 +472,101 @@ pub struct NewRule {
     /// `*.crates.io` or `localhost:5432`; may be given more than once
     #[arg(long, value_name = "HOST")]
     pub network: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum McpCommand {
+    /// List the servers and their state; starts none
+    List(McpList),
+    /// Start a server now and show what it offers
+    Test(McpTest),
+    /// Add a server of the catalogue, a program, or an address to config.toml
+    Add(McpAdd),
+    /// Remove a server from config.toml
+    Rm { name: String },
+    /// Show servers that are ready to be added
+    Catalogue(Json),
+    /// List a server's prompts, or print one
+    Prompts(McpPrompts),
+    /// Offer our search and tools to other agents, as an MCP server on stdin and stdout
+    #[command(long_about = "\
+Offer our search and tools to other agents, as an MCP server on standard input and output, for \
+the workspace that it was started in. Each call goes through your rules and the sandbox as an \
+agent's does; what would be asked about is refused, since there is nobody to ask.")]
+    Serve(McpServe),
+}
+
+#[derive(Debug, Args)]
+pub struct McpList {
+    #[command(flatten)]
+    pub root: Root,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Debug, Args)]
+pub struct McpTest {
+    /// The server
+    pub name: String,
+    #[command(flatten)]
+    pub root: Root,
+    #[command(flatten)]
+    pub json: Json,
+}
+
+#[derive(Debug, Args)]
+pub struct McpAdd {
+    /// Its name; without a command or --url also its name in the catalogue
+    pub name: String,
+    /// Its name in the catalogue, when that differs
+    #[arg(long, value_name = "ENTRY", conflicts_with_all = ["url", "command"])]
+    pub from: Option<String>,
+    /// The address of a server that speaks streamable HTTP
+    #[arg(long, conflicts_with = "command")]
+    pub url: Option<String>,
+    /// A variable of its environment: NAME=text, NAME=env:VARIABLE or NAME=keyring:ENTRY
+    #[arg(long, value_name = "NAME=VALUE", conflicts_with = "url")]
+    pub env: Vec<String>,
+    /// A header of each request, written like --env
+    #[arg(long, value_name = "NAME=VALUE", requires = "url")]
+    pub header: Vec<String>,
+    /// A host it may reach (api.example.org, localhost:5432), or `all` for the host's network
+    #[arg(long, value_name = "HOST")]
+    pub network: Vec<String>,
+    /// What it may do with the workspace [default: read]
+    #[arg(long, value_parser = ["none", "read", "write"])]
+    pub workspace: Option<String>,
+    /// One more folder it may read
+    #[arg(long, value_name = "FOLDER")]
+    pub read: Vec<PathBuf>,
+    /// One more folder it may write
+    #[arg(long, value_name = "FOLDER")]
+    pub write: Vec<PathBuf>,
+    /// The program and its arguments, after `--`
+    #[arg(last = true)]
+    pub command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct McpPrompts {
+    /// The server
+    pub server: String,
+    /// The prompt to print [default: list them]
+    pub prompt: Option<String>,
+    /// Its arguments, a JSON object
+    #[arg(long, value_name = "OBJECT", default_value = "{}")]
+    pub arguments: String,
+    #[command(flatten)]
+    pub root: Root,
+}
+
+#[derive(Debug, Args)]
+pub struct McpServe {
+    /// Which tools to offer: those that read, those that also change files, or commands too
+    #[arg(long, default_value = "read", value_parser = ["read", "write", "all"])]
+    pub tools: String,
+    #[command(flatten)]
+    pub root: Root,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use lapce_ai_ipc::launch::{self, ENGINE_PROGRAM};
 use lapce_ai_ipc::paths::{self, Paths};
-use lapce_ai_ipc::wire::engine::Status;
+use lapce_ai_ipc::wire::engine::{McpServer, Status};
 use lapce_ai_ipc::{EngineClient, env};
 use serde::{Deserialize, Serialize};
 
@@ -111,6 +111,7 @@ async fn everything() -> Vec<Check> {
             checks.push(check);
             checks.push(model(&status, &paths));
             checks.push(index(&status));
+            checks.extend(status.mcp.iter().map(mcp));
         }
         Err(check) => checks.push(check),
     }
@@ -265,6 +266,17 @@ fn index(status: &Status) -> Check {
             Check::warn(name, detail, "run `lapce-ai index` there")
         }
     }
+}
+
+/// A server of the user's configuration, as far as it is known without starting it.
+fn mcp(server: &McpServer) -> Check {
+    let name = format!("mcp {}", server.name);
+    let detail = format!("{}; {}; {}", server.state, server.starts, server.network);
+    if server.state == "failed" {
+        let next = format!("{}; see `lapce-ai mcp test {}`", server.problem, server.name);
+        return Check::warn(&name, detail, next);
+    }
+    Check::ok(&name, detail)
 }
 
 /// A layer of the sandbox, as `lapce-ai-tool --doctor` reports it.

@@ -10,6 +10,7 @@ mod exit;
 mod generate;
 mod index;
 mod index_program;
+mod mcp;
 mod output;
 mod progress;
 mod question;
@@ -28,7 +29,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use args::{Cli, Command, Eval, Rules, Tool};
+use args::{Cli, Command, Eval, McpCommand, Rules, Tool};
 use exit::{Code, Failure, Outcome};
 use output::Output;
 
@@ -73,6 +74,7 @@ async fn dispatch(command: Command, out: Output) -> Outcome {
         Command::Undo(args) => undo::run(args, out).await,
         Command::Rules(args) => rules::run(args, out),
         Command::Eval(args) => eval::run(args),
+        Command::Mcp(args) => mcp::run(args, out).await,
         Command::Completions { shell } => generate::completions(shell, out),
         Command::Generate { what } => generate::reference(what, out),
     }
@@ -85,7 +87,10 @@ fn wants_json(command: &Command) -> bool {
         | Command::Start(json)
         | Command::Stop(json)
         | Command::Rules(Rules::List(json))
+        | Command::Mcp(McpCommand::Catalogue(json))
         | Command::Tool(Tool::List(json)) => json.json,
+        Command::Mcp(McpCommand::List(args)) => args.json.json,
+        Command::Mcp(McpCommand::Test(args)) => args.json.json,
         Command::Undo(args) => args.json.json,
         Command::Doctor(args) => args.json.json,
         Command::Index(args) => args.json,
@@ -96,6 +101,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Tool(Tool::Run(args)) => args.report,
         Command::Tool(Tool::Schema { .. })
         | Command::Rules(_)
+        | Command::Mcp(_)
         | Command::Completions { .. }
         | Command::Generate { .. } => false,
     }

@@ -4,7 +4,7 @@
 //! a command may hold are taken out before the model sees it.
 
 use std::collections::{BTreeMap, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lapce_ai_ipc::wire::WireError;
 use lapce_ai_ipc::wire::engine::Event;
@@ -26,6 +26,7 @@ use super::outlet::{Outlet, until};
 use crate::approvals::{Question, Verdict};
 use crate::handlers;
 use crate::handlers::own::Place;
+use crate::metrics::End;
 use crate::provider::keys::redact;
 use crate::secret::Secret;
 use crate::state::Engine;
@@ -86,8 +87,11 @@ impl Desk<'_> {
         journal.event("call", json!({"id": call.id, "tool": call.name, "params": call.params}));
         let begun = Instant::now();
         let mut given = match self.gate(spec, call, outlet, journal).await? {
-            Some(refusal) => refusal,
-            None => self.run(spec, call, outlet).await?,
+            Some(refusal) => {
+                self.engine.metrics.record(spec.name, End::Denied, Duration::ZERO);
+                refusal
+            }
+            None => self.counted(spec, call, outlet).await?,
         };
         given.envelope = redact(given.envelope, &self.secrets);
         let wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -109,6 +113,31 @@ impl Desk<'_> {
             wall_ms,
         };
         outlet.event(finished).await.map_err(|_| Over::Cancelled)?;
+        Ok(given)
+    }
+
+    /// Runs a call within its rate, and counts how it ended.
+    async fn counted(
+        &mut self,
+        spec: &'static ToolSpec,
+        call: &ToolCall,
+        outlet: &mut Outlet<'_>,
+    ) -> Result<Given, Over> {
+        if let Err(why) = self.engine.metrics.within_rate(spec.name) {
+            self.engine.metrics.record(spec.name, End::Limited, Duration::ZERO);
+            return Ok(refused(envelope::error(call, &why), false));
+        }
+        let begun = Instant::now();
+        let given = self.run(spec, call, outlet).await?;
+        // The lines below the head are ours when a limit ended the call.
+        let stopped =
+            |line: &str| line.trim_start_matches("The command was ").starts_with("stopped: ");
+        let end = match given.ok {
+            true => End::Ok,
+            false if given.envelope.lines().skip(1).take(2).any(stopped) => End::Limited,
+            false => End::Failed,
+        };
+        self.engine.metrics.record(spec.name, end, begun.elapsed());
         Ok(given)
     }
 

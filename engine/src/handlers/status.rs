@@ -46,6 +46,7 @@ pub fn handle(engine: &Engine) -> Status {
         completion_model: models.complete,
         model_hint: models.hint,
         requests: engine.stats.requests(),
+        tools: engine.metrics.list(),
         mcp: engine.config.get().map(|c| super::mcp::list(engine, &c, None)).unwrap_or_default(),
     }
 }

@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use super::check_text;
 use super::own::Place;
 use crate::approvals::{Question, Verdict};
+use crate::metrics::End;
 use crate::state::Engine;
 use crate::workspace::Root;
 use crate::{handlers, ids, limits};
@@ -38,16 +39,42 @@ pub async fn handle(
             .hint(format!("`lapce-ai tool schema {}` shows its parameters", spec.name))
     })?;
     let workspace = engine.workspace(&root)?;
-    gate(engine, spec, &call, &workspace, request.approved, cx).await?;
+    if let Err(error) = gate(engine, spec, &call, &workspace, request.approved, cx).await {
+        if error.kind == ErrorKind::Denied {
+            engine.metrics.record(spec.name, End::Denied, Duration::ZERO);
+        }
+        return Err(error);
+    }
+    engine.metrics.within_rate(spec.name).map_err(|why| WireError::new(ErrorKind::Limit, why))?;
+    let begun = Instant::now();
+    let reply = carry_out(engine, spec, call, workspace, &root, cx).await;
+    let end = match &reply {
+        Ok(reply) if reply.ok => End::Ok,
+        Ok(reply) if !reply.limit_hit.is_empty() => End::Limited,
+        _ => End::Failed,
+    };
+    engine.metrics.record(spec.name, end, begun.elapsed());
+    reply
+}
+
+/// A call that may run, by whoever runs it.
+async fn carry_out(
+    engine: &Arc<Engine>,
+    spec: &ToolSpec,
+    call: call::ToolCall,
+    workspace: workspace::Workspace,
+    root: &Root,
+    cx: &Cx<EngineProtocol>,
+) -> Result<ToolReply, WireError> {
     match spec.runs {
         Runs::Helper | Runs::Host => {
             let network = engine.policy()?.network(spec, &call);
             run(engine, call, workspace, network, cx).await.map(reply)
         }
         Runs::Engine => own(engine, &call, &workspace, cx).await,
-        Runs::Index => codebase_search(engine, &root, &call).await,
+        Runs::Index => codebase_search(engine, root, &call).await,
         Runs::Mcp => tokio::select! {
-            reply = Box::pin(super::mcp::carry_out(engine, &root, &call)) => Ok(reply),
+            reply = Box::pin(super::mcp::carry_out(engine, root, &call)) => Ok(reply),
             () = cx.cancelled().cancelled() => Err(cancelled(spec)),
             () = engine.shutdown.cancelled() => Err(cancelled(spec)),
         },

@@ -415,6 +415,8 @@ wire! {
         pub requests: u64,
         /// The user's MCP servers; empty when the configuration cannot be read.
         pub mcp: Vec<McpServer>,
+        /// How each tool that was called has done since the engine's start.
+        pub tools: Vec<ToolStats>,
     }
 }
 
@@ -490,5 +492,22 @@ wire! {
         pub description: String,
         /// Of a prompt; required ones end with `*`.
         pub arguments: Vec<String>,
+    }
+}
+
+wire! {
+    pub struct ToolStats {
+        pub tool: String,
+        /// All of the following four together.
+        pub calls: u64,
+        pub ok: u64,
+        pub failed: u64,
+        /// By a rule or the user.
+        pub denied: u64,
+        /// Stopped by a limit: time, memory, output, rate, …
+        pub limit_hits: u64,
+        /// Time of those that ran, microseconds (upper bound of a power-of-two bucket).
+        pub wall_p50_us: u64,
+        pub wall_p99_us: u64,
     }
 }

@@ -1,6 +1,7 @@
 //! The browser of a run: one helper that lives from `launch` to `close`, or to the end of
 //! the run. Used by [`super::ToolHost`]; what may be opened was decided before.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -184,7 +185,7 @@ impl ToolHost {
         let failed =
             |e: std::io::Error| format!("{} cannot be started: {e}", self.helper.display());
         let way = gate.as_mut().and_then(Gate::take_descriptor);
-        let mut child = spawn(&self.helper, way).map_err(failed)?;
+        let mut child = spawn(&self.helper, way, Stdio::null()).map_err(failed)?;
         let live = Live::new(self.live.clone(), child.id());
         let group = self.group(&child, &limits);
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {

@@ -1,0 +1,185 @@
+//! Changes of the user's `config.toml`: format and comments stay, the new text is checked
+//! by the engine before it takes the old one's place, and that happens at once.
+
+use std::fs::{self, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use lapce_ai_ipc::launch::ENGINE_PROGRAM;
+use lapce_ai_ipc::paths::{self, Paths};
+use toml_edit::{DocumentMut, InlineTable, Item, Table, Value};
+
+use crate::commands::args::McpAdd;
+use crate::commands::exit::{Code, Failure, Outcome};
+
+/// Largest `config.toml` that is changed; the engine reads no larger one.
+const FILE_BYTES: u64 = 256 << 10;
+
+/// Puts a server into the file. A name that is taken is an error.
+pub fn add(name: &str, section: Table) -> Outcome {
+    change(|document| {
+        let servers = servers(document)?;
+        if servers.contains_key(name) {
+            let message = format!("there is an MCP server {name:?} already");
+            let hint =
+                format!("`lapce-ai mcp rm {name}` removes it, or add this one under another name");
+            return Err(Failure::new(Code::Usage, message, hint));
+        }
+        servers.insert(name, Item::Table(section));
+        Ok(())
+    })
+}
+
+/// Takes a server out of the file.
+pub fn remove(name: &str) -> Outcome {
+    change(|document| {
+        if servers(document)?.remove(name).is_none() {
+            let message = format!("there is no MCP server {name:?} in the file");
+            return Err(Failure::new(Code::NotFound, message, "`lapce-ai mcp list` names them"));
+        }
+        Ok(())
+    })
+}
+
+/// The section that the options of `mcp add` describe.
+pub fn section(args: &McpAdd) -> Outcome<Table> {
+    let mut table = Table::new();
+    let mut put = |key: &str, value: Value| {
+        table.insert(key, toml_edit::value(value));
+    };
+    if let Some(url) = &args.url {
+        put("url", url.as_str().into());
+    }
+    if let Some((command, rest)) = args.command.split_first() {
+        put("command", command.as_str().into());
+        if !rest.is_empty() {
+            put("args", rest.iter().map(String::as_str).collect());
+        }
+    }
+    for (key, given) in [("env", &args.env), ("headers", &args.header)] {
+        if !given.is_empty() {
+            put(key, values(given)?.into());
+        }
+    }
+    if let Some(access) = &args.workspace {
+        put("workspace", access.as_str().into());
+    }
+    match args.network.as_slice() {
+        [] => {}
+        [all] if all == "all" => put("network", true.into()),
+        hosts => put("network", hosts.iter().map(String::as_str).collect()),
+    }
+    for (key, folders) in [("read", &args.read), ("write", &args.write)] {
+        if !folders.is_empty() {
+            put(key, folders.iter().map(|f| f.display().to_string()).collect());
+        }
+    }
+    Ok(table)
+}
+
+/// `NAME=text`, `NAME=env:VARIABLE` or `NAME=keyring:ENTRY`.
+fn values(given: &[String]) -> Outcome<InlineTable> {
+    let mut table = InlineTable::new();
+    for text in given {
+        let Some((name, value)) = text.split_once('=') else {
+            let hint = "write NAME=text, NAME=env:VARIABLE or NAME=keyring:ENTRY";
+            return Err(Failure::new(Code::Usage, format!("{text:?} names no value"), hint));
+        };
+        let place = |kind: &str, of: &str| {
+            let mut place = InlineTable::new();
+            place.insert(kind, of.into());
+            Value::from(place)
+        };
+        let value = match value.split_once(':') {
+            Some(("env", of)) => place("env", of),
+            Some(("keyring", of)) => place("keyring", of),
+            _ => value.into(),
+        };
+        table.insert(name, value);
+    }
+    Ok(table)
+}
+
+fn servers(document: &mut DocumentMut) -> Outcome<&mut Table> {
+    let odd = || {
+        let message = "[mcp] in config.toml is written in a way that this cannot edit";
+        Failure::new(Code::Failed, message, "edit the file by hand; docs/mcp.md shows how")
+    };
+    let implicit = || {
+        let mut table = Table::new();
+        table.set_implicit(true);
+        Item::Table(table)
+    };
+    let mcp = document.entry("mcp").or_insert_with(implicit).as_table_mut().ok_or_else(odd)?;
+    mcp.entry("servers").or_insert_with(implicit).as_table_mut().ok_or_else(odd)
+}
+
+fn change(edit: impl FnOnce(&mut DocumentMut) -> Outcome) -> Outcome {
+    let path = Paths::from_env().config_file();
+    let failed = |error: std::io::Error| {
+        let message = format!("cannot write {}: {error}", path.display());
+        Failure::new(Code::Failed, message, "check its folder's permissions and free space")
+    };
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    paths::private_dir(dir).map_err(failed)?;
+    let old = read(&path).map_err(failed)?;
+    let mut document: DocumentMut = old.parse().map_err(|error: toml_edit::TomlError| {
+        let message = format!("{} is no TOML: {}", path.display(), error.message());
+        Failure::new(Code::Usage, message, "correct the file first")
+    })?;
+    edit(&mut document)?;
+    let new = dir.join(format!(".config-{}.toml", std::process::id()));
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&new)
+        .and_then(|mut file| {
+            file.write_all(document.to_string().as_bytes())?;
+            file.sync_all()
+        })
+        .map_err(failed)
+        .and_then(|()| check(&new))
+        .and_then(|()| fs::rename(&new, &path).map_err(failed));
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    written
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
+        Err(error) => return Err(error),
+    };
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("it is not a regular file"));
+    }
+    let mut text = String::new();
+    file.take(FILE_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES {
+        return Err(std::io::Error::other(format!("it is longer than {FILE_BYTES} bytes")));
+    }
+    Ok(text)
+}
+
+/// Asks the engine's program whether it would take the file: it alone knows every key.
+fn check(file: &Path) -> Outcome {
+    let missing = |what: String| Failure::new(Code::Unavailable, what, "run `lapce-ai doctor`");
+    let program = paths::find_program(ENGINE_PROGRAM)
+        .ok_or_else(|| missing(format!("the program {ENGINE_PROGRAM} was not found")))?;
+    let checked = std::process::Command::new(&program)
+        .arg("--check-config")
+        .arg(file)
+        .output()
+        .map_err(|error| missing(format!("{}: {error}", program.display())))?;
+    if checked.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&checked.stderr).trim().to_owned();
+    let said = said.replace(&format!("{}, ", file.display()), "");
+    let message = said.strip_prefix("lapce-ai-engine: ").unwrap_or(&said).to_owned();
+    Err(Failure::new(Code::Usage, message, "the file is as it was"))
+}

@@ -1,0 +1,122 @@
+//! Real MCP servers from npm and PyPI, in the real sandbox. `cargo xtask test mcp` fetches
+//! them, names their folder in `LAPCE_AI_TEST_MCP` and runs these; without it they fail.
+
+mod support;
+
+use std::path::PathBuf;
+
+use lapce_ai_ipc::wire::engine::{McpOrder, McpServer, ToolCall, ToolReply};
+use serde_json::{Value, json};
+use support::{Fixture, need_tool_helper, within};
+
+fn servers() -> PathBuf {
+    std::env::var_os("LAPCE_AI_TEST_MCP")
+        .map(PathBuf::from)
+        .expect("LAPCE_AI_TEST_MCP names no folder; run `cargo xtask test mcp`")
+}
+
+async fn fixture() -> Fixture {
+    need_tool_helper();
+    let dir = servers().display().to_string();
+    let node = |package: &str| {
+        format!("{dir}/node/node_modules/@modelcontextprotocol/{package}/dist/index.js")
+    };
+    Fixture::new(&format!(
+        "[mcp.servers.everything]\ncommand = \"node\"\nargs = [{:?}]\nread = [{dir:?}]\nworkspace = \"none\"\n\
+         env = {{ SECRET = {{ env = \"PATH\" }} }}\n\
+         [mcp.servers.files]\ncommand = \"node\"\nargs = [{:?}, \"${{workspace}}\"]\nread = [{dir:?}]\nworkspace = \"write\"\n\
+         [mcp.servers.git]\ncommand = \"python3\"\nargs = [\"-m\", \"mcp_server_git\"]\nread = [{dir:?}]\nenv = {{ PYTHONPATH = \"{dir}/py\" }}\n",
+        node("server-everything"),
+        node("server-filesystem"),
+    ))
+    .await
+}
+
+async fn call(fixture: &Fixture, server: &str, tool: &str, arguments: Value) -> ToolReply {
+    let request = ToolCall {
+        root: fixture.root(),
+        name: "use_mcp_tool".into(),
+        json: json!({"server_name": server, "tool_name": tool, "arguments": arguments}).to_string(),
+        approved: true,
+    };
+    within(fixture.client.tool(request).finish()).await.unwrap()
+}
+
+async fn test(fixture: &Fixture, name: &str) -> McpServer {
+    let order = McpOrder::Test { name: name.into() };
+    within(fixture.client.mcp(fixture.root(), order)).await.unwrap().servers.remove(0)
+}
+
+#[tokio::test]
+#[ignore = "needs servers from npm; `cargo xtask test mcp` runs it"]
+async fn everything_the_protocol_has() {
+    let fixture = fixture().await;
+    let server = test(&fixture, "everything").await;
+    assert!(server.tools.iter().any(|t| t.name == "echo"), "{server:?}");
+    assert!(!server.resources.is_empty() && !server.prompts.is_empty(), "{server:?}");
+    let sum = call(&fixture, "everything", "get-sum", json!({"a": 2, "b": 40})).await;
+    assert!(sum.ok && sum.text.contains("42"), "{sum:?}");
+    let picture = call(&fixture, "everything", "get-tiny-image", json!({})).await;
+    assert!(picture.text.contains("[image of type image/png"), "{picture:?}");
+    let wrong = call(&fixture, "everything", "get-sum", json!({"a": "x"})).await;
+    assert!(!wrong.ok, "{wrong:?}");
+    // Its environment is its own, and what is secret does not come back.
+    let env = call(&fixture, "everything", "get-env", json!({})).await;
+    assert!(
+        env.ok && env.text.contains("[key]") && !env.text.contains("CARGO_MANIFEST_DIR"),
+        "{env:?}"
+    );
+    let uri = &server.resources[0].name;
+    let request = ToolCall {
+        root: fixture.root(),
+        name: "access_mcp_resource".into(),
+        json: json!({"server_name": "everything", "uri": uri}).to_string(),
+        approved: true,
+    };
+    let resource = within(fixture.client.tool(request).finish()).await.unwrap();
+    assert!(resource.ok && resource.text.len() > 50, "{resource:?}");
+    let order = McpOrder::Prompt {
+        server: "everything".into(),
+        prompt: "args-prompt".into(),
+        json: json!({"city": "Ulm"}).to_string(),
+    };
+    let prompt = within(fixture.client.mcp(fixture.root(), order)).await.unwrap();
+    assert!(prompt.text.contains("Ulm"), "{prompt:?}");
+    fixture.engine.mcp.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs servers from npm; `cargo xtask test mcp` runs it"]
+async fn the_file_server_stays_in_its_fence() {
+    let fixture = fixture().await;
+    fixture.write("src/a.txt", "hello\n");
+    fixture.write(".git/config", "[core]\n");
+    let path = |p: &str| fixture.root.join(p).display().to_string();
+    let read = call(&fixture, "files", "read_text_file", json!({"path": path("src/a.txt")})).await;
+    assert!(read.ok && read.text.contains("hello"), "{read:?}");
+    let write = |p: &str| json!({"path": path(p), "content": "x"});
+    let inside = call(&fixture, "files", "write_file", write("src/b.txt")).await;
+    assert!(inside.ok, "{inside:?}");
+    assert_eq!(fixture.read("src/b.txt"), "x");
+    for protected in [".git/config", ".envrc", "top.txt"] {
+        let reply = call(&fixture, "files", "write_file", write(protected)).await;
+        assert!(!reply.ok, "{protected}: {reply:?}");
+    }
+    assert_eq!(fixture.read(".git/config"), "[core]\n");
+    fixture.engine.mcp.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "needs a server from PyPI; `cargo xtask test mcp` runs it"]
+async fn the_git_server_reads_the_workspace() {
+    let fixture = fixture().await;
+    fixture.write("a.txt", "one\n");
+    fixture.git();
+    let log = call(&fixture, "git", "git_log", json!({"repo_path": fixture.root()})).await;
+    assert!(log.ok && log.text.contains("first"), "{log:?}");
+    // The workspace is read only for it.
+    let add = json!({"repo_path": fixture.root(), "branch_name": "new"});
+    let branch = call(&fixture, "git", "git_create_branch", add).await;
+    assert!(!branch.ok, "{branch:?}");
+    fixture.engine.mcp.stop().await;
+}

@@ -1,0 +1,64 @@
+//! Real MCP servers for tests: two from npm, one from PyPI, unpacked into the cache folder.
+//! Install scripts are not run.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::ctx::{Ctx, on_path, run};
+
+const NPM: [&str; 2] = [
+    "@modelcontextprotocol/server-everything@2026.8.31",
+    "@modelcontextprotocol/server-filesystem@2026.8.31",
+];
+const PYPI: &str = "mcp-server-git==2026.10.19";
+
+/// The folder with `node/` and `py/`; fetched once, later calls only look.
+pub fn fetch(ctx: &Ctx) -> Result<PathBuf> {
+    let dir = ctx.cache.join("mcp-2026.11");
+    if dir.join("done").is_file() {
+        return Ok(dir);
+    }
+    for program in ["node", "npm", "python3"] {
+        ensure!(
+            on_path(program),
+            "{program} is missing; `apt-get install nodejs npm python3 python3-pip` brings it"
+        );
+    }
+    // Unpack beside, then rename: an interrupted fetch leaves nothing half done.
+    let fresh = tempfile::Builder::new().prefix("mcp-").tempdir_in(&ctx.cache)?;
+    eprintln!("xtask: fetching MCP servers from npm and PyPI");
+    run(Command::new("npm")
+        .args([
+            "install",
+            "--ignore-scripts",
+            "--no-audit",
+            "--no-fund",
+            "--no-progress",
+            "--prefix",
+        ])
+        .arg(fresh.path().join("node"))
+        .args(NPM)
+        .current_dir(fresh.path()))
+    .context("failed to fetch MCP servers from npm")?;
+    run(Command::new("python3")
+        .args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--only-binary",
+            ":all:",
+        ])
+        .args(["--no-compile", "--root-user-action", "ignore", "--target"])
+        .arg(fresh.path().join("py"))
+        .arg(PYPI))
+    .with_context(|| format!("failed to fetch {PYPI} from PyPI"))?;
+    fs::write(fresh.path().join("done"), "")?;
+    let _ = fs::remove_dir_all(&dir);
+    fs::rename(fresh.keep(), &dir).with_context(|| format!("failed to place {}", dir.display()))?;
+    Ok(dir)
+}
