@@ -91,7 +91,7 @@ impl Desk<'_> {
                 self.engine.metrics.record(spec.name, End::Denied, Duration::ZERO);
                 refusal
             }
-            None => self.counted(spec, call, outlet).await?,
+            None => Box::pin(self.counted(spec, call, outlet)).await?,
         };
         given.envelope = redact(given.envelope, &self.secrets);
         let wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -118,7 +118,8 @@ pub async fn handle(
         max_turns: max_turns.clamp(1, agent_limits::TURNS),
         max_tokens: config.limits.run_tokens,
     };
-    let ending = agent::run(&engine.providers, task, desk, &mut outlet, &mut journal).await;
+    let ending =
+        Box::pin(agent::run(&engine.providers, task, desk, &mut outlet, &mut journal)).await;
     let ending = match ending {
         Ok(ending) => ending,
         Err(error) => {
