@@ -120,3 +120,34 @@ async fn the_git_server_reads_the_workspace() {
     assert!(!branch.ok, "{branch:?}");
     fixture.engine.mcp.stop().await;
 }
+
+#[tokio::test]
+#[ignore = "needs a server from npm; `cargo xtask test mcp` runs it"]
+async fn a_server_over_http() {
+    need_tool_helper();
+    let port = support::scripted::closed_port();
+    let program =
+        servers().join("node/node_modules/@modelcontextprotocol/server-everything/dist/index.js");
+    let mut child = tokio::process::Command::new("node")
+        .arg(program)
+        .arg("streamableHttp")
+        .env("PORT", port.to_string())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    within(async {
+        while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    let fixture =
+        Fixture::new(&format!("[mcp.servers.web]\nurl = \"http://127.0.0.1:{port}/mcp\"\n")).await;
+    let sum = call(&fixture, "web", "get-sum", json!({"a": 2, "b": 40})).await;
+    assert!(sum.ok && sum.text.contains("42"), "{sum:?}");
+    assert_eq!(test(&fixture, "web").await.kind, "http");
+    child.kill().await.unwrap();
+    let gone = call(&fixture, "web", "get-sum", json!({"a": 2, "b": 40})).await;
+    assert!(!gone.ok && gone.text.contains("it cannot be reached"), "{gone:?}");
+    fixture.engine.mcp.stop().await;
+}

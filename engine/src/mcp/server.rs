@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 use super::config::ServerConfig;
 use super::definitions::{self, Cache, Definitions};
-use super::session::{Needs, Session};
+use super::session::{Needs, Session, transport_error};
 use super::{limits, text};
 use crate::provider::keys::redact;
 
@@ -445,6 +445,7 @@ fn service_error(error: &ServiceError) -> String {
         ServiceError::McpError(error) => text::clean(&error.message),
         ServiceError::UnexpectedResponse => "what it answered is not what the call asks for".into(),
         ServiceError::TransportClosed => "the connection was closed".into(),
+        ServiceError::TransportSend(error) => transport_error(error.error.as_ref()),
         other => other.to_string(),
     };
     lapce_ai_tools::call::one_line(&text, 2_000)

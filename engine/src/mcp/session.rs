@@ -273,18 +273,16 @@ fn initialise_error(error: &rmcp::service::ClientInitializeError) -> String {
     lapce_ai_tools::call::one_line(&text, 300)
 }
 
-/// The innermost cause: the outer ones only say "error sending request".
-fn transport_error(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
+/// The innermost cause: the outer ones only say that a request was sent, and name the whole
+/// address.
+pub(super) fn transport_error(error: &(dyn std::error::Error + 'static)) -> String {
+    let outer = error.to_string();
     let mut inner = error;
     while let Some(source) = inner.source() {
         inner = source;
     }
-    let innermost = inner.to_string();
-    if !text.contains(&innermost) {
-        text = format!("{text}: {innermost}");
-    }
-    if text.contains("401") || text.contains("uthorization required") {
+    let mut text = format!("it cannot be reached: {inner}");
+    if outer.contains("401") || outer.contains("uthorization required") {
         text.push_str("; it wants a key: name one under `headers`");
     }
     text
