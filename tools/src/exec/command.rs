@@ -287,6 +287,7 @@ impl<'a> Watch<'a> {
             processes: Processes { pid: 0, pid_ns },
             started: Instant::now(),
             written: 0,
+            doorman: None,
             free_at_start: None,
         }
     }
