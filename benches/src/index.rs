@@ -21,6 +21,9 @@ use crate::semble::{self, Semble};
 const UPDATE_MS: f64 = 1_000.0;
 const SWITCH_MS: f64 = 10_000.0;
 const FILES_PER_S: f64 = 2_000.0;
+/// Between two saves, and between two switches.
+const SAVE_PAUSE: Duration = Duration::from_millis(1500);
+const SWITCH_PAUSE: Duration = Duration::from_secs(6);
 /// Ends a bench that hangs.
 const HANG: Duration = Duration::from_mins(5);
 const QUERY: &str = "retry a failed request with a growing delay";
@@ -99,7 +102,9 @@ pub fn run(options: &Options) -> Result<Report> {
         anyhow::Ok((files, (per_file, ours)))
     })?;
     ensure!(files > 0, "{} has no file that is indexed", from.display());
-    peer(options, &root, per_file, &mut report)?;
+    if let Err(error) = peer(options, &root, per_file, &mut report) {
+        report.note("semble", format!("{error:#}"));
+    }
     Ok(report)
 }
 
@@ -182,11 +187,13 @@ impl<'c> Watched<'c> {
         Ok(info.is_some_and(|i| i.watch == WatchState::Watching && i.behind == 0 && !i.building))
     }
 
+    /// Whether the best hit is this text of this file: an older text of it is found too.
     async fn finds(&self, words: &str, path: &str) -> Result<bool> {
         let request =
             Search { root: self.root.clone(), query: words.to_owned(), limit: 3, explain: false };
         let reply = self.client.search(request).await?;
-        Ok(reply.hits.first().is_some_and(|hit| hit.path == path))
+        let first = reply.hits.first();
+        Ok(first.is_some_and(|hit| hit.path == path && hit.code.contains(words)))
     }
 
     /// From the end of a write until a search finds what was written.
@@ -202,17 +209,23 @@ impl<'c> Watched<'c> {
                 self.listen(started + HANG).await?;
             }
             times.push(started.elapsed());
-            // A hand saves, not a loop.
-            let pause = Instant::now();
-            while pause.elapsed() < Duration::from_millis(700) {
-                self.listen(started + HANG).await?;
-            }
+            self.pause(SAVE_PAUSE).await?;
         }
         Ok(Samples::millis(&times))
     }
 
+    /// A hand saves and switches, not a loop: the rest after an update is not measured.
+    async fn pause(&mut self, length: Duration) -> Result<()> {
+        let started = Instant::now();
+        while started.elapsed() < length {
+            self.listen(started + HANG).await?;
+        }
+        Ok(())
+    }
+
     /// From the end of `git checkout` until every file of it is in the index.
     async fn switch(&mut self, root: &Path, branch: &str, files: u64) -> Result<(Duration, u64)> {
+        self.pause(SWITCH_PAUSE).await?;
         let seen = self.reports.len();
         git(root, &["checkout", "--quiet", "--force", branch])?;
         let started = Instant::now();
@@ -238,6 +251,7 @@ fn branches(root: &Path, count: usize) -> Result<u64> {
         git(root, &[&who[..], &["commit", "--quiet", "--no-verify", "-m", message]].concat())
     };
     git(root, &["init", "--quiet", "-b", "bench-a"])?;
+    git(root, &["config", "core.safecrlf", "false"])?;
     commit("a")?;
     git(root, &["checkout", "--quiet", "-b", "bench-b"])?;
     let listed = Command::new("git").arg("-C").arg(root).args(["ls-files", "-z"]).output()?;

@@ -53,8 +53,8 @@ impl Semble {
         Ok(Some(Self { python: python.clone(), model: model.clone(), home }))
     }
 
-    fn command(&self) -> Command {
-        let mut command = Command::new(&self.python);
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
         command
             .env("SEMBLE_MODEL_NAME", &self.model)
             // As its own command line has it.
@@ -70,7 +70,7 @@ impl Semble {
     /// Builds its index of everything in `root`; start of Python and loading of the model
     /// do not count.
     pub fn build(&self, root: &Path) -> Result<Built> {
-        let output = self.command().args(["-c", BUILD]).arg(root).output()?;
+        let output = self.command(&self.python).args(["-c", BUILD]).arg(root).output()?;
         ensure!(output.status.success(), "semble could not index {}", root.display());
         let (files, seconds): (u64, f64) = serde_json::from_slice(&output.stdout)?;
         Ok(Built { files, took: Duration::from_secs_f64(seconds) })
@@ -80,8 +80,8 @@ impl Semble {
     pub fn ask(&self, root: &Path, query: &str) -> Result<Duration> {
         let started = Instant::now();
         let status = self
-            .command()
-            .args(["-m", "semble", "search", query])
+            .command(&self.python.with_file_name("semble"))
+            .args(["search", query])
             .arg(root)
             .args(["--content", "all", "-k", "10"])
             .stdout(Stdio::null())

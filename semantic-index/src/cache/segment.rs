@@ -146,8 +146,8 @@ impl Writer {
         self.out.write_all(&(self.table.len() as u64).to_le_bytes())?;
         self.out.write_all(&sum(&table))?;
         self.out.write_all(MAGIC)?;
+        // Not synced: what a power cut tears fails its sums, and is only made again.
         self.out.flush()?;
-        self.out.get_ref().sync_data()?;
         fs::rename(&self.temporary, &self.path)
     }
 
