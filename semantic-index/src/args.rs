@@ -38,6 +38,13 @@ pub(crate) enum Command {
         /// Keep chunks of earlier contents here, and look for them.
         #[arg(long)]
         cache: Option<PathBuf>,
+        /// Lie on the shared index there (s3://bucket/prefix, or file:///folder): only files
+        /// that differ are indexed here.
+        #[arg(long, conflicts_with = "fd")]
+        location: Option<String>,
+        /// Write the shared index there; for CI.
+        #[arg(long, requires = "location")]
+        publish: bool,
         /// Print the report as JSON.
         #[arg(long)]
         json: bool,

@@ -22,6 +22,11 @@ pub enum Error {
     Cancelled,
     #[error("{what} {}: {source}", path.display())]
     Io { what: &'static str, path: PathBuf, source: std::io::Error },
+    /// Something about a shared index.
+    #[error("the shared index {uri}: {why}")]
+    Location { uri: String, why: String },
+    #[error("another writer is at work on the shared index {0}, or has just published")]
+    OtherWriter(String),
     #[cfg(feature = "lance")]
     #[error("the index store: {0}")]
     Store(#[from] lancedb::Error),
@@ -50,6 +55,12 @@ impl Error {
     }
 }
 
+impl From<serde_json::Error> for Error {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Internal(error.to_string())
+    }
+}
+
 impl From<Error> for WireError {
     fn from(error: Error) -> Self {
         let (kind, hint) = match &error {
@@ -65,6 +76,11 @@ impl From<Error> for WireError {
             Error::DirInside(_) => (ErrorKind::Invalid, "keep indexes outside the workspace".into()),
             Error::NoIndex(root) => (ErrorKind::NotFound, format!("run `lapce-ai index {root}`")),
             Error::Busy => (ErrorKind::Conflict, "wait for it to finish; `lapce-ai status` shows its progress".into()),
+            Error::Location { .. } => (
+                ErrorKind::Unavailable,
+                "check the location, the network and the credentials (docs/team-index.md)".into(),
+            ),
+            Error::OtherWriter(_) => (ErrorKind::Conflict, "run it again when the other writer has ended".into()),
             Error::Cancelled => (ErrorKind::Cancelled, String::new()),
             Error::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 (ErrorKind::Denied, "check the permissions of that path".into())

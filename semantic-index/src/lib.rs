@@ -34,6 +34,8 @@ pub mod search;
 #[cfg(feature = "lance")]
 pub mod server;
 #[cfg(feature = "lance")]
+pub mod shared;
+#[cfg(feature = "lance")]
 pub mod store;
 
 #[cfg(all(test, feature = "lance"))]

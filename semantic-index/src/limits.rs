@@ -75,6 +75,10 @@ pub const REST_AFTER: Duration = Duration::from_secs(2);
 pub const WORKER_OPEN_TABLES: usize = 8;
 /// From this many rows on, paths have an index of their own.
 pub const PATH_INDEX_ROWS: u64 = 50_000;
+/// A fragment with fewer rows is small: compaction joins it with its neighbours.
+pub const SMALL_FRAGMENT_ROWS: usize = 2_048;
+/// In a larger table the bulk of an index is not merged again.
+pub const LARGE_TABLE_ROWS: u64 = 100_000;
 /// Paths named in one delete predicate.
 pub const DELETE_PATHS: usize = 400;
 /// Rows of one mapped segment; its words are gathered in memory, about 100 MB.
@@ -100,7 +104,21 @@ pub const CACHE_SMALL_SEGMENTS: usize = 8;
 pub const TIDY_AFTER_FRAGMENTS: usize = 8;
 /// Folders named in one event.
 pub const FOLDERS_PER_EVENT: usize = 500;
-/// Index deltas joined at a time, newest first.
-pub const INDEX_DELTAS: usize = 64;
 /// Longest file of labelled queries.
 pub const MAX_QUERY_FILE_BYTES: u64 = 64 << 20;
+/// Largest head of a shared index that is read.
+pub const MAX_HEAD_BYTES: u64 = 4 << 20;
+/// Objects and bytes of one shared index that a reader fetches.
+pub const MAX_SHARED_OBJECTS: usize = 20_000;
+pub const MAX_SHARED_BYTES: u64 = 64 << 30;
+/// Objects fetched at the same time.
+pub const SHARED_PARALLEL: usize = 4;
+/// A request to an object store is tried again for at most this long.
+pub const SHARED_RETRY: Duration = Duration::from_secs(10);
+/// Published states whose objects are kept for readers that are behind.
+pub const SHARED_HEADS: u64 = 5;
+/// Versions of a shared table are kept this long for readers that are behind.
+pub const KEEP_SHARED_VERSIONS: Duration = Duration::from_hours(7 * 24);
+/// A writer renews its lease this often; one that has not for so long is taken for dead.
+pub const LEASE_RENEW: Duration = Duration::from_mins(1);
+pub const LEASE_STALE: Duration = Duration::from_mins(10);

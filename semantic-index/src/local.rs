@@ -15,6 +15,7 @@ use lapce_ai_index::limits::{
 use lapce_ai_index::manifest::{Files, Lock, State};
 use lapce_ai_index::rank::Weights;
 use lapce_ai_index::search::Index;
+use lapce_ai_index::shared::{self, Location, SHARED_FOLDER};
 use lapce_ai_index::{builder, search, server, store};
 
 use crate::args::{Arm, Command};
@@ -44,8 +45,18 @@ fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
 
 pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Build { root: Some(root), dir: Some(dir), force, json, cache, .. } => {
-            build(&root, &dir, cache.as_deref(), force, json)
+        Command::Build {
+            root: Some(root),
+            dir: Some(dir),
+            force,
+            json,
+            cache,
+            location,
+            publish,
+            ..
+        } => {
+            let location = location.as_deref().map(Location::parse).transpose()?;
+            build(&root, &dir, cache.as_deref(), force, json, location, publish)
         }
         Command::Search { dir, query, limit, explain, json, arm, repeat } => {
             runtime()?.block_on(search(&dir, &query, limit, explain, json, arm_of(arm)?, repeat))
@@ -72,8 +83,10 @@ fn build(
     cache: Option<&Path>,
     force: bool,
     json: bool,
+    location: Option<Location>,
+    publish: bool,
 ) -> anyhow::Result<()> {
-    let options = builder::Options {
+    let mut options = builder::Options {
         root: root.into(),
         dir: absolute(dir)?,
         force,
@@ -82,6 +95,8 @@ fn build(
         only: None,
         cache: cache.map(absolute).transpose()?,
         max_bytes: 0,
+        location: None,
+        layer: None,
     };
     let progress: builder::OnProgress = Arc::new(|p| {
         eprintln!(
@@ -91,13 +106,19 @@ fn build(
     });
     let session = store::session(WORKER_INDEX_CACHE, WORKER_METADATA_CACHE);
     let cancel = Arc::new(AtomicBool::new(false));
-    let report = runtime()?.block_on(builder::build(
-        options,
-        session,
-        default_embedder(),
-        progress,
-        cancel,
-    ))?;
+    let embedder = default_embedder();
+    let report = runtime()?.block_on(async {
+        match location {
+            Some(location) if publish => {
+                shared::write(location, options, session, embedder, progress, cancel).await
+            }
+            Some(location) => {
+                options.layer = Some(Arc::new(shared::read(&location, &options.dir).await?));
+                builder::build(options, session, embedder, progress, cancel).await
+            }
+            None => builder::build(options, session, embedder, progress, cancel).await,
+        }
+    })?;
     if json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -211,6 +232,7 @@ fn rm(dir: &Path) -> anyhow::Result<()> {
             std::fs::remove_dir_all(entry.path())?;
         }
     }
+    let _ = std::fs::remove_dir_all(dir.join(SHARED_FOLDER));
     for name in ["lock", "meta.tmp"] {
         let _ = std::fs::remove_file(dir.join(name));
     }
@@ -241,6 +263,8 @@ impl Built {
             only: None,
             cache: None,
             max_bytes: 0,
+            location: None,
+            layer: None,
         };
         let session = store::session(WORKER_INDEX_CACHE, WORKER_METADATA_CACHE);
         let runtime = runtime()?;

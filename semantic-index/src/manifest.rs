@@ -42,6 +42,13 @@ pub struct State {
     /// File in the database folder that names the mapped copies, or empty.
     #[serde(default)]
     pub view: String,
+    /// The shared index that this one lies on (`shared`).
+    #[cfg(feature = "lance")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below: Option<crate::shared::Below>,
+    /// File in the database folder that lists the files hidden in the index below, or empty.
+    #[serde(default)]
+    pub shadow: String,
     /// Counts up with every commit: a reader reopens the table when it changes.
     pub generation: u64,
 }
@@ -51,9 +58,17 @@ impl State {
     pub fn load(dir: &Path) -> Option<Self> {
         let text = fs::read(dir.join("meta.json")).ok()?;
         let state: Self = serde_json::from_slice(&text).ok()?;
-        let plain = state.db.strip_prefix("db-").is_some_and(digits)
-            && (state.view.is_empty() || state.view.strip_prefix("view-").is_some_and(digits));
-        (state.format == FORMAT && plain).then_some(state)
+        state.is_plain().then_some(state)
+    }
+
+    /// Of this format, and every name in it is one of ours.
+    pub fn is_plain(&self) -> bool {
+        let named =
+            |name: &str, kind: &str| name.is_empty() || name.strip_prefix(kind).is_some_and(digits);
+        self.format == FORMAT
+            && self.db.strip_prefix("db-").is_some_and(digits)
+            && named(&self.view, "view-")
+            && named(&self.shadow, "shadow-")
     }
 
     pub fn save(&self, dir: &Path) -> io::Result<()> {
@@ -68,6 +83,9 @@ impl State {
 fn digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
+
+/// In `Record::skip`: the file is indexed in the shared index below, with the same bytes.
+pub const IN_SHARED: u8 = u8::MAX;
 
 /// One indexed file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +109,12 @@ pub struct Files {
 impl Files {
     /// None when missing or damaged: the index is then built anew.
     pub fn load(db: &Path) -> Option<Self> {
-        Self::decode(&fs::read(db.join("files.bin")).ok()?)
+        Self::load_file(&db.join("files.bin"))
+    }
+
+    /// The same, from a file of another name.
+    pub fn load_file(file: &Path) -> Option<Self> {
+        Self::decode(&fs::read(file).ok()?)
     }
 
     pub fn save(&self, db: &Path) -> io::Result<()> {
@@ -104,7 +127,7 @@ impl Files {
 
     /// Files that are searchable.
     pub fn count(&self) -> u64 {
-        self.records.values().filter(|r| r.skip == 0).count() as u64
+        self.records.values().filter(|r| r.skip == 0 || r.skip == IN_SHARED).count() as u64
     }
 
     fn encode(&self) -> Vec<u8> {

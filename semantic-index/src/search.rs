@@ -3,7 +3,7 @@
 //! Candidates from the full-text index (and the vectors, where the index has them), then
 //! `rank`, then the code of the winners. Read-only; called by the worker.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,6 +16,8 @@ use crate::error::Error;
 use crate::limits::{CANDIDATES, DENSE_CANDIDATES, MAX_HIT_CODE_BYTES, MAX_HITS};
 use crate::manifest::State;
 use crate::rank::{Candidate, Query, Weights, rank};
+use crate::shared::{Location, SHARED_FOLDER};
+use crate::store::copies::SHARED_ROW;
 use crate::store::{Copies, Store, best_first};
 
 /// An index open for reading; clones share the table.
@@ -25,6 +27,9 @@ pub struct Index {
     state: State,
     store: Store,
     copies: Option<Arc<Copies>>,
+    /// The table of the shared index below, opened when a hit's file is not here.
+    shared: Arc<tokio::sync::OnceCell<Store>>,
+    session: Arc<Session>,
 }
 
 impl Index {
@@ -32,7 +37,8 @@ impl Index {
         let state = State::load(dir).ok_or_else(|| Error::NoIndex(root.to_string()))?;
         let store = Store::open(&state.db_path(dir), session).await?;
         let copies = copies(dir, &state);
-        Ok(Self { dir: dir.to_path_buf(), state, store, copies })
+        let (shared, session) = (Arc::default(), Arc::clone(session));
+        Ok(Self { dir: dir.to_path_buf(), state, store, copies, shared, session })
     }
 
     /// Notices what a build has committed since the last question.
@@ -43,7 +49,11 @@ impl Index {
         } else if state.generation != self.state.generation {
             self.store.refresh().await?;
         }
-        if state.view != self.state.view || state.db != self.state.db {
+        if state.below != self.state.below {
+            self.shared = Arc::default();
+        }
+        let (new, old) = ((&state.view, &state.db, &state.shadow), &self.state);
+        if new != (&old.view, &old.db, &old.shadow) {
             self.copies = copies(&self.dir, &state);
         }
         self.state = state;
@@ -92,7 +102,14 @@ impl Index {
         let mut candidates = match (arm, fresh) {
             (Arm::Dense, _) => Vec::new(),
             (_, Some(copies)) => lexical(copies, query.terms(), vector.as_deref(), depth),
-            (_, None) => self.store.lexical(query.terms(), vector.as_deref(), depth).await?,
+            (_, None) => {
+                let mut found = self.store.lexical(query.terms(), vector.as_deref(), depth).await?;
+                if let Some(copies) = copies.filter(|_| self.state.below.is_some()) {
+                    let shared = lexical(copies, query.terms(), vector.as_deref(), depth);
+                    found.extend(shared.into_iter().filter(|c| c.row & SHARED_ROW != 0));
+                }
+                found
+            }
         };
         if let (Some(vector), Some(copies)) = (&vector, copies) {
             let known: HashSet<u64> = candidates.iter().map(|c| c.row).collect();
@@ -104,14 +121,16 @@ impl Index {
                 .collect();
             near.truncate(if arm == Arm::Dense { depth } else { DENSE_CANDIDATES });
             if fresh.is_none() {
-                let rows: Vec<(u64, f32)> = near.iter().map(|c| (c.row, c.dense)).collect();
+                let (shared, own): (Vec<_>, Vec<_>) =
+                    near.into_iter().partition(|c| c.row & SHARED_ROW != 0);
+                let rows: Vec<(u64, f32)> = own.iter().map(|c| (c.row, c.dense)).collect();
                 near = self.store.rows(&rows).await?;
+                near.extend(shared);
             }
             candidates.extend(near);
         }
         let ranked = rank(&query, &candidates, limit, weights);
-        let rows: Vec<u64> = ranked.iter().map(|r| candidates[r.at].row).collect();
-        let mut code = self.store.code(&rows).await?;
+        let mut code = self.code(ranked.iter().map(|r| &candidates[r.at])).await?;
         let hits = ranked
             .iter()
             .map(|r| {
@@ -138,6 +157,44 @@ impl Index {
             took_us: started.elapsed().as_micros() as u64,
         })
     }
+}
+
+impl Index {
+    /// The code of hits by row. Those of the shared index are the same in the working tree;
+    /// only what is not there is asked of its table.
+    async fn code(
+        &self,
+        hits: impl Iterator<Item = &Candidate>,
+    ) -> Result<HashMap<u64, String>, Error> {
+        let (shared, own): (Vec<_>, Vec<_>) = hits.partition(|c| c.row & SHARED_ROW != 0);
+        let rows: Vec<u64> = own.iter().map(|c| c.row).collect();
+        let mut code = self.store.code(&rows).await?;
+        let mut missing = Vec::new();
+        for hit in shared {
+            match lines(Path::new(&self.state.root), hit) {
+                Some(text) => drop(code.insert(hit.row, text)),
+                None => missing.push(hit.row & !SHARED_ROW),
+            }
+        }
+        if let Some(below) = self.state.below.as_ref().filter(|_| !missing.is_empty()) {
+            let open = async || {
+                let table = Location::parse(&below.location)?.table(&below.db);
+                Ok::<_, Error>(Store::open_at(&table, &self.session, below.version).await?)
+            };
+            let table = self.shared.get_or_try_init(open).await?;
+            let found = table.code(&missing).await?;
+            code.extend(found.into_iter().map(|(row, text)| (row | SHARED_ROW, text)));
+        }
+        Ok(code)
+    }
+}
+
+/// The lines of a hit in the working tree.
+fn lines(root: &Path, hit: &Candidate) -> Option<String> {
+    let text = String::from_utf8(crate::builder::read_file(&root.join(&hit.path)).ok()?).ok()?;
+    let (first, last) = (hit.start_line.checked_sub(1)? as usize, hit.end_line as usize);
+    let lines: Vec<&str> = text.lines().skip(first).take(last.checked_sub(first)?).collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
 /// Which candidates take part; the product uses both arms.
@@ -168,8 +225,12 @@ fn lexical(
 }
 
 fn copies(dir: &Path, state: &State) -> Option<Arc<Copies>> {
-    (!state.view.is_empty())
-        .then(|| Copies::open(&state.db_path(dir), &state.view))
-        .flatten()
-        .map(Arc::new)
+    let db = state.db_path(dir);
+    let mut copies = Copies::open(&db, &state.view)?;
+    if let Some(below) = &state.below {
+        let hidden = std::fs::read(db.join(&state.shadow)).ok()?;
+        let hidden = serde_json::from_slice(&hidden).ok()?;
+        copies.add_shared(&dir.join(SHARED_FOLDER), &below.view, &hidden)?;
+    }
+    Some(Arc::new(copies))
 }

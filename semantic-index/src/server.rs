@@ -122,6 +122,8 @@ impl Server {
             only: (!request.only.is_empty()).then(|| Only::new(request.only)),
             cache: (!request.cache.is_empty()).then(|| PathBuf::from(request.cache)),
             max_bytes: request.max_bytes,
+            location: None,
+            layer: None,
         };
         let cancel = Arc::new(AtomicBool::new(false));
         let (sender, mut receiver) = mpsc::channel(16);

@@ -58,6 +58,8 @@ impl Bench {
             only: None,
             cache: None,
             max_bytes: 0,
+            location: None,
+            layer: None,
         }
     }
 
@@ -474,7 +476,7 @@ async fn many_small_updates_stay_sound() {
     assert!(words.count() <= 6, "segments are folded together, and old ones are removed");
     assert_eq!(bench.paths("round_29").await[0], "f1.rs");
     let store = Store::open(&bench.db(), &bench.session).await.unwrap();
-    assert!(store.fragments().await.unwrap() <= crate::limits::COMPACT_AFTER_FRAGMENTS + 1);
+    assert!(store.small_fragments().await.unwrap() <= crate::limits::COMPACT_AFTER_FRAGMENTS + 1);
 }
 
 #[tokio::test]
@@ -697,7 +699,7 @@ async fn tidying_keeps_every_hit_of_both_arms() {
     assert_eq!(ask(reader, "delete the oldest entry").await, before);
     assert_eq!(bench.paths("round_11").await[0], "f11.rs");
     let store = Store::open(&bench.db(), &bench.session).await.unwrap();
-    assert_eq!(store.fragments().await.unwrap(), 1);
+    assert_eq!(store.small_fragments().await.unwrap(), 1);
     bench.assert_sound().await;
 }
 

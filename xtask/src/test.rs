@@ -35,15 +35,23 @@ const STEPS: &[Step] = &[
     Step { name: "docs", what: "generated pages are up to date", run: docs_check },
 ];
 
+/// Run only by name: a second build of LanceDB, with its client for S3, would not fit into
+/// the hour that a cold run may take.
+const EXTRA: &[Step] =
+    &[Step { name: "s3", what: "a shared index on a real S3 server (not part of CI)", run: s3 }];
+
 pub fn list() {
-    for step in STEPS {
+    for step in STEPS.iter().chain(EXTRA) {
         println!("{:10} {}", step.name, step.what);
     }
 }
 
 pub fn test(ctx: &Ctx, only: Option<&str>) -> Result<()> {
-    let steps: Vec<&Step> =
-        STEPS.iter().filter(|s| only.is_none_or(|name| name == s.name)).collect();
+    let named = |s: &&Step| only == Some(s.name);
+    let steps: Vec<&Step> = match only {
+        None => STEPS.iter().collect(),
+        Some(_) => STEPS.iter().chain(EXTRA).filter(named).collect(),
+    };
     if steps.is_empty() {
         bail!("no step `{}`; `cargo xtask test --list` names them", only.unwrap_or_default());
     }
@@ -130,6 +138,26 @@ fn unit(ctx: &Ctx) -> Result<()> {
 
 fn index(ctx: &Ctx) -> Result<()> {
     run(ctx.cargo()?.args(["test", "-p", "lapce-ai-index"]))
+}
+
+/// The server is s3s-fs from crates.io: it signs, lists and refuses conditional writes as
+/// S3 does.
+fn s3(ctx: &Ctx) -> Result<()> {
+    let home = ctx.cache.join("s3s-fs");
+    let server = home.join("bin/s3s-fs");
+    if !server.exists() {
+        eprintln!("xtask: installing s3s-fs");
+        run(Command::new("cargo")
+            .args(["install", "--debug", "--locked", "--quiet", "s3s-fs@0.14.1"])
+            .args(["--features", "binary", "--root"])
+            .arg(&home)
+            .env("CARGO_TARGET_DIR", home.join("build")))?;
+        let _ = std::fs::remove_dir_all(home.join("build"));
+    }
+    run(ctx
+        .cargo()?
+        .args(["test", "-p", "lapce-ai-index", "--features", "s3", "--test", "shared", "over_s3"])
+        .env("LAPCE_AI_TEST_S3_SERVER", server))
 }
 
 fn plugin(ctx: &Ctx) -> Result<()> {

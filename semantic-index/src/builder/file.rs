@@ -104,7 +104,7 @@ pub(super) fn process(
 const RACY_NS: i64 = 20_000_000;
 
 /// Reads a regular file, never through a link, never more than the cap.
-fn read(path: &Path) -> Result<Vec<u8>, sniff::Skip> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, sniff::Skip> {
     use std::io::Read;
     use std::os::unix::fs::OpenOptionsExt;
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;

@@ -27,13 +27,16 @@ use crate::embed::Embedder;
 use crate::error::Error;
 use crate::fault::fault;
 use crate::limits::{
-    BATCH_BYTES, CHECKPOINT_EVERY, COMPACT_AFTER_FRAGMENTS, PIPELINE_FILES, TIDY_AFTER_FRAGMENTS,
+    BATCH_BYTES, CHECKPOINT_EVERY, COMPACT_AFTER_FRAGMENTS, KEEP_SHARED_VERSIONS, PIPELINE_FILES,
+    TIDY_AFTER_FRAGMENTS,
 };
-use crate::manifest::{FORMAT, Files, Lock, Record, State};
+use crate::manifest::{FORMAT, Files, IN_SHARED, Lock, Record, State};
+use crate::shared::{Layer, Location};
 use crate::sniff;
 use crate::store::copies::{View, is_copy, is_needed};
 use crate::store::{Copies, Rows, Store};
 use crate::walk::{self, Entry, Only, Skips};
+pub(crate) use file::read as read_file;
 use file::{Done, Outcome, process};
 pub use progress::disk_bytes;
 use progress::{Throttle, peak_rss_kib, unix_micros};
@@ -54,6 +57,10 @@ pub struct Options {
     pub cache: Option<PathBuf>,
     /// What the index may take on disk; 0 for no limit.
     pub max_bytes: u64,
+    /// The table is there, not in `dir`: this build writes a shared index.
+    pub location: Option<Location>,
+    /// The shared index that this one lies on.
+    pub layer: Option<Arc<Layer>>,
 }
 
 /// What a build has to tell at its end.
@@ -191,12 +198,18 @@ fn previous(options: &Options, embedder: &str) -> (State, Files) {
         && !options.force
         && state.root == root
         && state.embedder == embedder
+        && state.below.as_ref().map(|b| &b.location)
+            == options.layer.as_ref().map(|l| &l.below.location)
         && let Some(files) = Files::load(&state.db_path(&options.dir))
     {
         return (state.clone(), files);
     }
     let generation = old.as_ref().map_or(0, |s| s.generation);
-    let number = old.and_then(|s| s.db[3..].parse::<u64>().ok()).unwrap_or(0) + 1;
+    let number = match &options.location {
+        // No table of a writer that died may lie there.
+        Some(_) => unix_micros(),
+        None => old.and_then(|s| s.db[3..].parse::<u64>().ok()).unwrap_or(0) + 1,
+    };
     let state = State {
         format: FORMAT,
         root,
@@ -223,11 +236,12 @@ fn remove_others(dir: &Path, keep: &str) {
 }
 
 /// Removes copies that no view needs any more; a reader keeps what it has mapped.
-fn remove_old_copies(db: &Path, view: &View, name: &str) {
+fn remove_old_copies(db: &Path, view: &View, state: &State) {
     for entry in std::fs::read_dir(db).into_iter().flatten().flatten() {
         let file = entry.file_name();
         let file = file.to_string_lossy();
-        if is_copy(&file) && !is_needed(view, name, &file) {
+        let old_shadow = file.starts_with("shadow-") && *file != state.shadow;
+        if old_shadow || is_copy(&file) && !is_needed(view, &state.view, &file) {
             let _ = std::fs::remove_file(entry.path());
         }
     }
@@ -242,10 +256,11 @@ impl Build {
         self.skips = found.skips;
         self.folders = found.folders;
         let (todo, removed) = self.plan(found.entries, fresh);
-        let mut store = if fresh { None } else { Some(Store::open(&db, &self.session).await?) };
+        let mut store = if fresh { None } else { Some(self.open_table(&db).await?) };
         let dirty = self.files.dirty && !fresh;
         let old = Copies::intact(&db, &self.state.view, self.dims());
-        if !fresh && !dirty && todo.is_empty() && removed.is_empty() && old.is_some() {
+        let nothing = !fresh && !dirty && todo.is_empty() && removed.is_empty();
+        if nothing && old.is_some() && self.options.layer.is_none() {
             return self.seen();
         }
         if !fresh {
@@ -260,7 +275,7 @@ impl Build {
         }
         self.pipeline(&mut store, todo, walked, dirty).await?;
         if store.is_none() {
-            store = Some(Store::create(&db, &self.session, self.dims()).await?);
+            store = Some(self.create_table(&db).await?);
         }
         let store = store.ok_or_else(|| Error::Internal("no table".into()))?;
         let mut compacted = false;
@@ -268,7 +283,7 @@ impl Build {
         if self.changed || old.is_none() {
             self.progress.now(Phase::Optimize, walked, walked, self.files.chunks(), "");
             store.index(self.options.threads).await?;
-            let fragments = store.fragments().await?;
+            let fragments = store.small_fragments().await?;
             compacted = !fresh && fragments > COMPACT_AFTER_FRAGMENTS;
             if compacted {
                 store.compact().await?;
@@ -285,11 +300,14 @@ impl Build {
         if self.changed {
             self.state.changed_at = unix_micros() / 1_000_000;
         }
+        if let Some(layer) = self.options.layer.clone() {
+            self.cover(&layer, &db)?;
+        }
         self.files.dirty = false;
         self.next_generation();
         self.state.built_at = unix_micros() / 1_000_000;
         self.save(&db)?;
-        remove_old_copies(&db, &view, &self.state.view);
+        remove_old_copies(&db, &view, &self.state);
         if compacted {
             // Readers look at the new version now.
             store.prune().await?;
@@ -308,6 +326,47 @@ impl Build {
         self.state
             .save(&self.options.dir)
             .map_err(Error::io("cannot write into", &self.options.dir))
+    }
+
+    /// Where the table is: in the index folder, or in an object store.
+    fn table_path(&self, db: &Path) -> PathBuf {
+        let location = self.options.location.as_ref();
+        location.map_or_else(|| db.to_path_buf(), |l| l.table(&self.state.db))
+    }
+
+    async fn open_table(&self, db: &Path) -> Result<Store, Error> {
+        let mut store = Store::open(&self.table_path(db), &self.session).await?;
+        if self.options.location.is_some() {
+            store.keep_versions(KEEP_SHARED_VERSIONS);
+        }
+        Ok(store)
+    }
+
+    async fn create_table(&self, db: &Path) -> Result<Store, Error> {
+        std::fs::create_dir_all(db).map_err(Error::io("cannot create", db))?;
+        Ok(Store::create(&self.table_path(db), &self.session, self.dims()).await?)
+    }
+
+    /// Whether the shared index below holds this file with these bytes.
+    fn in_shared(&self, path: &str, hash: &[u8; 16]) -> bool {
+        self.options.layer.as_ref().is_some_and(|l| l.hashes.get(path) == Some(hash))
+    }
+
+    /// Notes which files of the shared index below are hidden: those that differ here.
+    fn cover(&mut self, layer: &Layer, db: &Path) -> Result<(), Error> {
+        let hidden: Vec<&str> = layer
+            .hashes
+            .keys()
+            .filter(|path| self.files.records.get(*path).is_none_or(|r| r.skip != IN_SHARED))
+            .map(String::as_str)
+            .collect();
+        let text = serde_json::to_vec(&hidden).map_err(|e| Error::Internal(e.to_string()))?;
+        let name = format!("shadow-{}", self.next_generation());
+        crate::manifest::replace(&db.join(&name), &text)
+            .map_err(Error::io("cannot write into", db))?;
+        self.state.shadow = name;
+        self.state.below = Some(layer.below.clone());
+        Ok(())
     }
 
     /// Larger than every generation before, also than those of a build that died unrecorded.
@@ -360,7 +419,12 @@ impl Build {
         for entry in entries {
             gone.remove(entry.path.as_str());
             match self.files.records.get(&entry.path) {
-                Some(record) if record.size == entry.size && record.mtime == entry.mtime => {
+                Some(record)
+                    if record.size == entry.size
+                        && record.mtime == entry.mtime
+                        && (record.skip == IN_SHARED)
+                            == self.in_shared(&entry.path, &record.hash) =>
+                {
                     if let Some(reason) = sniff::Skip::from_code(record.skip) {
                         self.skips.add(reason, &entry.path);
                     }
@@ -433,6 +497,13 @@ impl Build {
                 skip: 0,
             };
             match file.outcome {
+                Outcome::Touched if self.in_shared(&path, &file.hash) => {
+                    record.skip = IN_SHARED;
+                    if old.is_none_or(|old| old.chunks == 0) {
+                        self.files.records.insert(path, record);
+                        continue;
+                    }
+                }
                 Outcome::Touched => {
                     record =
                         Record { size: record.size, mtime: record.mtime, ..old.unwrap_or(record) };
@@ -536,7 +607,7 @@ impl Build {
         self.check_room(db, rows.bytes())?;
         let generation = self.next_generation();
         if store.is_none() {
-            *store = Some(Store::create(db, &self.session, self.dims()).await?);
+            *store = Some(self.create_table(db).await?);
         }
         let table = store.as_ref().ok_or_else(|| Error::Internal("no table".into()))?;
         if !rows.is_empty() {
@@ -585,7 +656,11 @@ impl Build {
     ) -> Vec<std::thread::JoinHandle<()>> {
         let known: Vec<Option<[u8; 16]>> = todo
             .iter()
-            .map(|e| self.files.records.get(&e.path).filter(|r| r.skip == 0).map(|r| r.hash))
+            .map(|e| {
+                let shared = self.options.layer.as_ref().and_then(|l| l.hashes.get(&e.path));
+                let own = self.files.records.get(&e.path).filter(|r| r.skip == 0);
+                shared.copied().or_else(|| own.map(|r| r.hash))
+            })
             .collect();
         let work = Arc::new((self.options.root.clone(), todo, known, AtomicUsize::new(0)));
         (0..self.options.threads.max(1))

@@ -40,7 +40,7 @@ pub async fn tidy(dir: &Path, session: Arc<Session>) -> Result<Tidied, Error> {
     let save = |state: &State| state.save(dir).map_err(Error::io("cannot write into", dir));
     save(&state)?;
     fault("tidy-saved");
-    remove_old_copies(&db, &view, &state.view);
+    remove_old_copies(&db, &view, &state);
     store.prune().await?;
     state.disk_bytes = disk_bytes(dir);
     save(&state)?;

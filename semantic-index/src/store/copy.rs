@@ -41,7 +41,7 @@ impl Store {
             for run in lights.runs() {
                 let Some(fragment) = fragments.get(&run.fragment) else {
                     (run.first..run.first.saturating_add(run.rows).min(lights.len()))
-                        .for_each(|row| bury(&mut part, lights.len(), row));
+                        .for_each(|row| part.bury(lights.len(), row));
                     continue;
                 };
                 has.push(run.fragment);
@@ -52,7 +52,7 @@ impl Store {
                     for offset in deleted.iter() {
                         if let Some(row) = lights.find(run, run.fragment << 32 | u64::from(offset))
                         {
-                            bury(&mut part, lights.len(), row);
+                            part.bury(lights.len(), row);
                         }
                     }
                 }
@@ -107,14 +107,6 @@ impl Store {
         }
         Ok(View { version: dataset.version().version, segments: parts })
     }
-}
-
-/// Marks a row as gone.
-fn bury(part: &mut Part, rows: u32, row: u32) {
-    if part.dead.is_empty() {
-        part.dead = vec![0; (rows as usize).div_ceil(64)];
-    }
-    part.dead[row as usize / 64] |= 1 << (row % 64);
 }
 
 fn push(

@@ -25,7 +25,10 @@ pub use copies::{Copies, Place};
 pub use rows::{Row, Rows};
 
 use crate::embed::cosine;
-use crate::limits::{DELETE_PATHS, FTS_MEMORY_MIB, INDEX_DELTAS, KEEP_VERSIONS, PATH_INDEX_ROWS};
+use crate::limits::{
+    DELETE_PATHS, FTS_MEMORY_MIB, KEEP_VERSIONS, LARGE_TABLE_ROWS, PATH_INDEX_ROWS,
+    SMALL_FRAGMENT_ROWS,
+};
 use crate::rank::Candidate;
 
 /// Name of the table in its database folder.
@@ -64,6 +67,8 @@ pub struct Store {
     table: Table,
     /// The full-text index exists; a first build makes it after its first commit.
     searchable: bool,
+    /// Superseded versions are kept this long.
+    keep: std::time::Duration,
 }
 
 impl std::fmt::Debug for Store {
@@ -84,14 +89,36 @@ impl Store {
             .create_empty_table(TABLE, rows::schema(dims))
             .execute()
             .await?;
-        Ok(Self { table, searchable: false })
+        Ok(Self { table, searchable: false, keep: KEEP_VERSIONS })
     }
 
     pub async fn open(db: &Path, session: &Arc<Session>) -> Result<Self> {
         let table = connect(db, session).await?.open_table(TABLE).execute().await?;
-        let mut store = Self { table, searchable: false };
+        let mut store = Self { table, searchable: false, keep: KEEP_VERSIONS };
         store.searchable = store.has_index(WORDS).await?;
         Ok(store)
+    }
+
+    /// Keeps superseded versions this long.
+    pub fn keep_versions(&mut self, keep: std::time::Duration) {
+        self.keep = keep;
+    }
+
+    /// The table as it was at this version.
+    pub async fn open_at(db: &Path, session: &Arc<Session>, version: u64) -> Result<Self> {
+        let table = connect(db, session).await?.open_table(TABLE).execute().await?;
+        table.checkout(version).await?;
+        Ok(Self { table, searchable: false, keep: KEEP_VERSIONS })
+    }
+
+    /// Undoes what was committed after this version.
+    pub async fn go_back_to(&mut self, version: u64) -> Result<()> {
+        if self.version().await? != version {
+            self.table.checkout(version).await?;
+            self.table.restore().await?;
+            self.searchable = self.has_index(WORDS).await?;
+        }
+        Ok(())
     }
 
     /// Sees what other processes have committed since.
@@ -177,8 +204,13 @@ impl Store {
     /// until `prune`.
     pub async fn compact(&self) -> Result<()> {
         // Fragments of different index deltas are not joined: first the deltas.
-        self.table.optimize(OptimizeAction::Index(OptimizeOptions::merge(INDEX_DELTAS))).await?;
-        let options = CompactionOptions { num_threads: Some(1), ..CompactionOptions::default() };
+        self.merge_indexes().await?;
+        // Only small fragments are joined: what a large build wrote stays where it is.
+        let options = CompactionOptions {
+            num_threads: Some(1),
+            target_rows_per_fragment: SMALL_FRAGMENT_ROWS,
+            ..CompactionOptions::default()
+        };
         self.table.optimize(OptimizeAction::Compact { options, remap_options: None }).await?;
         Ok(())
     }
@@ -192,9 +224,19 @@ impl Store {
         })
     }
 
+    /// Joins the deltas of the indexes; in a large table the first, which holds most rows,
+    /// stays as it is, so that the cost follows what changed.
+    async fn merge_indexes(&self) -> Result<()> {
+        let deltas = self.table.index_stats(WORDS).await?.and_then(|s| s.num_indices).unwrap_or(1);
+        let large = self.count().await? > LARGE_TABLE_ROWS;
+        let merged = (deltas as usize).saturating_sub(usize::from(large)).max(1);
+        self.table.optimize(OptimizeAction::Index(OptimizeOptions::merge(merged))).await?;
+        Ok(())
+    }
+
     /// Drops versions that no reader can still hold.
     pub async fn prune(&self) -> Result<()> {
-        let older_than = lancedb::table::Duration::from_std(KEEP_VERSIONS).ok();
+        let older_than = lancedb::table::Duration::from_std(self.keep).ok();
         self.table
             .optimize(OptimizeAction::Prune {
                 older_than,
@@ -205,9 +247,11 @@ impl Store {
         Ok(())
     }
 
-    /// Fragments of the table: many mean that compaction is due.
-    pub async fn fragments(&self) -> Result<usize> {
-        Ok(self.table.stats().await?.fragment_stats.num_fragments)
+    /// Small fragments of the table: many mean that compaction is due.
+    pub async fn small_fragments(&self) -> Result<usize> {
+        let dataset = snapshot!(self);
+        let rows = dataset.fragments().iter().map(|f| f.physical_rows.unwrap_or(0));
+        Ok(rows.filter(|rows| *rows < SMALL_FRAGMENT_ROWS).count())
     }
 
     /// The best rows by BM25; with a question's vector, also their cosines to it.

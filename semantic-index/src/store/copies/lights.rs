@@ -233,6 +233,20 @@ impl Lights {
         })
     }
 
+    /// Tells of each row its path, looking at each string once.
+    pub fn each_path(&self, mut each: impl FnMut(u32, &str)) {
+        let (mut last, mut path) = (u32::MAX, String::new());
+        for row in 0..self.count {
+            let at = HEADER + row as usize * RECORD + 8;
+            let here = u32::from_le_bytes([0, 1, 2, 3].map(|n| self.map[at + n]));
+            if here != last {
+                let Some(candidate) = self.get(row) else { continue };
+                (last, path) = (here, candidate.path);
+            }
+            each(row, &path);
+        }
+    }
+
     /// Where the row with this id is, in a fragment's run.
     pub fn find(&self, run: Run, row: u64) -> Option<u32> {
         let (mut low, mut high) = (run.first, run.first.checked_add(run.rows)?);

@@ -16,7 +16,7 @@ mod words;
 mod writer;
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashSet};
 use std::path::{Path, PathBuf};
 
 pub use view::{Part, View};
@@ -59,7 +59,13 @@ struct Segment {
     words: Words,
     lights: Lights,
     vectors: Option<Vectors>,
+    /// Of the shared index.
+    shared: bool,
 }
+
+/// In `Candidate::row`: the row is one of the shared index. Fragments are numbered from 0
+/// upwards, so that no row of a table has this bit.
+pub const SHARED_ROW: u64 = 1 << 63;
 
 /// All segments of an index, mapped.
 #[derive(Debug)]
@@ -72,9 +78,31 @@ pub struct Copies {
 impl Copies {
     /// None when a file is missing or damaged.
     pub fn open(db: &Path, view: &str) -> Option<Self> {
+        let mut copies =
+            Self { version: 0, totals: Totals { rows: 0, length: 0 }, segments: Vec::new() };
+        copies.version = copies.add(db, view, false)?;
+        Some(copies)
+    }
+
+    /// Adds the copies of a shared index, in which the rows of `hidden` files do not count.
+    /// Their candidates carry [`SHARED_ROW`].
+    pub fn add_shared(&mut self, db: &Path, view: &str, hidden: &HashSet<String>) -> Option<()> {
+        let own = self.segments.len();
+        self.add(db, view, true)?;
+        for segment in &mut self.segments[own..] {
+            let rows = segment.lights.len();
+            segment.lights.each_path(|row, path| {
+                if hidden.contains(path) {
+                    segment.part.bury(rows, row);
+                }
+            });
+        }
+        Some(())
+    }
+
+    fn add(&mut self, db: &Path, view: &str, shared: bool) -> Option<u64> {
         let View { version, segments } = View::load(&db.join(view))?;
-        let mut totals = Totals { rows: 0, length: 0 };
-        let mut open = Vec::with_capacity(segments.len());
+        let (totals, open) = (&mut self.totals, &mut self.segments);
         for part in segments {
             let [words, lights, vectors] = files(db, part.number);
             let (words, lights) = (Words::open(&words)?, Lights::open(&lights)?);
@@ -84,9 +112,9 @@ impl Copies {
             }
             totals.rows += own.rows;
             totals.length += own.length;
-            open.push(Segment { part, words, lights, vectors: Vectors::open(&vectors) });
+            open.push(Segment { part, words, lights, vectors: Vectors::open(&vectors), shared });
         }
-        Some(Self { version, totals, segments: open })
+        Some(version)
     }
 
     /// What a build may go on from: None when a copy is missing or damaged.
@@ -180,7 +208,12 @@ impl Copies {
 
     /// What ranking needs of a row.
     pub fn candidate(&self, place: Place) -> Option<Candidate> {
-        self.segments.get(place.segment as usize)?.lights.get(place.row)
+        let segment = self.segments.get(place.segment as usize)?;
+        let mut candidate = segment.lights.get(place.row)?;
+        if segment.shared {
+            candidate.row |= SHARED_ROW;
+        }
+        Some(candidate)
     }
 
     /// Drops the files' pages from this process; the next question maps them again.

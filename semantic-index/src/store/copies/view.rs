@@ -29,6 +29,14 @@ impl Part {
         self.dead.get(row as usize / 64).is_some_and(|bits| bits >> (row % 64) & 1 == 1)
     }
 
+    /// Marks a row of `rows` as gone.
+    pub fn bury(&mut self, rows: u32, row: u32) {
+        if self.dead.is_empty() {
+            self.dead = vec![0; (rows as usize).div_ceil(64)];
+        }
+        self.dead[row as usize / 64] |= 1 << (row % 64);
+    }
+
     pub fn dead_rows(&self) -> u32 {
         self.dead.iter().map(|bits| bits.count_ones()).sum()
     }
