@@ -245,11 +245,13 @@ impl Sandbox {
 pub struct Index {
     /// Most that all indexes together take on disk, MB.
     pub disk_mb: u64,
+    /// The shared index that a workspace's own lies on: its folder, and `s3://…` or `file://…`.
+    pub shared: BTreeMap<PathBuf, String>,
 }
 
 impl Default for Index {
     fn default() -> Self {
-        Self { disk_mb: crate::limits::INDEX_DISK_MB }
+        Self { disk_mb: crate::limits::INDEX_DISK_MB, shared: BTreeMap::new() }
     }
 }
 
@@ -317,6 +319,11 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
     ),
     ("sandbox.browser", "by name on PATH", "the Chromium that `browser_action` starts"),
     ("index.disk_mb", "20000", "most that all indexes together take on disk, in MB"),
+    (
+        "index.shared.FOLDER",
+        "none",
+        "the team's index of the workspace FOLDER: `s3://bucket/prefix` or `file:///folder`; see docs/team-index.md",
+    ),
     (
         "mcp.servers.NAME.command",
         "this or `url`",

@@ -45,6 +45,9 @@ env = ["AWS_PROFILE"]
 [index]
 disk_mb = 500
 
+[index.shared]
+"/home/me/monorepo" = "s3://team-index/monorepo"
+
 [mcp.servers.git]
 command = "mcp-server-git"
 args = ["${workspace}"]
@@ -106,6 +109,7 @@ fn the_reference_is_complete() {
                         "providers" | "mcp.servers" => "NAME",
                         "mcp.servers.NAME.tools" => "TOOL",
                         "providers.NAME.models" => "MODEL",
+                        "index.shared" => "FOLDER",
                         _ => name,
                     };
                     walk(

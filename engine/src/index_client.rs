@@ -12,6 +12,7 @@ mod meta;
 mod watch;
 mod worker;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use lapce_ai_ipc::{CallError, Client, Ident, IndexProtocol, paths};
 use tokio::sync::{Notify, mpsc};
 pub use watch::Watch;
 
+use crate::config;
 use crate::process::SocketChild;
 use crate::workspace::Root;
 use crate::{limits, state};
@@ -106,18 +108,18 @@ impl IndexClient {
         &self,
         root: &Root,
         force: bool,
-        disk_mb: u64,
+        settings: config::Index,
         events: mpsc::Sender<Event>,
     ) -> Result<BuildReport, WireError> {
-        let place = Place { index_root: self.index_root.clone(), disk_mb };
+        let place = Place { index_root: self.index_root.clone(), settings };
         let spec = build::Spec { force, ..place.spec(root)? };
         let built = self.builds.build(root, spec, events).await;
         built.map_err(|error| disk::offer(&self.index_root, root, error))
     }
 
     /// Keeps the index of `root` up to date until the last [`Watch`] of it is dropped.
-    pub fn watch(&self, root: &Root, disk_mb: u64) -> Result<Watch, WireError> {
-        let place = Place { index_root: self.index_root.clone(), disk_mb };
+    pub fn watch(&self, root: &Root, settings: config::Index) -> Result<Watch, WireError> {
+        let place = Place { index_root: self.index_root.clone(), settings };
         self.watchers.watch(root, place, self.builds.clone())
     }
 
@@ -208,7 +210,7 @@ impl IndexClient {
 #[derive(Debug, Clone)]
 struct Place {
     index_root: PathBuf,
-    disk_mb: u64,
+    settings: config::Index,
 }
 
 impl Place {
@@ -222,18 +224,28 @@ impl Place {
         Ok(build::Spec {
             dir: root.index_dir(&self.index_root).to_string_lossy().into_owned(),
             cache: disk::cache(&self.index_root).to_string_lossy().into_owned(),
-            max_bytes: disk::room(&self.index_root, root, self.disk_mb)
+            max_bytes: disk::room(&self.index_root, root, self.settings.disk_mb)
                 .map_err(|error| disk::offer(&self.index_root, root, error))?,
+            location: self.settings.shared.get(Path::new(root.as_str())).cloned(),
             ..build::Spec::default()
         })
     }
 }
 
+/// Credentials of an object store, for a build on a shared index and for nothing else.
+fn store_credentials() -> Vec<(OsString, OsString)> {
+    let own = |name: &OsString| name.to_str().is_some_and(|name| name.starts_with("AWS_"));
+    std::env::vars_os().filter(|(name, _)| own(name)).collect()
+}
+
 /// Starts `lapce-ai-index MODE` and greets it.
-async fn start(mode: &str) -> Result<(SocketChild, Client<IndexProtocol>), WireError> {
+async fn start(
+    mode: &str,
+    env: Vec<(OsString, OsString)>,
+) -> Result<(SocketChild, Client<IndexProtocol>), WireError> {
     let program =
         paths::find_program(INDEX_PROGRAM).ok_or_else(|| state::missing(INDEX_PROGRAM))?;
-    let (mut child, socket) = SocketChild::spawn(&program, &[mode]).map_err(|error| {
+    let (mut child, socket) = SocketChild::spawn(&program, &[mode], env).map_err(|error| {
         let what = format!("{} cannot be started: {error}", program.display());
         WireError::new(ErrorKind::Unavailable, what).hint("run `lapce-ai doctor`")
     })?;

@@ -50,8 +50,13 @@ pub struct SocketChild {
 }
 
 impl SocketChild {
-    /// Starts `program args… --fd N`, N being the child's end of the returned socket.
-    pub fn spawn(program: &Path, args: &[&str]) -> io::Result<(Self, UnixStream)> {
+    /// Starts `program args… --fd N`, N being the child's end of the returned socket. `env` is
+    /// added to the few variables that every child gets.
+    pub fn spawn(
+        program: &Path,
+        args: &[&str],
+        env: Vec<(OsString, OsString)>,
+    ) -> io::Result<(Self, UnixStream)> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         let fd = theirs.as_raw_fd();
         let parent = std::process::id();
@@ -61,6 +66,7 @@ impl SocketChild {
             .args(["--fd", &fd.to_string()])
             .env_clear()
             .envs(child_env())
+            .envs(env)
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -221,7 +227,7 @@ mod tests {
     use super::*;
 
     fn shell(script: &str) -> (SocketChild, UnixStream) {
-        SocketChild::spawn(Path::new("/bin/bash"), &["-c", script]).unwrap()
+        SocketChild::spawn(Path::new("/bin/bash"), &["-c", script], Vec::new()).unwrap()
     }
 
     #[tokio::test]

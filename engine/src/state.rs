@@ -135,10 +135,10 @@ impl Engine {
         })
     }
 
-    /// What all indexes together may take on disk. A broken configuration is no reason not
-    /// to search: it is `status` that speaks of it.
-    pub fn index_disk_mb(&self) -> u64 {
-        self.config.get().map_or(limits::INDEX_DISK_MB, |config| config.index.disk_mb)
+    /// What all indexes together may take on disk, and which are shared. A broken
+    /// configuration is no reason not to search: it is `status` that speaks of it.
+    pub fn index_settings(&self) -> crate::config::Index {
+        self.config.get().map_or_else(|_| Default::default(), |config| config.index.clone())
     }
 
     /// Process ids of the live tool helpers.

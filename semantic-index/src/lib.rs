@@ -4,8 +4,8 @@
 //! builds without LanceDB in seconds; the feature `lance` adds the store and what runs on
 //! it. The program `lapce-ai-index` is a worker that answers searches, or a build process
 //! that brings one index up to date and ends; the engine starts both and talks to them
-//! over a ring (`server`). Nothing here reads settings, talks to the network, or writes
-//! into a workspace.
+//! over a ring (`server`). Nothing here reads settings, talks to the network (but `shared`,
+//! to a store that the user configured), or writes into a workspace.
 
 pub mod bm25;
 pub mod chunk;

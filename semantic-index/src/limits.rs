@@ -36,6 +36,8 @@ pub const OUTLINE_PATH_BYTES: usize = 4 << 10;
 pub const OUTLINE_MAX_ITEMS: usize = 2_000;
 pub const OUTLINE_LINE_BYTES: usize = 200;
 pub const OUTLINE_BYTES: usize = 64 << 10;
+/// Longest path in the list of files: what the system takes.
+pub const MAX_PATH_BYTES: usize = 4_096;
 /// Longest token indexed; longer ones are hashes and encoded data.
 pub const MAX_TOKEN_BYTES: usize = 40;
 /// Distinct words of a query that count.

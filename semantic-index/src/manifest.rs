@@ -8,11 +8,13 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use crate::limits::MAX_PATH_BYTES;
 
 /// Changes when chunks, tokens or the table change shape: older indexes are rebuilt.
 pub const FORMAT: u32 = 1;
@@ -114,11 +116,11 @@ impl Files {
 
     /// The same, from a file of another name.
     pub fn load_file(file: &Path) -> Option<Self> {
-        Self::decode(&fs::read(file).ok()?)
+        Self::decode(io::BufReader::with_capacity(1 << 18, File::open(file).ok()?))
     }
 
     pub fn save(&self, db: &Path) -> io::Result<()> {
-        replace(&db.join("files.bin"), &self.encode())
+        replace_with(&db.join("files.bin"), |out| self.encode(out))
     }
 
     pub fn chunks(&self) -> u64 {
@@ -130,50 +132,82 @@ impl Files {
         self.records.values().filter(|r| r.skip == 0 || r.skip == IN_SHARED).count() as u64
     }
 
-    fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(64 + self.records.len() * 80);
-        out.extend_from_slice(MAGIC);
-        out.push(u8::from(self.dirty));
-        out.extend_from_slice(&(self.records.len() as u64).to_le_bytes());
+    /// Piece by piece: the list of a million files is a hundred megabytes.
+    fn encode(&self, out: impl Write) -> io::Result<()> {
+        let mut out = Hashing { inner: out, hash: blake3::Hasher::new() };
+        out.write_all(MAGIC)?;
+        out.write_all(&[u8::from(self.dirty)])?;
+        out.write_all(&(self.records.len() as u64).to_le_bytes())?;
+        let mut one = Vec::new();
         for (path, record) in &self.records {
-            out.extend_from_slice(&(path.len() as u32).to_le_bytes());
-            out.extend_from_slice(path.as_bytes());
-            out.extend_from_slice(&record.size.to_le_bytes());
-            out.extend_from_slice(&record.mtime.to_le_bytes());
-            out.extend_from_slice(&record.hash);
-            out.extend_from_slice(&record.chunks.to_le_bytes());
-            out.push(record.skip);
+            one.clear();
+            one.extend_from_slice(&(path.len() as u32).to_le_bytes());
+            one.extend_from_slice(path.as_bytes());
+            one.extend_from_slice(&record.size.to_le_bytes());
+            one.extend_from_slice(&record.mtime.to_le_bytes());
+            one.extend_from_slice(&record.hash);
+            one.extend_from_slice(&record.chunks.to_le_bytes());
+            one.push(record.skip);
+            out.write_all(&one)?;
         }
-        let sum = blake3::hash(&out);
-        out.extend_from_slice(sum.as_bytes());
-        out
+        let sum = out.hash.finalize();
+        out.inner.write_all(sum.as_bytes())
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
-        if blake3::hash(body).as_bytes() != sum {
+    fn decode(from: impl Read) -> Option<Self> {
+        let mut from = Hashing { inner: from, hash: blake3::Hasher::new() };
+        if &from.take::<8>()? != MAGIC {
             return None;
         }
-        let mut rest = body.strip_prefix(MAGIC)?;
-        let mut take = |n: usize| -> Option<&[u8]> {
-            let (head, tail) = rest.split_at_checked(n)?;
-            rest = tail;
-            Some(head)
-        };
-        let dirty = take(1)?[0] != 0;
-        let count = u64::from_le_bytes(take(8)?.try_into().ok()?);
+        let dirty = from.take::<1>()?[0] != 0;
+        let count = u64::from_le_bytes(from.take()?);
         let mut records = HashMap::new();
         for _ in 0..count {
-            let len = u32::from_le_bytes(take(4)?.try_into().ok()?) as usize;
-            let path = String::from_utf8(take(len)?.to_vec()).ok()?;
-            let size = u64::from_le_bytes(take(8)?.try_into().ok()?);
-            let mtime = i64::from_le_bytes(take(8)?.try_into().ok()?);
-            let hash = take(16)?.try_into().ok()?;
-            let chunks = u32::from_le_bytes(take(4)?.try_into().ok()?);
-            let skip = take(1)?[0];
+            let len = u32::from_le_bytes(from.take()?) as usize;
+            if len > MAX_PATH_BYTES {
+                return None;
+            }
+            let mut path = vec![0; len];
+            from.fill(&mut path)?;
+            let path = String::from_utf8(path).ok()?;
+            let size = u64::from_le_bytes(from.take()?);
+            let mtime = i64::from_le_bytes(from.take()?);
+            let hash = from.take()?;
+            let chunks = u32::from_le_bytes(from.take()?);
+            let skip = from.take::<1>()?[0];
             records.insert(path, Record { size, mtime, hash, chunks, skip });
         }
-        Some(Self { records, dirty })
+        let sum = from.hash.finalize();
+        let mut end = Vec::new();
+        from.inner.take(33).read_to_end(&mut end).ok()?;
+        (sum.as_bytes() == end.as_slice()).then_some(Self { records, dirty })
+    }
+}
+
+/// Hashes what passes.
+struct Hashing<T> {
+    inner: T,
+    hash: blake3::Hasher,
+}
+
+impl<T: Write> Hashing<T> {
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.hash.update(bytes);
+        self.inner.write_all(bytes)
+    }
+}
+
+impl<T: Read> Hashing<T> {
+    fn fill(&mut self, bytes: &mut [u8]) -> Option<()> {
+        self.inner.read_exact(bytes).ok()?;
+        self.hash.update(bytes);
+        Some(())
+    }
+
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
+        self.fill(&mut bytes)?;
+        Some(bytes)
     }
 }
 
@@ -196,10 +230,20 @@ pub fn dir_of(indexes: &Path, root: &str) -> PathBuf {
 
 /// Writes beside the file, syncs, renames: readers see the old or the new, whole.
 pub(crate) fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_with(file, |out| out.write_all(bytes))
+}
+
+/// The same, for what is written piece by piece.
+fn replace_with(
+    file: &Path,
+    write: impl FnOnce(&mut io::BufWriter<File>) -> io::Result<()>,
+) -> io::Result<()> {
     let temporary = file.with_extension("tmp");
-    let mut out =
+    let out =
         File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    out.write_all(bytes)?;
+    let mut out = io::BufWriter::with_capacity(1 << 18, out);
+    write(&mut out)?;
+    let out = out.into_inner().map_err(io::IntoInnerError::into_error)?;
     out.sync_data()?;
     drop(out);
     fs::rename(&temporary, file)
@@ -250,14 +294,17 @@ mod tests {
 
     #[test]
     fn damage_is_noticed() {
-        let good = sample().encode();
+        let mut good = Vec::new();
+        sample().encode(&mut good).unwrap();
         for cut in [0, 7, 31, 40, good.len() - 1] {
             assert!(Files::decode(&good[..cut]).is_none());
         }
+        let longer = [&good[..], &[0]].concat();
+        assert!(Files::decode(&longer[..]).is_none());
         for at in (0..good.len()).step_by(97) {
             let mut bad = good.clone();
             bad[at] ^= 1;
-            assert!(Files::decode(&bad).is_none(), "bit flip at {at}");
+            assert!(Files::decode(&bad[..]).is_none(), "bit flip at {at}");
         }
     }
 

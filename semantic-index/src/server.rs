@@ -23,6 +23,7 @@ use crate::limits::{
 use crate::rank::Weights;
 use crate::rest::Rest;
 use crate::search::{Arm, Index};
+use crate::shared::{self, Location};
 use crate::walk::Only;
 use crate::{builder, store};
 
@@ -113,9 +114,16 @@ impl Server {
         request: index::Build,
         cx: &Cx<IndexProtocol>,
     ) -> Result<Reply, WireError> {
+        let dir = PathBuf::from(request.dir);
+        let layer = if request.location.is_empty() {
+            None
+        } else {
+            let location = Location::parse(&request.location)?;
+            Some(Arc::new(shared::read(&location, &dir).await?))
+        };
         let options = builder::Options {
             root: PathBuf::from(request.root),
-            dir: PathBuf::from(request.dir),
+            dir,
             force: request.force,
             threads: builder_threads(),
             batch_rows: BATCH_ROWS,
@@ -123,7 +131,7 @@ impl Server {
             cache: (!request.cache.is_empty()).then(|| PathBuf::from(request.cache)),
             max_bytes: request.max_bytes,
             location: None,
-            layer: None,
+            layer,
         };
         let cancel = Arc::new(AtomicBool::new(false));
         let (sender, mut receiver) = mpsc::channel(16);

@@ -16,7 +16,7 @@ pub async fn handle(
 ) -> Result<BuildReport, WireError> {
     let root = Root::open(&request.root)?;
     let (sender, mut events) = mpsc::channel(limits::BUILD_EVENTS);
-    let build = engine.index.build(&root, request.force, engine.index_disk_mb(), sender);
+    let build = engine.index.build(&root, request.force, engine.index_settings(), sender);
     tokio::pin!(build);
     loop {
         tokio::select! {

@@ -13,7 +13,7 @@ pub async fn handle(
     cx: &Cx<EngineProtocol>,
 ) -> Result<Reply, WireError> {
     let root = Root::open(&request.root)?;
-    let mut watch = engine.index.watch(&root, engine.index_disk_mb())?;
+    let mut watch = engine.index.watch(&root, engine.index_settings())?;
     loop {
         tokio::select! {
             event = watch.next() => {

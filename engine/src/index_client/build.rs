@@ -38,6 +38,8 @@ pub(super) struct Spec {
     pub(super) dir: String,
     pub(super) cache: String,
     pub(super) max_bytes: u64,
+    /// The shared index below, as the user configured it.
+    pub(super) location: Option<String>,
     pub(super) force: bool,
     /// Files and folders to look at; empty for all.
     pub(super) only: Vec<String>,
@@ -297,16 +299,23 @@ impl Builds {
                 () = build.cancel.cancelled() => return Err(build.cancelled()),
             }
         };
-        let (mut child, client) = start("build").await?;
+        let credentials = match &build.spec.location {
+            Some(_) => super::store_credentials(),
+            None => Vec::new(),
+        };
+        let (mut child, client) = start("build", credentials).await?;
         build.pid.store(child.pid(), Ordering::Relaxed);
-        let Spec { dir, cache, max_bytes, force, only, told, tidy, .. } = build.spec.clone();
+        let Spec { dir, cache, max_bytes, force, only, told, tidy, location, .. } =
+            build.spec.clone();
         let (pid, some) = (child.pid(), only.len());
         tracing::info!(root = %build.root, pid, force, some, tidy, "index build started");
         let request = if tidy {
             index::Request::Tidy(index::Tidy { dir })
         } else {
             let (root, folders) = (build.root.to_string(), told.is_some());
-            let build = index::Build { root, dir, force, only, folders, cache, max_bytes };
+            let location = location.unwrap_or_default();
+            let build =
+                index::Build { root, dir, force, only, folders, cache, max_bytes, location };
             index::Request::Build(build)
         };
         let call = client.start(request);

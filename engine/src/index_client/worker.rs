@@ -92,7 +92,7 @@ impl WorkerSlot {
                 return Ok((worker.clone(), client, in_use));
             }
         }
-        let (child, client) = start("worker").await?;
+        let (child, client) = start("worker", Vec::new()).await?;
         let (tell, obituary) = watch::channel(None);
         let worker = Arc::new(Worker {
             client: Mutex::new(Some(client.clone())),

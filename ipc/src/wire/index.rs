@@ -41,6 +41,8 @@ wire! {
         pub cache: String,
         /// What the index may take on disk; 0 for no limit.
         pub max_bytes: u64,
+        /// The shared index that this one lies on (`s3://…`, `file://…`), or empty.
+        pub location: String,
     }
 }
 

@@ -9,6 +9,7 @@
 //! ones so that their number grows with the logarithm of the table. All of it can be made
 //! again from the table, and is trusted only with the version of the table it copies.
 
+mod cursor;
 mod lights;
 mod vectors;
 mod view;
