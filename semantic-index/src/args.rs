@@ -38,7 +38,7 @@ pub(crate) enum Command {
         /// Keep chunks of earlier contents here, and look for them.
         #[arg(long)]
         cache: Option<PathBuf>,
-        /// Lie on the shared index there (s3://bucket/prefix, or file:///folder): only files
+        /// Lie on the shared index there (`s3://bucket/prefix` or `file:///folder`): only files
         /// that differ are indexed here.
         #[arg(long, conflicts_with = "fd")]
         location: Option<String>,
