@@ -119,7 +119,12 @@ impl Server {
             None
         } else {
             let location = Location::parse(&request.location)?;
-            Some(Arc::new(shared::read(&location, &dir).await?))
+            let changed_here = !request.only.is_empty();
+            let known = changed_here.then(|| shared::read_fetched(&location, &dir)).flatten();
+            Some(Arc::new(match known {
+                Some(layer) => layer,
+                None => shared::read(&location, &dir).await?,
+            }))
         };
         let options = builder::Options {
             root: PathBuf::from(request.root),

@@ -267,6 +267,10 @@ async fn objects_that_are_not_what_their_head_says_are_refused() {
     assert!(error.contains("of another version of lapce-ai, or too large"), "{error}");
 
     // While the head cannot be read, what was fetched before serves.
+    let location = Location::parse(&uri).unwrap();
+    assert_eq!(shared::read_fetched(&location, &dev.dir()).unwrap().hashes.len(), 5);
+    let elsewhere = Location::parse(&format!("{uri}/other")).unwrap();
+    assert!(shared::read_fetched(&elsewhere, &dev.dir()).is_none());
     names(0, 5).for_each(|(path, name)| dev.code(&path, &name));
     dev.pull(&uri).await.unwrap();
     assert_eq!(dev.best("function_3").await.0, "src/f3.rs");

@@ -28,7 +28,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload}
 use serde::{Deserialize, Serialize};
 
 pub use lease::Lease;
-pub use roles::{read, write};
+pub use roles::{read, read_fetched, write};
 
 use crate::error::Error;
 use crate::limits::{

@@ -48,6 +48,12 @@ pub async fn read(location: &Location, dir: &Path) -> Result<Layer, Error> {
     Ok(layer)
 }
 
+/// What was fetched before, for an update after a change here: it must not wait for a network.
+pub fn read_fetched(location: &Location, dir: &Path) -> Option<Layer> {
+    let folder = dir.join(SHARED_FOLDER);
+    fetched(location, &folder)?.layer(location, &folder).ok()
+}
+
 /// The head that was fetched last from this location.
 fn fetched(location: &Location, folder: &Path) -> Option<Head> {
     let text = std::fs::read(folder.join(HEAD_FILE)).ok()?;
