@@ -104,9 +104,12 @@ mod tests {
         let sum = || TABLE.iter().map(|b| u64::from(std::hint::black_box(*b))).sum::<u64>();
         assert_eq!(sum(), 7 * TABLE.len() as u64);
         assert!(present() > PAGES / 2);
-        let_go_of_program();
-        // A neighbour's page that another test reads brings a few of ours along.
-        assert!(present() < PAGES / 2);
+        // A neighbour's page that another test reads at this moment brings some of ours along.
+        let mut gone = (0..100).map(|_| {
+            let_go_of_program();
+            present()
+        });
+        assert!(gone.any(|present| present < PAGES / 2));
         assert_eq!(sum(), 7 * TABLE.len() as u64);
     }
 }
