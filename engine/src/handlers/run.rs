@@ -85,7 +85,7 @@ pub async fn handle(
     }
     // What the agent writes it can find; a workspace without an index is not given one unasked.
     let watched = engine.index.exists(&root);
-    let _watch = watched.then(|| engine.index.watch(&root, engine.index_disk_mb()));
+    let _watch = watched.then(|| engine.index.watch(&root, engine.index_settings()));
     let mark = ids::approval_id();
     let first_message = prompt::task(&request.task, editor, &mark[..8], model.context as usize / 8);
     let (servers, missing) = engine.mcp.offered(engine, &config, &root).await;
