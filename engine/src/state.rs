@@ -138,7 +138,7 @@ impl Engine {
     /// What all indexes together may take on disk, and which are shared. A broken
     /// configuration is no reason not to search: it is `status` that speaks of it.
     pub fn index_settings(&self) -> crate::config::Index {
-        self.config.get().map_or_else(|_| Default::default(), |config| config.index.clone())
+        self.config.get().map(|config| config.index.clone()).unwrap_or_default()
     }
 
     /// Process ids of the live tool helpers.
