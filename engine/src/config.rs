@@ -240,18 +240,29 @@ impl Sandbox {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// How indexes are made, and their bound.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Index {
     /// Most that all indexes together take on disk, MB.
     pub disk_mb: u64,
     /// The shared index that a workspace's own lies on: its folder, and `s3://…` or `file://…`.
     pub shared: BTreeMap<PathBuf, String>,
+    /// `provider/model` that makes the vectors, or empty: the built-in table, offline.
+    pub embedder: String,
+    /// 0: as fast as the provider answers.
+    pub requests_per_minute: u32,
+    pub price_per_million_tokens: Option<f64>,
 }
 
 impl Default for Index {
     fn default() -> Self {
-        Self { disk_mb: crate::limits::INDEX_DISK_MB, shared: BTreeMap::new() }
+        Self {
+            disk_mb: crate::limits::INDEX_DISK_MB,
+            shared: BTreeMap::new(),
+            embedder: String::new(),
+            requests_per_minute: 0,
+            price_per_million_tokens: None,
+        }
     }
 }
 
@@ -381,6 +392,17 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
         "the server's",
         "seconds one call of this tool may take",
     ),
+    (
+        "index.embedder",
+        "\"\"",
+        "`provider/model` that makes the index's vectors, through `/embeddings` or Ollama's `/api/embed`; all indexed text is sent to it. Empty: the built-in table, offline",
+    ),
+    (
+        "index.requests_per_minute",
+        "0",
+        "most requests to the embedder; 0: no limit but the provider's",
+    ),
+    ("index.price_per_million_tokens", "none", "shown as an estimate before a first index"),
 ];
 
 /// The reference as Markdown.
@@ -410,9 +432,19 @@ struct Raw {
     #[serde(default)]
     sandbox: Sandbox,
     #[serde(default)]
-    index: Index,
-    #[serde(default)]
     mcp: RawMcp,
+    #[serde(default)]
+    index: RawIndex,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawIndex {
+    disk_mb: Option<u64>,
+    shared: BTreeMap<PathBuf, String>,
+    embedder: Option<toml::Spanned<String>>,
+    requests_per_minute: u32,
+    price_per_million_tokens: Option<f64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -562,6 +594,18 @@ impl Config {
         }
         let (chat, complete) = (model(raw.models.chat)?, model(raw.models.complete)?);
         let image = model(raw.models.image)?;
+        let embedder_at = raw.index.embedder.as_ref().map_or(0, |e| e.span().start);
+        let embedder = model(raw.index.embedder)?;
+        if let Some((provider, _)) = embedder.split_once('/')
+            && matches!(providers[provider].kind, Kind::Anthropic | Kind::Gemini)
+        {
+            return Err(at(
+                embedder_at,
+                format!(
+                    "{provider} speaks a format without embeddings; name a provider of kind openai, mistral, llamacpp or ollama"
+                ),
+            ));
+        }
         Ok(Self {
             chat,
             complete,
@@ -571,8 +615,14 @@ impl Config {
             network: raw.network,
             limits: raw.limits,
             sandbox: raw.sandbox,
-            index: raw.index,
             mcp,
+            index: Index {
+                disk_mb: raw.index.disk_mb.unwrap_or(crate::limits::INDEX_DISK_MB),
+                shared: raw.index.shared,
+                embedder,
+                requests_per_minute: raw.index.requests_per_minute,
+                price_per_million_tokens: raw.index.price_per_million_tokens,
+            },
         })
     }
 }

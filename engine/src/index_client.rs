@@ -8,6 +8,7 @@
 
 mod build;
 mod disk;
+mod embedding;
 mod meta;
 mod watch;
 mod worker;
@@ -24,6 +25,8 @@ use lapce_ai_ipc::{CallError, Client, Ident, IndexProtocol, paths};
 use tokio::sync::{Notify, mpsc};
 pub use watch::Watch;
 
+pub use self::embedding::{Embedding, Source};
+
 use crate::config;
 use crate::process::SocketChild;
 use crate::workspace::Root;
@@ -37,6 +40,7 @@ pub struct IndexClient {
     index_root: PathBuf,
     worker: worker::WorkerSlot,
     builds: Arc<build::Builds>,
+    embedder: Source,
     watchers: watch::Watchers,
 }
 
@@ -61,11 +65,18 @@ pub struct IndexProcess {
 
 impl IndexClient {
     /// `activity` is told whenever a build or the worker ends.
-    pub fn new(index_root: PathBuf, worker_idle: Duration, activity: Arc<Notify>) -> Self {
+    /// `embedder` says who makes the vectors, whenever one is needed.
+    pub fn new(
+        index_root: PathBuf,
+        worker_idle: Duration,
+        activity: Arc<Notify>,
+        embedder: Source,
+    ) -> Self {
         Self {
             index_root,
             worker: worker::WorkerSlot::new(worker_idle),
-            builds: Arc::new(build::Builds::new(activity)),
+            builds: Arc::new(build::Builds::new(activity, embedder.clone())),
+            embedder,
             watchers: watch::Watchers::default(),
         }
     }
@@ -79,12 +90,19 @@ impl IndexClient {
         explain: bool,
     ) -> Result<Found, WireError> {
         let dir = self.finished_dir(root)?;
+        let meta = meta::read(&root.index_dir(&self.index_root));
+        // A mistake in the configuration must not stop a search by words.
+        let given = match meta.zip((self.embedder)().ok().flatten()) {
+            Some((meta, embedding)) => embedding.question(&meta, query).await,
+            None => None,
+        };
         let request = index::Request::Search(index::Search {
             root: root.to_string(),
             dir,
             query: query.to_owned(),
             limit,
             explain,
+            given,
         });
         match self.worker.call(request, root).await? {
             index::Reply::Found(found) => Ok(found),
@@ -304,7 +322,12 @@ mod tests {
     #[tokio::test]
     async fn a_workspace_without_an_index_says_how_to_get_one() {
         let dir = tempfile::tempdir().unwrap();
-        let client = IndexClient::new(dir.path().join("i"), Duration::ZERO, Arc::default());
+        let client = IndexClient::new(
+            dir.path().join("i"),
+            Duration::ZERO,
+            Arc::default(),
+            Arc::new(|| Ok(None)),
+        );
         let root = Root::open(dir.path().to_str().unwrap()).unwrap();
         let error = client.search(&root, "x", 1, false).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::NotFound);

@@ -100,3 +100,8 @@ pub const INDEX_DISK_MB: u64 = 20_000;
 pub const INDEXES_OFFERED: usize = 3;
 /// Files of the cache of chunks that are looked at for its size.
 pub const CACHE_FILES: usize = 1_000;
+/// Largest batch of texts that an index build may have embedded.
+pub const EMBED_TEXTS: usize = 64;
+pub const EMBED_BYTES: usize = 256 * 1024;
+/// A question waits this long for its vector, then is asked by words alone.
+pub const EMBED_QUESTION: Duration = Duration::from_secs(5);

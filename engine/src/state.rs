@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::approvals::Approvals;
 use crate::config::ConfigStore;
 use crate::handlers::complete::Newest;
-use crate::index_client::IndexClient;
+use crate::index_client::{Embedding, IndexClient};
 use crate::limits;
 use crate::mcp::Mcp;
 use crate::metrics::Metrics;
@@ -38,7 +38,7 @@ const INDEX_PROGRAM: &str = "lapce-ai-index";
 pub struct Engine {
     pub paths: Paths,
     /// The user's `config.toml`, read on first use.
-    pub config: ConfigStore,
+    pub config: Arc<ConfigStore>,
     /// Model providers: HTTP clients and keys, built on first use.
     pub providers: Arc<Providers>,
     /// The newest ghost text request of each document.
@@ -68,11 +68,18 @@ impl Engine {
     pub fn new(paths: Paths, options: &Options, log_file: PathBuf) -> Self {
         let shutdown = CancellationToken::new();
         let activity = Arc::new(Notify::new());
+        let config = Arc::new(ConfigStore::new(paths.config_file()));
+        let providers: Arc<Providers> = Arc::default();
         Self {
-            config: ConfigStore::new(paths.config_file()),
-            providers: Arc::default(),
             completions: Newest::default(),
-            index: IndexClient::new(paths.index_root(), options.worker_idle, activity.clone()),
+            index: IndexClient::new(
+                paths.index_root(),
+                options.worker_idle,
+                activity.clone(),
+                Embedding::source(config.clone(), providers.clone()),
+            ),
+            config,
+            providers,
             approvals: Approvals::default(),
             runs: Runs::new(shutdown.clone(), activity.clone()),
             stats: Stats::new(),

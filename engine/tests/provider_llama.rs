@@ -26,7 +26,7 @@ struct Llama {
 }
 
 /// Starts the server, or `None` when nobody provided one.
-async fn llama() -> Option<Llama> {
+async fn llama(extra: &[&str]) -> Option<Llama> {
     let program = std::env::var_os("LAPCE_AI_TEST_LLAMA_SERVER").map(PathBuf::from);
     let weights = std::env::var_os("LAPCE_AI_TEST_LLAMA_MODEL").map(PathBuf::from);
     let (Some(program), Some(weights)) = (program, weights) else {
@@ -47,6 +47,7 @@ async fn llama() -> Option<Llama> {
         // The weights know no fill-in-the-middle; with marks named, the server takes the
         // request, and the way there and back is what is tested.
         .args(["--override-kv", "tokenizer.ggml.fim_pre_token_id=int:7,tokenizer.ggml.fim_suf_token_id=int:8,tokenizer.ggml.fim_mid_token_id=int:9"])
+        .args(extra)
         .env("LD_LIBRARY_PATH", program.parent().expect("the program lies in a folder"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -94,11 +95,39 @@ async fn within<T>(work: impl Future<Output = T>) -> T {
 /// One test, one server, one model at work at a time: test machines are small.
 #[tokio::test]
 async fn a_real_model_answers_in_every_way() {
-    let Some(server) = llama().await else { return };
+    let Some(server) = llama(&[]).await else { return };
     streams_and_counts(&server).await;
     fills_in(&server).await;
     answers_a_question(&server).await;
     ends_a_run_in_good_order(&server).await;
+    drop(server);
+    let server = llama(&["--embeddings", "--pooling", "mean"]).await.unwrap();
+    makes_embeddings(&server).await;
+}
+
+async fn makes_embeddings(server: &Llama) {
+    let config = Config::parse(&format!(
+        "[providers.p]\nkind = \"llamacpp\"\nbase_url = \"{}\"\n",
+        server.base_url()
+    ))
+    .unwrap();
+    let model = Model::from_config(&config, "p/smollm2").unwrap();
+    let texts = [
+        "retry the request after a pause",
+        "the request is sent again after a short pause",
+        "SELECT name FROM people WHERE age > 30;",
+    ]
+    .map(str::to_owned);
+    let providers = Providers::default();
+    let vectors = within(providers.embed(&model, &texts)).await.unwrap();
+    assert_eq!(vectors.iter().map(Vec::len).collect::<Vec<_>>(), [576; 3]);
+    let dot = |a: usize, b: usize| -> f64 {
+        let norm = |v: &[i8]| v.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+        let pairs = vectors[a].iter().zip(&vectors[b]);
+        let sum: f64 = pairs.map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
+        sum / norm(&vectors[a]) / norm(&vectors[b])
+    };
+    assert!(dot(0, 1) > dot(0, 2), "{} {}", dot(0, 1), dot(0, 2));
 }
 
 async fn streams_and_counts(server: &Llama) {

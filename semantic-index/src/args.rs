@@ -125,7 +125,7 @@ pub(crate) struct Eval {
     #[arg(long, required_unless_present = "set")]
     pub(crate) corpus: Option<PathBuf>,
     /// JSONL: {"query", "relevant": [{"path", "line"?}], "split"?}
-    #[arg(long, required_unless_present_any = ["set", "doc_sentences"])]
+    #[arg(long, required_unless_present_any = ["set", "doc_sentences", "commits"])]
     pub(crate) queries: Option<PathBuf>,
     /// A folder with repos.json and labels/, evaluated repository by repository; the
     /// repositories lie under --corpus as NAME.
@@ -135,6 +135,10 @@ pub(crate) struct Eval {
     /// function must find it in a copy without comments.
     #[arg(long, conflicts_with_all = ["queries", "store"])]
     pub(crate) doc_sentences: bool,
+    /// Take the queries from the history: a commit's subject must find the files it
+    /// changed. The repository is the corpus, or what repos.json calls `git`.
+    #[arg(long, conflicts_with_all = ["queries", "doc_sentences"])]
+    pub(crate) commits: bool,
     #[arg(long, value_enum, default_value_t = Arm::Hybrid)]
     pub(crate) arm: Arm,
     /// Ranking weights as JSON, to try others than the product's.

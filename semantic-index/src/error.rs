@@ -30,6 +30,9 @@ pub enum Error {
     #[cfg(feature = "lance")]
     #[error("the index store: {0}")]
     Store(#[from] lancedb::Error),
+    /// What the engine's embedder says, with its own advice.
+    #[error("{}", .0.message)]
+    Embedder(WireError),
     #[error("internal: {0}")]
     Internal(String),
 }
@@ -63,6 +66,12 @@ impl From<serde_json::Error> for Error {
 
 impl From<Error> for WireError {
     fn from(error: Error) -> Self {
+        if let Error::Embedder(error) = error {
+            let kept = "what is done is kept; the next `lapce-ai index` goes on from there";
+            let hint =
+                if error.hint.is_empty() { kept.into() } else { format!("{}; {kept}", error.hint) };
+            return Self { hint, ..error };
+        }
         let (kind, hint) = match &error {
             _ if error.is_full_disk() => (
                 ErrorKind::Limit,
@@ -87,7 +96,7 @@ impl From<Error> for WireError {
             }
             #[cfg(feature = "lance")]
             Error::Store(_) => (ErrorKind::Internal, "if it happens again, rebuild with `lapce-ai index --force`".into()),
-            Error::Io { .. } | Error::Internal(_) => (ErrorKind::Internal, String::new()),
+            Error::Io { .. } | Error::Embedder(_) | Error::Internal(_) => (ErrorKind::Internal, String::new()),
         };
         Self::new(kind, error.to_string()).hint(hint)
     }

@@ -58,6 +58,12 @@ pub const MAX_HIT_CODE_BYTES: usize = 4_096;
 
 /// Rows gathered before they are written to the table.
 pub const BATCH_ROWS: usize = 8_192;
+/// The same while the engine makes the vectors: what a killed build has to ask for again.
+pub const EMBED_ROWS: usize = 512;
+/// A batch of texts for the engine's embedder, and the most of one text.
+pub const EMBED_TEXTS: usize = 32;
+pub const EMBED_BYTES: usize = 64 << 10;
+pub const EMBED_TEXT_BYTES: usize = 4_096;
 /// Text gathered before it is written, whichever comes first.
 pub const BATCH_BYTES: usize = 24 << 20;
 /// Files in flight between the reader, the chunkers and the writer.

@@ -68,6 +68,9 @@ pub(crate) fn eval(args: &Eval) -> anyhow::Result<()> {
                     corpora.join(name).join(repo["benchmark_root"].as_str().unwrap_or_default());
                 let queries = if args.doc_sentences {
                     Vec::new()
+                } else if args.commits {
+                    let git = repo["git"].as_str().map_or_else(|| root.clone(), Into::into);
+                    eval::commits::queries(&git, &root, COMMIT_QUERIES)?
                 } else {
                     eval::load_queries(&set.join("labels").join(format!("{name}.json")))?
                 };
@@ -77,6 +80,11 @@ pub(crate) fn eval(args: &Eval) -> anyhow::Result<()> {
         }
         None if args.doc_sentences => {
             one(args, args.corpus.as_deref().context("--corpus")?, &[], &weights, &mut table, "")?;
+        }
+        None if args.commits => {
+            let corpus = args.corpus.as_deref().context("--corpus")?;
+            let queries = eval::commits::queries(corpus, corpus, COMMIT_QUERIES)?;
+            one(args, corpus, &queries, &weights, &mut table, "")?;
         }
         None => {
             let (corpus, queries) = args
@@ -156,6 +164,8 @@ fn one(
 
 /// Queries taken from one repository's documentation.
 const DOC_QUERIES: usize = 200;
+/// Queries taken from one repository's history.
+const COMMIT_QUERIES: usize = 200;
 
 fn mode(arm: Arm) -> eval::Mode {
     match arm {

@@ -11,7 +11,7 @@ use std::time::Instant;
 use lancedb::Session;
 use lapce_ai_ipc::wire::index::{Found, Hit, Stats};
 
-use crate::embed::Embedder;
+use crate::embed::{self, Embedder};
 use crate::error::Error;
 use crate::limits::{CANDIDATES, DENSE_CANDIDATES, MAX_HIT_CODE_BYTES, MAX_HITS};
 use crate::manifest::State;
@@ -129,6 +129,12 @@ impl Index {
             }
             candidates.extend(near);
         }
+        if let Some((vector, embedder)) = vector.as_deref().zip(embedder) {
+            if !embedder.calibrated() {
+                embed::calibrate(&mut candidates);
+            }
+            embed::add_names(&query, vector, embedder, &mut candidates, weights);
+        }
         let ranked = rank(&query, &candidates, limit, weights);
         let mut code = self.code(ranked.iter().map(|r| &candidates[r.at])).await?;
         let hits = ranked
@@ -146,7 +152,11 @@ impl Index {
                     kind: c.kind.clone(),
                     score: r.score,
                     code: text,
-                    why: if explain { r.why.to_string() } else { String::new() },
+                    why: if explain {
+                        format!("{} query: {}", query.kind.label(), r.why)
+                    } else {
+                        String::new()
+                    },
                 }
             })
             .collect();

@@ -4,6 +4,7 @@
 //! A worker answers `Search` and `Stats` over any number of indexes and keeps the last few
 //! open. A build process answers one `Build`. Both end when the engine's end closes.
 
+use std::collections::HashMap;
 use std::os::fd::{FromRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,9 +14,9 @@ use lancedb::Session;
 use lapce_ai_ipc::wire::index::{self, Event, Reply, Request};
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
 use lapce_ai_ipc::{Cx, Handler, Ident, IndexProtocol, serve};
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
-use crate::embed::{Embedder, default_embedder};
+use crate::embed::{Ask, Embedder, Given, Remote, default_embedder};
 use crate::error::Error;
 use crate::limits::{
     BATCH_ROWS, FOLDERS_PER_EVENT, WORKER_INDEX_CACHE, WORKER_METADATA_CACHE, WORKER_OPEN_TABLES,
@@ -43,7 +44,11 @@ pub struct Server {
     /// Most recently used last.
     open: Mutex<Vec<(PathBuf, Index)>>,
     rest: Arc<Rest>,
+    /// Batches that the engine embeds for a build.
+    batches: Mutex<HashMap<u64, oneshot::Sender<Embedded>>>,
 }
+
+type Embedded = Result<Vec<Vec<i8>>, WireError>;
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -60,6 +65,7 @@ impl Server {
             weights: Weights::default(),
             open: Mutex::new(Vec::new()),
             rest: Arc::default(),
+            batches: Mutex::default(),
         }
     }
 
@@ -97,12 +103,20 @@ impl Server {
 
     async fn ask(&self, request: &index::Search) -> Result<index::Found, Error> {
         let index = self.index(&request.dir, &request.root).await?;
+        let given = request
+            .given
+            .as_ref()
+            .map(|g| Given { name: g.embedder.clone(), vector: g.vector.clone() });
+        let embedder = match &given {
+            Some(given) => Some(given as &dyn Embedder),
+            None => self.embedder.as_deref(),
+        };
         index
             .search(
                 &request.query,
                 request.limit,
                 request.explain,
-                self.embedder.as_deref(),
+                embedder,
                 &self.weights,
                 Arm::Hybrid,
             )
@@ -144,10 +158,18 @@ impl Server {
             // A reader that is behind misses a step; the last one always comes.
             let _ = sender.try_send(progress);
         });
+        let (ask, mut asked) = mpsc::channel(1);
+        let embedder =
+            match request.embedder {
+                Some(r) => Some(Arc::new(Remote::new(r.name, r.dims as usize, r.price, ask))
+                    as Arc<dyn Embedder>),
+                None => self.embedder.clone(),
+            };
+        let mut batch = 0;
         let build = builder::run(
             options,
             Arc::clone(&self.session),
-            self.embedder.clone(),
+            embedder,
             progress,
             Arc::clone(&cancel),
         );
@@ -171,8 +193,24 @@ impl Server {
                         cancel.store(true, Ordering::Relaxed);
                     }
                 }
+                Some(ask) = asked.recv() => {
+                    let event = match ask {
+                        Ask::Notice(text) => Event::Notice(text),
+                        Ask::Embed { texts, answer } => {
+                            batch += 1;
+                            self.batches.lock().await.insert(batch, answer);
+                            Event::Embed(index::Embed { batch, texts })
+                        }
+                    };
+                    if cx.emit(event).await.is_err() {
+                        cancel.store(true, Ordering::Relaxed);
+                        self.batches.lock().await.clear();
+                    }
+                }
                 () = cx.cancelled().cancelled(), if !cancel.load(Ordering::Relaxed) => {
                     cancel.store(true, Ordering::Relaxed);
+                    // Whoever waits for vectors waits no longer.
+                    self.batches.lock().await.clear();
                 }
             }
         }
@@ -195,6 +233,15 @@ impl Handler<IndexProtocol> for Server {
             (Request::Tidy(request), Role::Build) => {
                 let dir = PathBuf::from(request.dir);
                 Ok(Reply::Tidied(builder::tidy(&dir, Arc::clone(&self.session)).await?))
+            }
+            (Request::Vectors(vectors), Role::Build) => {
+                if let Some(answer) = self.batches.lock().await.remove(&vectors.batch) {
+                    let _ = answer.send(match vectors.error {
+                        Some(error) => Err(error),
+                        None => Ok(vectors.vectors),
+                    });
+                }
+                Ok(Reply::Done)
             }
             (Request::Shutdown, _) => {
                 // The reply leaves first; the engine closes its end, which ends `run`.

@@ -724,3 +724,16 @@ async fn an_index_at_its_bound_says_so_and_stays() {
     bench.build().await;
     bench.assert_sound().await;
 }
+
+#[tokio::test]
+async fn an_update_by_name_with_another_embedder_makes_a_whole_index() {
+    let bench = Bench::new();
+    for n in 0..5 {
+        bench.code(&format!("src/{n}.rs"), &format!("name_{n}"));
+    }
+    bench.build().await;
+    bench.code("src/0.rs", "renamed");
+    // The bench's own builds have no embedder; `told` has the table.
+    let built = bench.told(bench.cached(&["src/0.rs"])).await;
+    assert_eq!((built.report.files, built.report.files_added), (5, 5));
+}

@@ -82,6 +82,7 @@ fn search(root: &Path, dir: &Path, query: &str) -> Request {
         query: query.into(),
         limit: 5,
         explain: false,
+        given: None,
     })
 }
 

@@ -110,6 +110,7 @@ async fn everything() -> Vec<Check> {
         Ok((check, status)) => {
             checks.push(check);
             checks.push(model(&status, &paths));
+            checks.push(embedder(&status));
             checks.push(index(&status));
             checks.extend(status.mcp.iter().map(mcp));
         }
@@ -248,6 +249,14 @@ fn model(status: &Status, paths: &Paths) -> Check {
     } else {
         Check::warn("model", status.chat_model.clone(), status.model_hint.clone())
     }
+}
+
+fn embedder(status: &Status) -> Check {
+    let name = "embedder";
+    if status.embedder.is_empty() {
+        return Check::ok(name, "the built-in table, offline");
+    }
+    Check::ok(name, format!("{}: all text that is indexed goes there", status.embedder))
 }
 
 fn index(status: &Status) -> Check {

@@ -45,6 +45,7 @@ pub fn handle(engine: &Engine) -> Status {
         chat_model: models.chat,
         completion_model: models.complete,
         model_hint: models.hint,
+        embedder: models.embedder,
         requests: engine.stats.requests(),
         tools: engine.metrics.list(),
         mcp: engine.config.get().map(|c| super::mcp::list(engine, &c, None)).unwrap_or_default(),
@@ -55,6 +56,7 @@ struct Models {
     chat: String,
     complete: String,
     hint: String,
+    embedder: String,
 }
 
 /// What the configuration says; a broken one is the hint. Touches no network.
@@ -62,11 +64,17 @@ fn models(engine: &Engine) -> Models {
     match engine.config.get() {
         Ok(config) => {
             let (chat, hint) = engine.providers.describe_chat(&config);
-            Models { chat, complete: config.complete.clone(), hint }
+            let embedder = &config.index.embedder;
+            let embedder = match embedder.split_once('/').map(|(p, _)| config.providers.get(p)) {
+                Some(Some(provider)) => format!("{embedder} at {}", provider.base_url),
+                _ => embedder.clone(),
+            };
+            Models { chat, complete: config.complete.clone(), hint, embedder }
         }
         Err(error) => Models {
             chat: String::new(),
             complete: String::new(),
+            embedder: String::new(),
             hint: format!("{}; {}", error.message, error.hint),
         },
     }

@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use lapce_ai_ipc::wire::engine::{BuildReport, Event};
 use lapce_ai_ipc::wire::index::{self, Progress};
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
-use lapce_ai_ipc::{Call, CallError, IndexProtocol};
+use lapce_ai_ipc::{Call, CallError, Client, IndexProtocol};
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{IndexProcess, call_failed, start, unexpected};
+use super::{Embedding, IndexProcess, Source, call_failed, start, unexpected};
 use crate::limits;
 use crate::workspace::Root;
 
@@ -29,6 +29,7 @@ pub(super) struct Builds {
     tidying: Mutex<BTreeSet<Root>>,
     end: CancellationToken,
     activity: Arc<Notify>,
+    embedder: Source,
 }
 
 /// What a build is to do.
@@ -135,13 +136,14 @@ impl Drop for Interest {
 }
 
 impl Builds {
-    pub(super) fn new(activity: Arc<Notify>) -> Self {
+    pub(super) fn new(activity: Arc<Notify>, embedder: Source) -> Self {
         Self {
             active: Mutex::default(),
             slots: Semaphore::new(limits::BUILDS),
             tidying: Mutex::default(),
             end: CancellationToken::new(),
             activity,
+            embedder,
         }
     }
 
@@ -299,6 +301,14 @@ impl Builds {
                 () = build.cancel.cancelled() => return Err(build.cancelled()),
             }
         };
+        let embedding = if build.spec.tidy { None } else { (self.embedder)()? };
+        let embedder = match &embedding {
+            Some(embedding) => tokio::select! {
+                remote = embedding.remote() => Some(remote?),
+                () = build.cancel.cancelled() => return Err(build.cancelled()),
+            },
+            None => None,
+        };
         let credentials = match &build.spec.location {
             Some(_) => super::store_credentials(),
             None => Vec::new(),
@@ -314,13 +324,22 @@ impl Builds {
         } else {
             let (root, folders) = (build.root.to_string(), told.is_some());
             let location = location.unwrap_or_default();
-            let build =
-                index::Build { root, dir, force, only, folders, cache, max_bytes, location };
+            let build = index::Build {
+                root,
+                dir,
+                force,
+                only,
+                folders,
+                cache,
+                max_bytes,
+                location,
+                embedder,
+            };
             index::Request::Build(build)
         };
         let call = client.start(request);
         let outcome = tokio::select! {
-            outcome = relay(build, call) => outcome,
+            outcome = relay(build, &client, embedding.as_deref(), call) => outcome,
             () = build.cancel.cancelled() => Ok(Err(build.cancelled())),
         };
         // EOF: it has nothing more to do.
@@ -344,11 +363,22 @@ async fn finished(outcome: &mut watch::Receiver<Option<Outcome>>) -> Option<Outc
 struct Lost;
 
 /// Passes the events of `call` on until its reply.
-async fn relay(build: &Build, mut call: Call<IndexProtocol>) -> Result<Outcome, Lost> {
+async fn relay(
+    build: &Build,
+    client: &Client<IndexProtocol>,
+    embedding: Option<&Embedding>,
+    mut call: Call<IndexProtocol>,
+) -> Result<Outcome, Lost> {
     while let Some(event) = call.next().await {
         match event {
             index::Event::Progress(progress) => build.say(Event::Progress(progress)),
             index::Event::Notice(text) => build.say(Event::Notice(text)),
+            index::Event::Embed(embed) => {
+                let Some(embedding) = embedding else { continue };
+                let vectors = embedding.answer(embed).await;
+                // Without a connection the call itself ends, too.
+                let _ = client.call(index::Request::Vectors(vectors)).await;
+            }
             index::Event::Folders(some) => build.tell(|told| {
                 if told.folders.len() + some.len() > limits::WATCHED_FOLDERS {
                     told.too_many = true;

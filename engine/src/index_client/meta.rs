@@ -23,6 +23,9 @@ pub(super) struct Meta {
     changed_at: u64,
     #[serde(default)]
     pub(super) disk_bytes: u64,
+    /// The name of the embedder that made the vectors.
+    #[serde(default)]
+    pub(super) embedder: String,
 }
 
 /// The finished index in `dir`, if there is one.

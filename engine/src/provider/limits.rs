@@ -16,6 +16,10 @@ pub const ERROR_BODY_BYTES: usize = 64 * 1024;
 pub const ERROR_MESSAGE_CHARS: usize = 400;
 /// Most of a body that is not a stream (completions, model lists).
 pub const BODY_BYTES: usize = 1024 * 1024;
+/// Most of an answer with embeddings: a batch of long vectors written as decimals.
+pub const EMBEDDINGS_BYTES: usize = 8 * 1024 * 1024;
+/// Most numbers of one embedding.
+pub const EMBEDDING_DIMS: usize = 4_096;
 /// Largest request body sent.
 pub const REQUEST_BYTES: usize = 8 * 1024 * 1024;
 

@@ -8,6 +8,7 @@
 pub mod anthropic;
 pub mod chat;
 pub mod detect;
+pub mod embed;
 pub mod error;
 pub mod fim;
 pub mod format;
@@ -192,6 +193,48 @@ impl Providers {
             let text = format!("no image within {} s", time.as_secs());
             Err(ProviderError::new(Fault::Timeout, &model.provider, text))
         })
+    }
+
+    /// The vectors of some texts, as bytes; retried as an answer is.
+    pub async fn embed(
+        &self,
+        model: &Model,
+        texts: &[String],
+    ) -> Result<Vec<Vec<i8>>, ProviderError> {
+        let key = self.keys.get(&model.provider, model.key.as_ref()).await?;
+        let outgoing = embed::outgoing(model, key.as_ref(), texts);
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let error = match self.embed_once(model, &outgoing, texts.len()).await {
+                Ok(vectors) => return Ok(vectors),
+                Err(error) => error,
+            };
+            if error.fault == Fault::Auth {
+                self.keys.forget();
+            }
+            let Some(pause) = retry::pause(&error, tries, retry::jitter()) else {
+                return Err(embed::advise(error));
+            };
+            tracing::info!(%error, ?pause, "embeddings are asked for again");
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn embed_once(
+        &self,
+        model: &Model,
+        outgoing: &http::Outgoing,
+        texts: usize,
+    ) -> Result<Vec<Vec<i8>>, ProviderError> {
+        let mut response = self.http.send(outgoing, &model.network, model.first_byte()).await?;
+        let body = http::read_body(&mut response, limits::EMBEDDINGS_BYTES, model.idle())
+            .await
+            .map_err(|why| {
+                let what = format!("the embeddings were cut off: {why}");
+                ProviderError::new(Fault::Network, &model.provider, what)
+            })?;
+        embed::read(&model.provider, &body, texts)
     }
 
     /// Asks for the text between a prefix and a suffix. Drop the future to cancel.

@@ -411,6 +411,9 @@ wire! {
         pub chat_model: String,
         pub completion_model: String,
         pub model_hint: String,
+        /// Who makes the vectors of indexes: `provider/model` and its address, or empty for the
+        /// built-in table.
+        pub embedder: String,
         /// Requests served since the start.
         pub requests: u64,
         /// The user's MCP servers; empty when the configuration cannot be read.

@@ -11,6 +11,8 @@ wire! {
         Build(Build),
         Search(Search),
         Stats { dir: String },
+        /// The answer to `Event::Embed`, in the order of its texts.
+        Vectors(Vectors),
         Shutdown,
         Tidy(Tidy),
     }
@@ -22,6 +24,35 @@ wire! {
         /// Absolute path of the index folder.
         pub dir: String,
     }
+}
+
+wire! {
+    /// An embedder that the engine asks: index processes have no network.
+    pub struct Remote {
+        /// Names the provider, the model and the number of dimensions.
+        pub name: String,
+        pub dims: u32,
+        /// What a million tokens cost, in the user's own words, or empty.
+        pub price: String,
+    }
+}
+
+wire! {
+    pub struct Embed { pub batch: u64, pub texts: Vec<String> }
+}
+
+wire! {
+    pub struct Vectors {
+        pub batch: u64,
+        pub vectors: Vec<Vec<i8>>,
+        /// Why there are none.
+        pub error: Option<super::WireError>,
+    }
+}
+
+wire! {
+    /// A question's vector, made by the engine.
+    pub struct Given { pub embedder: String, pub vector: Vec<i8> }
 }
 
 wire! {
@@ -43,6 +74,8 @@ wire! {
         pub max_bytes: u64,
         /// The shared index that this one lies on (`s3://…`, `file://…`), or empty.
         pub location: String,
+        /// Who makes the vectors; `None` is the table of the index process.
+        pub embedder: Option<Remote>,
     }
 }
 
@@ -53,6 +86,8 @@ wire! {
         pub query: String,
         pub limit: u32,
         pub explain: bool,
+        /// For an index whose vectors the engine had made.
+        pub given: Option<Given>,
     }
 }
 
@@ -64,6 +99,7 @@ wire! {
         Folders(Vec<String>),
         /// Of `Build::only`: files that are there and are left out.
         Ignored(Vec<String>),
+        Embed(Embed),
     }
 }
 

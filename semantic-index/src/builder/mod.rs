@@ -10,6 +10,7 @@
 mod file;
 mod progress;
 mod tidy;
+mod vectors;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -251,6 +252,10 @@ impl Build {
     async fn run(&mut self) -> Result<(), Error> {
         let db = self.state.db_path(&self.options.dir);
         let fresh = !db.exists();
+        if fresh {
+            // A new index, of another embedder, say: what changed just now is not all of it.
+            self.options.only = None;
+        }
         let found = self.walk().await?;
         let walked = found.entries.len() as u64;
         self.skips = found.skips;
@@ -466,6 +471,7 @@ impl Build {
         let total = todo.len();
         let base = walked - total as u64;
         let db = self.state.db_path(&self.options.dir);
+        self.announce(&todo).await;
         let swept = if dirty { Some(self.sweep(store.as_ref(), &todo).await?) } else { None };
         let (sender, mut receiver) = mpsc::channel::<Done>(PIPELINE_FILES);
         let workers = self.start_chunkers(todo, &sender);
@@ -536,7 +542,7 @@ impl Build {
                 replaced.push(path.clone());
             }
             pending.push((path, record));
-            if rows.len() >= self.options.batch_rows || rows.bytes() >= BATCH_BYTES {
+            if rows.len() >= self.batch_rows() || rows.bytes() >= BATCH_BYTES {
                 self.commit(store, &mut rows, &mut pending, &mut replaced, &db).await?;
                 commits += 1;
                 // Partial results while a long first build runs: index at 1, 2, 4, 8, … commits.
@@ -605,6 +611,12 @@ impl Build {
         }
         self.changed |= !rows.is_empty() || !replaced.is_empty();
         self.check_room(db, rows.bytes())?;
+        if let Err(error) = self.fill(rows).await {
+            if store.is_some() {
+                self.checkpoint(db)?;
+            }
+            return Err(error);
+        }
         let generation = self.next_generation();
         if store.is_none() {
             *store = Some(self.create_table(db).await?);

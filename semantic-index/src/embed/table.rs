@@ -302,6 +302,10 @@ impl Embedder for Table {
     fn query(&self, text: &str) -> Option<Vec<i8>> {
         self.query_vector(text).map(|v| quantise(&v))
     }
+
+    fn name_of(&self, symbol: &str) -> Option<Vec<i8>> {
+        self.code_vector("", symbol).map(|v| quantise(&v))
+    }
 }
 
 /// Eight bits a number; the scale is lost, which a cosine does not notice.

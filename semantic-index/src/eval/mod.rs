@@ -4,6 +4,7 @@
 //! or from the development set's folder. `lapce-ai-index eval` prints the table; users can
 //! run it on their own repository.
 
+pub mod commits;
 pub mod docs;
 
 use std::collections::BTreeMap;
@@ -253,11 +254,9 @@ impl Memory {
     pub fn chunks(&self) -> usize {
         self.candidates.len()
     }
-}
 
-impl Searcher for Memory {
-    fn search(&self, text: &str, limit: usize) -> anyhow::Result<Vec<Place>> {
-        let query = Query::parse(text);
+    /// What may become a hit of `query`, from the arms that take part.
+    fn candidates(&self, query: &Query) -> Vec<Candidate> {
         let mut found: Vec<(u32, f32)> = match self.arm {
             Mode::Dense => Vec::new(),
             _ => self.index.search(query.terms(), limits::CANDIDATES),
@@ -276,11 +275,13 @@ impl Searcher for Memory {
             near.sort_by(|a, b| b.1.total_cmp(&a.1));
             near.truncate(limits::CANDIDATES);
             let known: std::collections::HashSet<u32> = found.iter().map(|f| f.0).collect();
-            found.extend(
-                near.into_iter().filter(|(id, _)| !known.contains(id)).map(|(id, _)| (id, 0.0)),
-            );
+            near.retain(|(id, _)| !known.contains(id));
+            if self.arm == Mode::Hybrid {
+                near.truncate(limits::DENSE_CANDIDATES);
+            }
+            found.extend(near.into_iter().map(|(id, _)| (id, 0.0)));
         }
-        let candidates: Vec<Candidate> = found
+        let mut candidates: Vec<Candidate> = found
             .into_iter()
             .map(|(id, lexical)| Candidate {
                 lexical,
@@ -288,6 +289,17 @@ impl Searcher for Memory {
                 ..self.candidates[id as usize].clone()
             })
             .collect();
+        if let Some((vector, embedder)) = vector.as_deref().zip(self.embedder.as_deref()) {
+            embed::add_names(query, vector, embedder, &mut candidates, &self.weights);
+        }
+        candidates
+    }
+}
+
+impl Searcher for Memory {
+    fn search(&self, text: &str, limit: usize) -> anyhow::Result<Vec<Place>> {
+        let query = Query::parse(text);
+        let candidates = self.candidates(&query);
         let order: Vec<usize> = if self.arm == Mode::Bm25 {
             (0..candidates.len().min(limit)).collect()
         } else {

@@ -6,10 +6,12 @@
 //! chunk of a file waits for other files. Pure; called by `search` and `eval`.
 
 mod query;
+mod weights;
 
 use std::collections::HashMap;
 
 pub use query::{Kind, Query};
+pub use weights::{Profile, Weights};
 
 use crate::sniff::flags;
 use crate::tokens;
@@ -30,6 +32,8 @@ pub struct Candidate {
     pub lexical: f32,
     /// Cosine with the query, 0 when the dense arm did not find it.
     pub dense: f32,
+    /// Cosine of the symbol alone with the query, where the kind of query asks for it.
+    pub name: f32,
 }
 
 /// A candidate in its place.
@@ -46,10 +50,12 @@ pub struct Ranked {
 pub struct Why {
     pub lexical: f32,
     pub dense: f32,
+    pub name: f32,
     pub coherence: f32,
     pub definition: f32,
     pub symbol: f32,
     pub file: f32,
+    pub function: f32,
     pub penalty: f32,
     pub repeat: f32,
 }
@@ -64,10 +70,12 @@ impl std::fmt::Display for Why {
         part(f, "words", self.lexical, "")?;
         for (name, value) in [
             ("meaning", self.dense),
+            ("name-meaning", self.name),
             ("file-matches", self.coherence),
             ("definition", self.definition),
             ("symbol", self.symbol),
             ("file-name", self.file),
+            ("function", self.function),
         ] {
             if value > 0.005 {
                 part(f, name, value, "+")?;
@@ -83,54 +91,6 @@ impl std::fmt::Display for Why {
     }
 }
 
-/// How much each part counts. The defaults are what the product uses; `eval --weights`
-/// tries others.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
-pub struct Weights {
-    /// Weight of the dense arm by kind of query.
-    pub dense_words: f32,
-    pub dense_symbol: f32,
-    /// BM25 that weighs as much as a cosine of 1.
-    pub bm25: f32,
-    pub coherence: f32,
-    pub definition: f32,
-    pub definition_embedded: f32,
-    pub symbol: f32,
-    pub file: f32,
-    pub folder: f32,
-    pub test: f32,
-    pub auxiliary: f32,
-    pub vendored: f32,
-    pub generated: f32,
-    pub barrel: f32,
-    pub prose: f32,
-    pub repeat: f32,
-}
-
-impl Default for Weights {
-    fn default() -> Self {
-        Self {
-            dense_words: 1.0,
-            dense_symbol: 0.3,
-            bm25: 30.0,
-            coherence: 0.4,
-            definition: 1.0,
-            definition_embedded: 0.5,
-            symbol: 0.2,
-            file: 0.8,
-            folder: 0.3,
-            test: 0.4,
-            auxiliary: 0.5,
-            vendored: 0.6,
-            generated: 0.5,
-            barrel: 0.6,
-            prose: 0.5,
-            repeat: 0.55,
-        }
-    }
-}
-
 /// The best `limit` candidates, best first.
 pub fn rank(
     query: &Query,
@@ -138,26 +98,27 @@ pub fn rank(
     limit: usize,
     weights: &Weights,
 ) -> Vec<Ranked> {
-    let dense_weight = match query.kind {
-        Kind::Symbol => weights.dense_symbol,
-        Kind::Words => weights.dense_words,
-    };
+    let profile = weights.of(query.kind);
     // Not each arm by its own best: a weak best BM25 stays weak, so that meaning can win
     // where no word matches.
-    let base_of = |c: &Candidate| c.lexical / weights.bm25 + dense_weight * c.dense.max(0.0);
-    let top = candidates.iter().map(base_of).fold(0.0, f32::max).max(f32::MIN_POSITIVE);
+    let parts_of = |c: &Candidate| {
+        let [lexical, dense, name] = [c.lexical / profile.bm25, c.dense, c.name];
+        [lexical, profile.dense * dense.max(0.0), profile.name * name.max(0.0)]
+    };
+    let top = candidates.iter().map(|c| parts_of(c).iter().sum()).fold(0.0, f32::max);
+    let top = top.max(f32::MIN_POSITIVE);
     let mut file_sums: HashMap<&str, (f32, usize)> = HashMap::new();
     let mut whys: Vec<(f32, Why)> = Vec::with_capacity(candidates.len());
     for (at, candidate) in candidates.iter().enumerate() {
-        let lexical = candidate.lexical / weights.bm25 / top;
-        let dense = dense_weight * candidate.dense.max(0.0) / top;
-        let base = lexical + dense;
+        let [lexical, dense, name] = parts_of(candidate).map(|part| part / top);
+        let base = lexical + dense + name;
         let slot = file_sums.entry(&candidate.path).or_insert((0.0, at));
         slot.0 += base;
         if base > whys.get(slot.1).map_or(f32::MIN, |w: &(f32, Why)| w.0) {
             slot.1 = at;
         }
-        whys.push((base, Why { lexical, dense, penalty: 1.0, repeat: 1.0, ..Why::default() }));
+        let why = Why { lexical, dense, name, penalty: 1.0, repeat: 1.0, ..Why::default() };
+        whys.push((base, why));
     }
     let top_sum = file_sums.values().map(|s| s.0).fold(0.0, f32::max).max(f32::MIN_POSITIVE);
     let mut files: HashMap<&str, (f32, f32)> = HashMap::new();
@@ -165,16 +126,27 @@ pub fn rank(
         let (base, why) = &mut whys[at];
         let (sum, best) = file_sums[candidate.path.as_str()];
         if best == at {
-            why.coherence = weights.coherence * sum / top_sum;
+            why.coherence = profile.coherence * sum / top_sum;
         }
-        (why.definition, why.symbol) = symbol_boost(query, candidate, weights);
+        (why.definition, why.symbol) = symbol_boost(query, candidate, profile);
         let (stem, folder) =
             *files.entry(&candidate.path).or_insert_with(|| query.match_path(&candidate.path));
-        why.file = weights.file * stem + weights.folder * folder;
+        why.file = profile.file * stem + profile.folder * folder;
+        why.function = profile.function * definition_share(&candidate.kind);
         why.penalty = penalty(query, candidate, weights);
-        *base = (*base + why.coherence + why.definition + why.symbol + why.file) * why.penalty;
+        let boosts = why.coherence + why.definition + why.symbol + why.file + why.function;
+        *base = (*base + boosts) * why.penalty;
     }
-    select(candidates, &mut whys, limit, weights.repeat)
+    select(candidates, &mut whys, limit, profile.repeat)
+}
+
+/// How much a kind of chunk is what a sentence describes.
+fn definition_share(kind: &str) -> f32 {
+    match kind {
+        "function" | "method" | "macro" => 1.0,
+        "class" | "struct" | "interface" | "trait" | "enum" | "type" | "object" => 0.5,
+        _ => 0.0,
+    }
 }
 
 /// Greedy choice: each further chunk of a file counts less.
@@ -199,7 +171,7 @@ fn select(
 }
 
 /// (the query names what is defined here, share of the query's words in the names here)
-fn symbol_boost(query: &Query, candidate: &Candidate, weights: &Weights) -> (f32, f32) {
+fn symbol_boost(query: &Query, candidate: &Candidate, profile: &Profile) -> (f32, f32) {
     let mut definition: f32 = 0.0;
     let mut share: f32 = 0.0;
     for name in candidate.symbol.split(", ").filter(|n| !n.is_empty()) {
@@ -213,15 +185,12 @@ fn symbol_boost(query: &Query, candidate: &Candidate, weights: &Weights) -> (f32
                 continue;
             };
             let owner = query.owner.as_ref().is_some_and(|o| candidate.crumb.contains(o.as_str()));
-            let weight = match query.kind {
-                Kind::Symbol => weights.definition,
-                Kind::Words => weights.definition_embedded,
-            };
-            definition = definition.max(weight * strength * if owner { 1.3 } else { 1.0 });
+            let strength = strength * if owner { 1.3 } else { 1.0 };
+            definition = definition.max(profile.definition * strength);
         }
         share = share.max(query.share(bare));
     }
-    (definition, weights.symbol * share)
+    (definition, profile.symbol * share)
 }
 
 fn penalty(query: &Query, candidate: &Candidate, weights: &Weights) -> f32 {

@@ -11,6 +11,67 @@ pub enum Kind {
     Symbol,
     /// Words, with or without names among them.
     Words,
+    /// A sentence that says what a definition does: `returns the number of open sockets`.
+    Sentence,
+}
+
+impl Kind {
+    /// As `--explain` names it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Symbol => "symbol",
+            Self::Words => "words",
+            Self::Sentence => "sentence",
+        }
+    }
+}
+
+/// Words that make a row of words a sentence about one thing.
+const ARTICLES: &[&str] =
+    &["a", "an", "if", "its", "that", "the", "their", "these", "this", "those"];
+/// Words that begin a question: it may be about several places.
+const QUESTIONS: &[&str] = &[
+    "are", "can", "do", "does", "how", "is", "should", "what", "when", "where", "which", "who",
+    "why",
+];
+/// Beginnings of words that begin a change: it is about files, as a commit's subject is.
+const CHANGES: &[&str] = &[
+    "add",
+    "allow",
+    "avoid",
+    "chang",
+    "clean",
+    "correct",
+    "fix",
+    "implement",
+    "improv",
+    "introduc",
+    "mak",
+    "mov",
+    "refactor",
+    "remov",
+    "renam",
+    "simplif",
+    "support",
+    "updat",
+    "us",
+];
+const ENDINGS: &[&str] = &["", "d", "e", "ed", "es", "ied", "ies", "s", "y"];
+/// A sentence has at least so many words.
+const SENTENCE_WORDS: usize = 5;
+
+fn is_sentence(text: &str) -> bool {
+    let lower = text.to_lowercase();
+    let words: Vec<&str> =
+        lower.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).collect();
+    let Some(first) = words.first() else { return false };
+    text.split_whitespace().count() >= SENTENCE_WORDS
+        && !lower.ends_with('?')
+        && !QUESTIONS.contains(first)
+        // `collecting the results` is a topic, not what one definition does.
+        && !first.ends_with("ing")
+        && !CHANGES.iter().any(|c| first.strip_prefix(c).is_some_and(|end| ENDINGS.contains(&end)))
+        && words.iter().any(|w| ARTICLES.contains(w))
 }
 
 /// A query taken apart.
@@ -53,7 +114,13 @@ impl Query {
                 }
             }
         }
-        let kind = if blanks == 1 && !identifiers.is_empty() { Kind::Symbol } else { Kind::Words };
+        let kind = if blanks == 1 && !identifiers.is_empty() {
+            Kind::Symbol
+        } else if is_sentence(&text) {
+            Kind::Sentence
+        } else {
+            Kind::Words
+        };
         let mut terms: Vec<String> = Vec::new();
         let mut stems: Vec<String> = Vec::new();
         let push = |list: &mut Vec<String>, word: &str| {

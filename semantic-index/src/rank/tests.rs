@@ -78,3 +78,43 @@ fn a_score_explains_itself() {
         "{why}"
     );
 }
+
+#[test]
+fn sentences_are_told_from_questions_and_changes() {
+    for (text, kind) in [
+        ("Returns the number of open sockets", Kind::Sentence),
+        ("drops every entry that is older than the limit", Kind::Sentence),
+        ("how does the router find the handler", Kind::Words),
+        ("Fix the handling of empty bodies", Kind::Words),
+        ("Added the missing header to every reply", Kind::Words),
+        ("retry with exponential backoff and jitter", Kind::Words),
+        ("collecting the results of spawned tasks", Kind::Words),
+        ("is the cache cleared on a reload?", Kind::Words),
+    ] {
+        assert_eq!(Query::parse(text).kind, kind, "{text}");
+    }
+}
+
+#[test]
+fn a_sentence_may_find_two_definitions_of_one_file() {
+    let function = |path: &str, symbol: &str, lexical: f32| Candidate {
+        kind: "function".into(),
+        ..candidate(path, symbol, lexical)
+    };
+    let candidates = [
+        function("src/a.rs", "open", 9.0),
+        function("src/a.rs", "close", 8.0),
+        function("src/b.rs", "shut", 7.0),
+    ];
+    let sentence = "closes the file that was opened";
+    assert_eq!(order(sentence, &candidates), ["src/a.rs", "src/a.rs", "src/b.rs"]);
+    assert_eq!(order("close opened file", &candidates)[1], "src/b.rs");
+}
+
+#[test]
+fn meaning_alone_wins_where_words_match_by_chance() {
+    let mut candidates =
+        [candidate("src/chance.rs", "f", 6.0), candidate("src/meant.rs", "g", 0.0)];
+    (candidates[0].dense, candidates[1].dense) = (0.1, 0.4);
+    assert_eq!(order("evicts the oldest of the kept values", &candidates)[0], "src/meant.rs");
+}

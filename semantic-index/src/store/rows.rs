@@ -58,6 +58,14 @@ impl Rows {
         self.rows.push(row);
     }
 
+    pub fn all(&self) -> &[Row] {
+        &self.rows
+    }
+
+    pub fn all_mut(&mut self) -> &mut [Row] {
+        &mut self.rows
+    }
+
     pub fn len(&self) -> usize {
         self.rows.len()
     }
