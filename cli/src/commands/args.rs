@@ -80,7 +80,7 @@ running it says so and exits with 0.")]
     #[command(long_about = "\
 Show what each connection to the engine has done: messages and bytes, how often a sleeping side \
 was woken and how often spinning saved that, stalls on a full ring, the most that ever waited, \
-and how long calls took, as a histogram. Starts nothing.")]
+and how long calls took, as a histogram. Then what each tool has done. Starts nothing.")]
     Diagnostics(Json),
 
     /// Start the engine, if it is not running

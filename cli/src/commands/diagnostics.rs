@@ -1,10 +1,10 @@
-//! `lapce-ai diagnostics`: what the connections and their rings have done.
+//! `lapce-ai diagnostics`: what the connections, their rings and the tools have done.
 
-use lapce_ai_ipc::wire::engine::{ConnectionInfo, Status};
+use lapce_ai_ipc::wire::engine::{ConnectionInfo, Status, ToolStats};
 
 use super::args::Json;
 use super::exit::Outcome;
-use super::output::{Output, Style, count, duration, kib};
+use super::output::{Output, Style, count, duration, kib, printable};
 use super::status;
 
 /// Width of a histogram's longest bar.
@@ -20,6 +20,8 @@ pub async fn run(json: Json, out: Output) -> Outcome {
             "uptime_ms": status.uptime_ms,
             "requests": status.requests,
             "connections": status.connections,
+            "tools": status.tools,
+            "mcp": status.mcp,
         }));
     }
     for line in render(&status, out) {
@@ -42,7 +44,29 @@ fn render(status: &Status, out: Output) -> Vec<String> {
         lines.push(String::new());
         lines.extend(of_connection(connection, out));
     }
+    if !status.tools.is_empty() {
+        lines.push(String::new());
+        lines.push(out.paint(Style::Strong, TOOLS_HEAD));
+        lines.extend(status.tools.iter().map(of_tool));
+    }
     lines
+}
+
+const TOOLS_HEAD: &str = "\
+tool                               calls       ok   failed   denied   limits        p50        p99";
+
+fn of_tool(tool: &ToolStats) -> String {
+    format!(
+        "{:<32} {:>7} {:>8} {:>8} {:>8} {:>8} {:>10} {:>10}",
+        printable(&tool.tool),
+        tool.calls,
+        tool.ok,
+        tool.failed,
+        tool.denied,
+        tool.limit_hits,
+        micros(tool.wall_p50_us),
+        micros(tool.wall_p99_us),
+    )
 }
 
 fn of_connection(c: &ConnectionInfo, out: Output) -> Vec<String> {
@@ -97,6 +121,23 @@ fn micros(us: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_columns_of_tools_stand_under_their_heads() {
+        let tool = ToolStats {
+            tool: "read_file".into(),
+            calls: 12,
+            ok: 11,
+            failed: 1,
+            denied: 0,
+            limit_hits: 0,
+            wall_p50_us: 4096,
+            wall_p99_us: 8192,
+        };
+        let row = of_tool(&tool);
+        assert_eq!(row.chars().count(), TOOLS_HEAD.len());
+        assert!(row.ends_with("4.0 ms     8.1 ms"), "{row}");
+    }
 
     #[test]
     fn a_histogram_starts_with_the_first_call_and_keeps_gaps() {
