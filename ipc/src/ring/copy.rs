@@ -10,9 +10,9 @@
 /// cache (`cargo xtask bench ipc`).
 ///
 /// # Safety
-/// As [`std::ptr::copy_nonoverlapping`]; `dst` must be aligned to 16.
+/// As [`std::ptr::copy_nonoverlapping`].
 #[inline]
-#[expect(clippy::cast_ptr_alignment, reason = "the caller's promise")]
+#[expect(clippy::cast_ptr_alignment, reason = "checked before")]
 pub(super) unsafe fn copy_in(src: *const u8, dst: *mut u8, len: usize) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     if len >= PAST_CACHE {
@@ -37,12 +37,12 @@ pub(super) unsafe fn copy_in(src: *const u8, dst: *mut u8, len: usize) {
         return;
     }
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    if len <= SHORT {
+    if len <= SHORT && dst.addr().is_multiple_of(16) {
         use std::arch::x86_64::{__m128i, _mm_loadu_si128};
         let mut i = 0;
         // Each store lies within one line: one that spans two waits until both are here.
         // Volatile, or the loop becomes a call of memcpy, which makes wide ones.
-        // SAFETY: i + 16 <= len in the loop, `dst` is 16-aligned; the rest is within `len`.
+        // SAFETY: i + 16 <= len in the loop, `dst` is aligned; the rest is within `len`.
         unsafe {
             while i + 16 <= len {
                 let bytes = _mm_loadu_si128(src.add(i).cast::<__m128i>());

@@ -149,7 +149,6 @@ impl Own for Mine {
     #[inline]
     fn write(&self, lane: Lane, at: usize, bytes: &[u8]) {
         let end = at.checked_add(bytes.len());
-        assert!(at.is_multiple_of(16), "unaligned write");
         assert!(end.is_some_and(|end| end <= self.capacity.of(lane)), "write outside the ring");
         // SAFETY: the range is inside the lane, which is inside the region, mapped
         // read-write; `bytes` is ordinary memory of ours and cannot overlap it. The peer
