@@ -44,6 +44,9 @@ env = ["AWS_PROFILE"]
 
 [index]
 disk_mb = 500
+embedder = "mistral/codestral-embed"
+requests_per_minute = 60
+price_per_million_tokens = 0.15
 
 [index.shared]
 "/home/me/monorepo" = "s3://team-index/monorepo"
