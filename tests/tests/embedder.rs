@@ -63,7 +63,7 @@ fn answer(stream: &TcpStream, log: &Mutex<Log>) -> Option<()> {
         if let Some(value) = lower.strip_prefix("content-length:") {
             length = value.trim().parse().ok()?;
         } else if lower.starts_with("authorization:") {
-            authorization = line.trim().to_owned();
+            line.trim().clone_into(&mut authorization);
         } else if line.trim().is_empty() {
             break;
         }
