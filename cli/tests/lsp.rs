@@ -430,10 +430,91 @@ fn an_approval_is_answered_in_the_transcript() {
             e.progress().iter().any(|(kind, _)| kind == "end")
         });
         // The run is over: the transcript is a document like any other.
-        assert!(editor.request("codeAction/resolve", &answer).unwrap_err().1.contains("has ended"));
+        assert!(
+            editor
+                .request("codeAction/resolve", &answer)
+                .unwrap_err()
+                .1
+                .contains("answered already")
+        );
         assert_eq!(editor.quit(), Some(0));
         home.assert_nothing_left();
     }
+}
+
+/// A run that was started in a terminal waits; the editor hears of it and answers. What the
+/// editor shows and has not saved is what its tools read, and write over by no means.
+#[test]
+fn a_run_of_the_terminal_is_answered_here_and_sees_unsaved_text() {
+    let (home, root, file) = place();
+    let model = Model::new(vec![
+        Reply::Call("read_file", json!({ "path": "src/a.rs" })),
+        Reply::Call("write_to_file", json!({ "path": "src/a.rs", "content": "x" })),
+        Reply::Call("execute_command", json!({ "command": "touch made-by-the-agent" })),
+        Reply::Call("attempt_completion", json!({ "result": "All done." })),
+    ]);
+    home.config(&model.config());
+    let mut editor = started(&home, &root, &file);
+    let before = std::fs::read_to_string(&file).unwrap();
+    editor.notify(
+        "textDocument/didChange",
+        &json!({
+            "textDocument": { "uri": uri(&file), "version": 9 },
+            "contentChanges": [{ "text": "// only in the editor\n" }],
+        }),
+    );
+    // Whatever needs the engine connects to it; the shim starts none for this.
+    let _ = editor.request("workspace/symbol", &json!({ "query": "anything" }));
+    wait_for("the engine to hold the text", || {
+        let mut read = home.command("lapce-ai");
+        read.args(["tool", "run", "read_file", "--json", "{\"path\":\"src/a.rs\"}", "--root"]);
+        let given = read.arg(&root).output().unwrap();
+        String::from_utf8_lossy(&given.stdout).contains("only in the editor")
+    });
+    let mut command = home.command("lapce-ai");
+    // SAFETY: setsid is async-signal-safe and touches no memory.
+    unsafe {
+        std::os::unix::process::CommandExt::pre_exec(&mut command, || {
+            libc::setsid();
+            Ok(())
+        });
+    }
+    let mut run = command
+        .args(["run", "--wait", "--root", root.to_str().unwrap(), "look"])
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let runs = root.join(".lapce/ai/runs");
+    let transcript = || Some(std::fs::read_dir(&runs).ok()?.flatten().next()?.path());
+    wait_for("the transcript", || {
+        transcript().is_some_and(|t| {
+            t.extension().is_some_and(|e| e == "md")
+                && std::fs::read_to_string(t).unwrap().contains("Waiting for the user's approval")
+        })
+    });
+    let transcript = transcript().unwrap();
+    editor.open(&transcript, "markdown", &std::fs::read_to_string(&transcript).unwrap());
+    let mut answers = Vec::new();
+    wait_for("the question to be heard of", || {
+        answers = actions(&mut editor, &transcript, 0);
+        answers
+            .iter()
+            .any(|a| a["title"].as_str().unwrap().contains("approve execute_command for 'touch"))
+    });
+    pick(&answers, "in this workspace");
+    let answer = pick(&answers, "Lapce AI: approve execute_command for 'touch");
+    editor.request("codeAction/resolve", &answer).unwrap();
+    assert!(run.wait().unwrap().success());
+    assert!(root.join("made-by-the-agent").exists());
+    let seen = model.seen();
+    let last = seen.last().unwrap().to_string();
+    assert!(last.contains("only in the editor"), "{last}");
+    assert!(last.contains("not saved, so nothing was written"), "{last}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), before);
+    assert_eq!(editor.quit(), Some(0));
+    home.assert_nothing_left();
 }
 
 #[test]

@@ -42,7 +42,37 @@ pub struct Config {
     pub index: Index,
     /// MCP servers by name.
     pub mcp: BTreeMap<String, ServerConfig>,
+    /// The user's own modes, by slug.
+    pub modes: BTreeMap<String, ModeConfig>,
 }
+
+/// A class of tools that a mode may be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ToolClass {
+    Read,
+    Write,
+    Execute,
+    Mcp,
+}
+
+/// A role of the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModeConfig {
+    /// One line: what it is for.
+    pub summary: String,
+    /// Added to the system prompt.
+    pub prompt: String,
+    pub allow: Vec<ToolClass>,
+    /// Glob of the files that writing tools may change; empty for all.
+    #[serde(default)]
+    pub files: String,
+}
+
+/// Longest prompt of a mode, and most modes.
+const MODE_PROMPT_BYTES: usize = 16 * 1024;
+const MODES: usize = 40;
 
 impl Default for Config {
     fn default() -> Self {
@@ -57,6 +87,7 @@ impl Default for Config {
             sandbox: Sandbox::default(),
             index: Index::default(),
             mcp: BTreeMap::new(),
+            modes: BTreeMap::new(),
         }
     }
 }
@@ -403,6 +434,14 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
         "most requests to the embedder; 0: no limit but the provider's",
     ),
     ("index.price_per_million_tokens", "none", "shown as an estimate before a first index"),
+    (
+        "modes.NAME.summary",
+        "required",
+        "a mode of your own: one line on what it is for. `code`, `architect`, `ask` and `debug` are built in; the same name replaces one",
+    ),
+    ("modes.NAME.prompt", "required", "what the mode adds to the system prompt"),
+    ("modes.NAME.allow", "required", "classes of tools: any of `read`, `write`, `execute`, `mcp`"),
+    ("modes.NAME.files", "all", "glob of the files that writing tools may change in this mode"),
 ];
 
 /// The reference as Markdown.
@@ -435,6 +474,8 @@ struct Raw {
     mcp: RawMcp,
     #[serde(default)]
     index: RawIndex,
+    #[serde(default)]
+    modes: BTreeMap<toml::Spanned<String>, ModeConfig>,
 }
 
 #[derive(Default, Deserialize)]
@@ -606,6 +647,19 @@ impl Config {
                 ),
             ));
         }
+        let mut modes = BTreeMap::new();
+        for (slug, mode) in raw.modes {
+            let start = slug.span().start;
+            let slug = slug.into_inner();
+            check_mode(&slug, &mode).map_err(|problem| at(start, problem))?;
+            modes.insert(slug, mode);
+        }
+        if modes.len() > MODES {
+            return Err(at(
+                0,
+                format!("there are {} modes; at most {MODES} are taken", modes.len()),
+            ));
+        }
         Ok(Self {
             chat,
             complete,
@@ -623,8 +677,27 @@ impl Config {
                 requests_per_minute: raw.index.requests_per_minute,
                 price_per_million_tokens: raw.index.price_per_million_tokens,
             },
+            modes,
         })
     }
+}
+
+fn check_mode(slug: &str, mode: &ModeConfig) -> Result<(), String> {
+    let plain = slug.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    if slug.is_empty() || slug.len() > 40 || !plain {
+        return Err(format!(
+            "the mode's name {slug:?} must be lower-case letters, digits and -, at most 40"
+        ));
+    }
+    if mode.summary.trim().is_empty() {
+        return Err(format!("the mode {slug} needs a summary"));
+    }
+    if mode.prompt.len() > MODE_PROMPT_BYTES {
+        return Err(format!(
+            "the prompt of the mode {slug} is longer than {MODE_PROMPT_BYTES} bytes"
+        ));
+    }
+    globset::Glob::new(&mode.files).map(drop).map_err(|e| format!("files of the mode {slug}: {e}"))
 }
 
 /// Checks an address and takes the slash off its end.

@@ -77,6 +77,12 @@ timeout_s = 2
 url = "http://example.org/mcp"
 headers = { Authorization = { env = "TOKEN", prefix = "Bearer " } }
 plain_http = true
+
+[modes.review]
+summary = "Reads changes"
+prompt = "Review."
+allow = ["read", "execute"]
+files = "**/*.md"
 "#;
 
 fn problem(text: &str) -> String {
@@ -109,7 +115,7 @@ fn the_reference_is_complete() {
             toml::Value::Table(table) if !FREE.contains(&path) => {
                 for (name, value) in table {
                     let name = match path {
-                        "providers" | "mcp.servers" => "NAME",
+                        "providers" | "mcp.servers" | "modes" => "NAME",
                         "mcp.servers.NAME.tools" => "TOOL",
                         "providers.NAME.models" => "MODEL",
                         "index.shared" => "FOLDER",

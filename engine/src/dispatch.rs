@@ -72,7 +72,23 @@ async fn route(
         }
         Request::Ask(r) => Box::pin(handlers::ask::handle(engine, r, cx)).await.map(Reply::Ask),
         Request::Run(r) => Box::pin(handlers::run::handle(engine, r, cx)).await.map(Reply::Run),
-        Request::Answer(answer) => engine.approvals.answer(answer).map(|()| Reply::Done),
+        Request::Answer(answer) => {
+            engine.approvals.answer(answer, &cx.peer().name).map(|()| Reply::Done)
+        }
+        Request::Approvals { root } => {
+            let root = if root.is_empty() {
+                root
+            } else {
+                crate::workspace::Root::open(&root)?.to_string()
+            };
+            Ok(Reply::Approvals(engine.approvals.list(&root)))
+        }
+        Request::Follow { root } => {
+            Box::pin(handlers::follow::handle(engine, &root, cx)).await.map(|()| Reply::Done)
+        }
+        Request::Buffer { path, text } => {
+            engine.buffers.set(&cx.peer().session, &path, text).map(|()| Reply::Done)
+        }
         Request::CancelRun { run_id } => {
             if engine.runs.cancel(&run_id) {
                 Ok(Reply::Done)
@@ -108,6 +124,9 @@ fn name(request: &Request) -> &'static str {
         Request::Undoable { .. } => "undoable",
         Request::Watch(_) => "watch",
         Request::Mcp(_) => "mcp",
+        Request::Approvals { .. } => "approvals",
+        Request::Follow { .. } => "follow",
+        Request::Buffer { .. } => "buffer",
     }
 }
 

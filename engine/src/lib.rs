@@ -6,8 +6,10 @@
 
 pub mod agent;
 pub mod approvals;
+pub mod buffers;
 pub mod config;
 pub mod dispatch;
+pub mod gate;
 pub mod handlers;
 pub mod ids;
 pub mod index_client;

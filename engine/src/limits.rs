@@ -105,3 +105,10 @@ pub const EMBED_TEXTS: usize = 64;
 pub const EMBED_BYTES: usize = 256 * 1024;
 /// A question waits this long for its vector, then is asked by words alone.
 pub const EMBED_QUESTION: Duration = Duration::from_secs(5);
+
+/// Changes of the open approvals kept for a slow watcher; one that falls behind gets the list.
+pub const APPROVAL_CHANGES: usize = 256;
+/// Unsaved texts of editors: of one connection, one text, all of a connection.
+pub const BUFFERS: usize = 128;
+pub const BUFFER_BYTES: usize = 2 * 1024 * 1024;
+pub const BUFFERS_BYTES: usize = 8 * 1024 * 1024;

@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::approvals::Approvals;
+use crate::buffers::Buffers;
 use crate::config::ConfigStore;
 use crate::handlers::complete::Newest;
 use crate::index_client::{Embedding, IndexClient};
@@ -47,6 +48,8 @@ pub struct Engine {
     pub index: IndexClient,
     /// Questions waiting for a user's answer.
     pub approvals: Approvals,
+    /// Unsaved texts of the user's editors.
+    pub buffers: Buffers,
     /// Asks and agent runs in progress.
     pub runs: Runs,
     pub stats: Stats,
@@ -81,6 +84,7 @@ impl Engine {
             config,
             providers,
             approvals: Approvals::default(),
+            buffers: Buffers::default(),
             runs: Runs::new(shutdown.clone(), activity.clone()),
             stats: Stats::new(),
             connections: Connections::new(limits::CONNECTIONS),
@@ -135,11 +139,18 @@ impl Engine {
     /// The user's rules about tool calls, as they are now. A file that cannot be understood
     /// denies everything: the rule that is lost might be the one that matters.
     pub fn policy(&self) -> Result<Policy, WireError> {
-        let file = self.paths.rules_file();
-        policy::file::load(&file).map_err(|problem| {
-            WireError::new(ErrorKind::Invalid, problem)
-                .hint("correct the file; `lapce-ai rules list` checks it")
-        })
+        let load = |file: PathBuf| {
+            policy::file::load(&file).map_err(|problem| {
+                WireError::new(ErrorKind::Invalid, problem)
+                    .hint("correct the file; `lapce-ai rules list` checks it")
+            })
+        };
+        let mut policy = load(self.paths.rules_file())?;
+        let kept = load(self.paths.remembered_file())?;
+        // Whoever wrote that file: a remembered answer fits one call, and allows.
+        let fits = |r: &policy::Rule| r.exact && r.effect == policy::Effect::Allow;
+        policy.rules.extend(kept.rules.into_iter().filter(fits));
+        Ok(policy)
     }
 
     /// What all indexes together may take on disk, and which are shared. A broken

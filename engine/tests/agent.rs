@@ -17,6 +17,7 @@ fn run_of(fixture: &Fixture, task: &str) -> Run {
         editor: None,
         model: String::new(),
         max_turns: 0,
+        ..Run::default()
     }
 }
 

@@ -238,6 +238,7 @@ async fn ends_a_run_in_good_order(server: &Llama) {
         editor: None,
         model: String::new(),
         max_turns: 2,
+        ..Run::default()
     };
     within(async {
         let mut call = fixture.client.run(run);

@@ -9,9 +9,9 @@ use crate::client::{Call, Client};
 use crate::error::CallError;
 use crate::protocol::EngineProtocol;
 use crate::wire::engine::{
-    Answer, Ask, AskReply, BuildReport, Complete, CompleteReply, Event, IndexBuild, Mcp, McpOrder,
-    McpReply, Reply, Request, Run, RunReply, Search, SearchReply, Status, ToolCall, ToolReply,
-    Undo, UndoReply, Undoable, Watch,
+    Answer, Approval, Ask, AskReply, BuildReport, Complete, CompleteReply, Event, IndexBuild, Mcp,
+    McpOrder, McpReply, Reply, Request, Run, RunReply, Search, SearchReply, Status, ToolCall,
+    ToolReply, Undo, UndoReply, Undoable, Watch,
 };
 
 /// A connection to the engine.
@@ -107,6 +107,26 @@ impl EngineClient {
     ) -> Result<McpReply, CallError> {
         let request = Request::Mcp(Mcp { root: root.into(), order });
         self.typed(request, pick!(Mcp)).finish().await
+    }
+
+    /// What waits for an answer; in every workspace when `root` is empty.
+    pub async fn approvals(&self, root: impl Into<String>) -> Result<Vec<Approval>, CallError> {
+        let request = Request::Approvals { root: root.into() };
+        self.typed(request, pick!(Approvals)).finish().await
+    }
+
+    /// Follows what waits for an answer in `root`, until the call is dropped.
+    pub fn follow(&self, root: impl Into<String>) -> EngineCall<()> {
+        self.typed(Request::Follow { root: root.into() }, unit)
+    }
+
+    /// Tells the engine of a text that is not saved, or that it is now.
+    pub async fn buffer(
+        &self,
+        path: impl Into<String>,
+        text: Option<String>,
+    ) -> Result<(), CallError> {
+        self.typed(Request::Buffer { path: path.into(), text }, unit).finish().await
     }
 
     pub async fn answer(&self, answer: Answer) -> Result<(), CallError> {

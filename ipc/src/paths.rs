@@ -77,6 +77,11 @@ impl Paths {
         self.config.join("rules.toml")
     }
 
+    /// Answers of the user that are remembered.
+    pub fn remembered_file(&self) -> PathBuf {
+        self.data.join("remembered.toml")
+    }
+
     /// Folder that holds one index per workspace.
     pub fn index_root(&self) -> PathBuf {
         self.data.join("index")

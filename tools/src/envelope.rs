@@ -190,6 +190,60 @@ pub fn not_undoable(what: &str) -> String {
     format!("\n<notice>cannot be undone: {}</notice>", crate::call::one_line(what, 500))
 }
 
+/// The user's answer to a question.
+pub fn answer(call: &ToolCall, answer: &str) -> String {
+    format!("{}\n<answer>\n{}\n</answer>", head(call), answer.trim())
+}
+
+/// The user was there and chose not to answer.
+pub fn no_answer(call: &ToolCall) -> String {
+    format!(
+        "{}\nThe user gave no answer. Go on with what is most likely meant, without asking this \
+         again, and say in the result what you assumed.",
+        head(call)
+    )
+}
+
+/// Nobody answered a question in time.
+pub fn question_timeout(call: &ToolCall, seconds: u64) -> String {
+    format!(
+        "{}\nNobody answered within {seconds} s. Go on with what is most likely meant, without \
+         asking this again, and say in the result what you assumed.",
+        head(call)
+    )
+}
+
+/// What the user says about a result that they do not take as it is.
+pub fn feedback(call: &ToolCall, feedback: &str) -> String {
+    format!(
+        "{}\nThe user has looked at the result and does not take it yet. They said:\n<feedback>\n{}\n\
+         </feedback>",
+        head(call),
+        feedback.trim()
+    )
+}
+
+/// A subtask is over.
+pub fn subtask(call: &ToolCall, completed: bool, result: &str) -> String {
+    let result = if result.trim().is_empty() { "(no result)" } else { result.trim() };
+    if completed {
+        return format!("{}\n<subtask_result>\n{}\n</subtask_result>", head(call), bounded(result));
+    }
+    format!(
+        "{}\n<error>\nThe subtask did not come to its end:\n{}\n</error>",
+        head(call),
+        bounded(result)
+    )
+}
+
+/// The tool exists, but not in this mode.
+pub fn not_in_mode(tool: &str, mode: &str) -> String {
+    format!(
+        "[{tool}] Result:\n<error>\nThis tool is not there in the mode '{mode}'. Do without it, or \
+         call switch_mode.\n</error>"
+    )
+}
+
 /// A slash command or skill, between marks that it cannot end. One that a repository proposes
 /// is data, and says so.
 pub fn offered_text(word: &str, name: &str, own: bool, mark: &str, text: &str) -> String {

@@ -544,11 +544,7 @@ impl ToolHost {
         mut limits: Limits,
         outcome: &mut Outcome,
     ) -> Option<Report> {
-        if call.name == "execute_command"
-            && let Some(seconds) = call.number("timeout").filter(|s| *s > 0)
-        {
-            limits.wall_ms = (seconds as u64).min(COMMAND_MAX_TIMEOUT_S) * 1_000;
-        }
+        limit_time(call, &mut limits);
         let slot = tokio::select! {
             slot = self.slots.acquire() => slot,
             () = invocation.cancel.cancelled() => {
@@ -805,6 +801,22 @@ impl ToolHost {
             gathered.changed.push(head.path);
         }
         Ok(())
+    }
+}
+
+/// What a call may use, for the user to read before they allow it.
+pub fn limits_of(spec: &spec::ToolSpec, call: &ToolCall) -> Limits {
+    let mut limits = spec.limits.clone();
+    limit_time(call, &mut limits);
+    limits
+}
+
+/// A command may name its own time.
+fn limit_time(call: &ToolCall, limits: &mut Limits) {
+    if call.name == "execute_command"
+        && let Some(seconds) = call.number("timeout").filter(|s| *s > 0)
+    {
+        limits.wall_ms = (seconds as u64).min(COMMAND_MAX_TIMEOUT_S) * 1_000;
     }
 }
 

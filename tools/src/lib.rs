@@ -21,6 +21,7 @@ pub mod edit;
 pub mod envelope;
 pub mod exec;
 pub mod host;
+pub mod hostile;
 pub mod image;
 pub mod journal;
 pub mod limits;

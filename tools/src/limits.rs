@@ -182,6 +182,8 @@ pub const SNAPSHOT_WALL_MS: u64 = 20_000;
 /// A slash command or skill is at most this long, and this many are listed of one folder.
 pub const NOTE_BYTES: usize = 64 << 10;
 pub const NOTES_LISTED: usize = 200;
+/// Answers of the user that are remembered.
+pub const REMEMBERED_RULES: usize = 300;
 /// Largest image of the workspace that is sent to a provider.
 pub const SENT_IMAGE_BYTES: u64 = 4 << 20;
 /// Largest image that is written.

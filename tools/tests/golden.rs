@@ -27,6 +27,8 @@ fn envelopes() {
     let run = ToolCall::new("1", "execute_command")
         .with("command", "cargo test\n--all")
         .with("cwd", "sub");
+    let ask = ToolCall::new("1", "ask_followup_question").with("question", "Which port?");
+    let task = ToolCall::new("1", "new_task").with("mode", "code").with("message", "Write tests.");
     let write = spec::find("write_to_file").unwrap();
     let exit = |code| Report { exit_code: Some(code), ok: code == 0, ..Report::default() };
     let limits = Limits::COMMAND;
@@ -99,6 +101,17 @@ fn envelopes() {
             )
             .replace(&"0123456789abcde\n".repeat(500), "<500 lines>\n"),
         ),
+        ("answer", envelope::answer(&ask, " 8080\n")),
+        ("no answer", envelope::no_answer(&ask)),
+        ("question timeout", envelope::question_timeout(&ask, 300)),
+        (
+            "feedback on a result",
+            envelope::feedback(&ToolCall::new("1", "attempt_completion"), "add a test\n"),
+        ),
+        ("subtask", envelope::subtask(&task, true, "Three tests were added.\n")),
+        ("subtask without a result", envelope::subtask(&task, true, "")),
+        ("subtask that failed", envelope::subtask(&task, false, "The turn limit was reached.")),
+        ("not in this mode", envelope::not_in_mode("write_to_file", "ask")),
         (
             "command of the user",
             envelope::offered_text("command", "review", true, "k3x9", "Look.\n"),

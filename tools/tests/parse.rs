@@ -280,3 +280,19 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    // Each case is parsed once for every byte that it has.
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_call_split_at_every_byte_is_the_same(content in "[ -~\\n\\té<>/]{0,40}", before in "[a-z <]{0,12}") {
+        let text = before + &write("a b", &content);
+        let want = parse(&text);
+        for cut in 0..=text.len() {
+            prop_assert_eq!(parse_split(text.as_bytes(), &[cut]), want.clone(), "at {}", cut);
+        }
+        let each: Vec<usize> = (0..text.len()).collect();
+        prop_assert_eq!(parse_split(text.as_bytes(), &each), want);
+    }
+}

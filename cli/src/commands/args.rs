@@ -152,9 +152,10 @@ Examples:
 Let the agent work on a task: the model reads, searches and edits through tools that run in a \
 sandbox, and every call that your rules do not allow is put to you first.
 
-At a question answer y (this once), a (everything alike for the rest of this run), n (no), or \
-write what it should do instead: that is a no, and the model reads it. Without a terminal every \
-question is answered no, unless --yes is given.
+At a question answer y (this once), a (everything alike for the rest of this run), w (exactly \
+this, always in this workspace), e (exactly this, everywhere), n (no), or write what it should do \
+instead: that is a no, and the model reads it. Without a terminal every question is answered no, \
+unless --yes is given, or --wait: then it waits for `lapce-ai approvals` or the editor.
 
 The transcript is written to .lapce/ai/runs/ in the workspace as the run goes on. Ctrl-C cancels \
 the run; a second Ctrl-C leaves at once.",
@@ -182,13 +183,32 @@ Examples:
     )]
     Undo(Undo),
 
+    /// List what waits for your answer, and answer it
+    #[command(
+        subcommand,
+        long_about = "\
+List what waits for your answer in any run or tool call of yours, and answer it. The first answer \
+counts, whether it comes from here, from the terminal of the run or from the editor; what nobody \
+answers is denied when its time is over. A yes can reach further than this once: `run` for the \
+rest of the run, `workspace` and `always` are remembered as a rule that fits exactly this call \
+(`lapce-ai rules list` shows it, `lapce-ai rules remove` forgets it).",
+        after_help = "\
+Examples:
+  lapce-ai approvals list
+  lapce-ai approvals allow 3fa1 --for workspace
+  lapce-ai approvals deny 3fa1 use cargo instead
+  lapce-ai approvals answer 3fa1 8080"
+    )]
+    Approvals(Approvals),
+
     /// List and change what tools may do
     #[command(
         subcommand,
         long_about = "\
 List and change what tools may do. Without rules, reading and writing inside the workspace is \
 allowed and every command is put to you. Deny wins over ask, ask over allow. The rules are yours: \
-they lie in rules.toml beside config.toml, and no repository can add one. They hold for agents \
+they lie in rules.toml beside config.toml, and no repository can add one; answers that you wanted \
+remembered follow them in the list. They hold for agents \
 and, where they deny, for `lapce-ai tool run` too.",
         after_help = "\
 Examples:
@@ -394,6 +414,15 @@ pub struct Run {
     /// At most this many turns of the model [default: the one in config.toml]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub max_turns: u32,
+    /// The mode to begin in: code, architect, ask, debug, or one of your own [default: code]
+    #[arg(long, value_name = "MODE", default_value = "", hide_default_value = true)]
+    pub mode: String,
+    /// Look at the result before the run ends: what you say goes back to the model
+    #[arg(long)]
+    pub review: bool,
+    /// Without a terminal, let questions wait for `lapce-ai approvals` or the editor
+    #[arg(long, conflicts_with = "yes")]
+    pub wait: bool,
     /// Answer every question with yes; rules that deny and the sandbox still hold
     #[arg(long)]
     pub yes: bool,
@@ -446,6 +475,42 @@ pub struct Undo {
     pub root: Root,
     #[command(flatten)]
     pub json: Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Approvals {
+    /// List what waits
+    List(Json),
+    /// Say yes
+    Allow {
+        /// The beginning of its name in the list
+        id: String,
+        /// How far the yes reaches
+        #[arg(long = "for", value_name = "SCOPE", default_value = "once")]
+        scope: Scope,
+    },
+    /// Say no
+    Deny {
+        /// The beginning of its name in the list
+        id: String,
+        /// What to do instead, for the model to read
+        words: Vec<String>,
+    },
+    /// Answer a question of the model, or say what a result still lacks
+    Answer {
+        /// The beginning of its name in the list
+        id: String,
+        #[arg(required = true)]
+        words: Vec<String>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Scope {
+    Once,
+    Run,
+    Workspace,
+    Always,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,6 +1,7 @@
 //! The command line: one file a command. [`args`] says what there is, [`exit`] how it
 //! ends, [`output`] how it looks, [`session`] how it reaches the engine.
 
+mod approvals;
 pub mod args;
 mod ask;
 mod diagnostics;
@@ -29,7 +30,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use args::{Cli, Command, Eval, McpCommand, Rules, Tool};
+use args::{Approvals, Cli, Command, Eval, McpCommand, Rules, Tool};
 use exit::{Code, Failure, Outcome};
 use output::Output;
 
@@ -72,6 +73,7 @@ async fn dispatch(command: Command, out: Output) -> Outcome {
         Command::Run(args) => run::run(args, out).await,
         Command::Tool(args) => tool::run(args, out).await,
         Command::Undo(args) => undo::run(args, out).await,
+        Command::Approvals(args) => approvals::run(args, out).await,
         Command::Rules(args) => rules::run(args, out),
         Command::Eval(args) => eval::run(args),
         Command::Mcp(args) => mcp::run(args, out).await,
@@ -88,6 +90,7 @@ fn wants_json(command: &Command) -> bool {
         | Command::Stop(json)
         | Command::Rules(Rules::List(json))
         | Command::Mcp(McpCommand::Catalogue(json))
+        | Command::Approvals(Approvals::List(json))
         | Command::Tool(Tool::List(json)) => json.json,
         Command::Mcp(McpCommand::List(args)) => args.json.json,
         Command::Mcp(McpCommand::Test(args)) => args.json.json,
@@ -102,6 +105,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Tool(Tool::Schema { .. })
         | Command::Rules(_)
         | Command::Mcp(_)
+        | Command::Approvals(_)
         | Command::Completions { .. }
         | Command::Generate { .. } => false,
     }

@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use lapce_ai_ipc::paths::{self, Paths};
-use lapce_ai_tools::policy::{Effect, file};
+use lapce_ai_tools::policy::{Effect, file, remember};
 use lapce_ai_tools::spec;
 
 use super::args::{NewRule, Rules};
@@ -17,14 +17,17 @@ pub fn run(args: Rules, out: Output) -> Outcome {
     let path = Paths::from_env().rules_file();
     match args {
         Rules::List(json) => {
-            let policy = load(&path)?;
+            let (policy, kept) = (load(&path)?, load(&Paths::from_env().remembered_file())?);
             if json.json {
-                return out.json(&policy.rules);
+                return out.json(&[policy.rules, kept.rules].concat());
             }
             for (number, rule) in (1..).zip(&policy.rules) {
                 out.line(&format!("{number:>3}  {}", rule.describe()))?;
             }
-            if policy.rules.is_empty() {
+            for (number, rule) in (policy.rules.len() + 1..).zip(&kept.rules) {
+                out.line(&format!("{number:>3}  {}  (remembered)", rule.describe()))?;
+            }
+            if policy.rules.is_empty() && kept.rules.is_empty() {
                 out.note("no rules: reading and writing in the workspace is allowed, commands are asked about");
             }
             out.note(&out.paint_err(Style::Dim, &path.display().to_string()));
@@ -77,7 +80,17 @@ fn add(path: &Path, effect: Effect, rule: &NewRule, out: Output) -> Outcome {
 fn remove(path: &Path, number: usize, out: Output) -> Outcome {
     let policy = load(path)?;
     let Some(rule) = number.checked_sub(1).and_then(|index| policy.rules.get(index)) else {
-        let message = format!("there is no rule {number}; there are {}", policy.rules.len());
+        let file = Paths::from_env().remembered_file();
+        let kept = load(&file)?;
+        let index = number.checked_sub(policy.rules.len() + 1);
+        if let Some((index, rule)) = index.and_then(|i| Some((i, kept.rules.get(i)?))) {
+            remember::forget(&file, index).map_err(|problem| {
+                Failure::new(Code::Failed, problem, "check its folder's permissions")
+            })?;
+            return out.line(&format!("removed: {}", rule.describe()));
+        }
+        let count = policy.rules.len() + kept.rules.len();
+        let message = format!("there is no rule {number}; there are {count}");
         return Err(Failure::new(Code::NotFound, message, "`lapce-ai rules list` numbers them"));
     };
     write(path, |old| without(old, number))?;

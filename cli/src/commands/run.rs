@@ -12,12 +12,15 @@ pub async fn run(args: args::Run, out: Output) -> Outcome {
     let root = session::workspace(args.root.root.as_deref())?;
     let client = session::engine().await?;
     let mut stream = Stream::new(&client, out, args.json, args.yes);
+    stream.wait = args.wait;
     let call = client.run(Run {
         root,
         task: args.task,
         editor: None,
         model: args.model,
         max_turns: args.max_turns,
+        mode: args.mode,
+        review: args.review,
     });
     let reply = stream.follow(call).await?;
     if args.json {

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use lapce_ai_ipc::wire::engine::{Answer, Approval, Decision, Event};
+use lapce_ai_ipc::wire::engine::{Answer, Approval, Decision, Event, Wanted};
 use lapce_ai_ipc::{EngineCall, EngineClient};
 
 use super::exit::{Code, Failure, Outcome};
@@ -22,6 +22,8 @@ pub struct Stream<'a> {
     pub json: bool,
     /// Answer every question with yes.
     pub yes: bool,
+    /// Without a terminal, leave questions to other front ends.
+    pub wait: bool,
     /// Whether the last text printed ended its line.
     at_line_start: bool,
     run_id: String,
@@ -37,6 +39,7 @@ impl<'a> Stream<'a> {
             out,
             json,
             yes,
+            wait: false,
             at_line_start: true,
             run_id: String::new(),
             open: VecDeque::new(),
@@ -85,8 +88,10 @@ impl<'a> Stream<'a> {
         }
         if self.json {
             self.out.json_line(&serde_json::json!({"event": event}))?;
-            if let Event::Approval(approval) = event {
-                self.ask(approval).await?;
+            match event {
+                Event::Approval(approval) => self.ask(approval).await?,
+                Event::Answered { approval_id, by } => self.decided(&approval_id, &by)?,
+                _ => {}
             }
             return Ok(());
         }
@@ -114,11 +119,11 @@ impl<'a> Stream<'a> {
                     self.out.note(&dim(&format!("  │ {line}")));
                 }
             }
+            Event::Answered { approval_id, by } => self.decided(&approval_id, &by)?,
             Event::ToolFinished { ok, summary, wall_ms, .. } => {
                 self.end_line()?;
                 let mark = if ok { "✓" } else { "✗" };
                 self.out.note(&dim(&format!("  {mark} {} ({wall_ms} ms)", printable(&summary))));
-                self.withdraw()?;
             }
             Event::Approval(approval) => self.ask(approval).await?,
             // Shown with the reply.
@@ -151,9 +156,23 @@ impl<'a> Stream<'a> {
             self.terminal = Terminal::open();
         }
         if self.terminal.is_none() {
-            self.out.note("there is no terminal to ask on, so the answer is no; see --yes");
-            let words = "nobody is there to answer; do without this".to_owned();
-            return self.send(&approval.approval_id, Decision::Deny, words).await;
+            let id = &approval.approval_id[..approval.approval_id.len().min(8)];
+            if self.wait {
+                self.out.note(&format!(
+                    "{} waits for `lapce-ai approvals allow {id}` (or deny, or answer) for {} s",
+                    printable(&approval.summary),
+                    approval.timeout_s
+                ));
+                return Ok(());
+            }
+            self.out
+                .note("there is no terminal to ask on, so the answer is no; see --wait and --yes");
+            // A result that nobody looks at is taken as it is.
+            let (decision, words) = match approval.wanted {
+                Wanted::Review => (Decision::Allow, ""),
+                _ => (Decision::Deny, "nobody is there to answer; do without this"),
+            };
+            return self.send(&approval.approval_id, decision, words.to_owned()).await;
         }
         self.open.push_back(approval);
         if self.open.len() == 1 {
@@ -180,7 +199,7 @@ impl<'a> Stream<'a> {
         };
         let id = approval.approval_id.clone();
         let (decision, feedback) = match line {
-            Some(line) => match question::parse(&line) {
+            Some(line) => match question::parse_for(approval, &line) {
                 Some(answer) => answer,
                 None => return self.put_question(),
             },
@@ -194,14 +213,19 @@ impl<'a> Stream<'a> {
     async fn send(&self, id: &str, decision: Decision, feedback: String) -> Outcome {
         let answer = Answer { approval_id: id.to_owned(), decision, feedback };
         // Answered elsewhere, or too late: the call goes on and says so itself.
-        let _ = self.client.answer(answer).await;
+        if let Err(error) = self.client.answer(answer).await {
+            self.out.note(&format!("(not taken: {error})"));
+        }
         Ok(())
     }
 
-    /// A tool has finished: whatever was still asked about it has been decided elsewhere.
-    fn withdraw(&mut self) -> Outcome {
-        if self.open.pop_front().is_some() {
-            self.out.note("(answered elsewhere, or too late)");
+    /// Somebody has answered, or the time is over: it is asked no more.
+    fn decided(&mut self, id: &str, by: &str) -> Outcome {
+        let shown = self.open.front().is_some_and(|front| front.approval_id == id);
+        self.open.retain(|approval| approval.approval_id != id);
+        if shown {
+            let how = if by.is_empty() { "its time is over" } else { "answered elsewhere" };
+            self.out.note(&format!("({how})"));
             self.put_question()?;
         }
         Ok(())

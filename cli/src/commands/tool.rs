@@ -53,7 +53,11 @@ async fn call(args: args::ToolRun, out: Output) -> Outcome {
         } else {
             reply.layers.join(", ")
         };
-        let note = format!("{} ms; {layers}", reply.wall_ms);
+        let rule = match reply.rule.as_str() {
+            "" => String::new(),
+            rule => format!("; allowed: {}", printable(rule)),
+        };
+        let note = format!("{} ms; {layers}{rule}", reply.wall_ms);
         out.note(&out.paint_err(Style::Dim, &note));
     }
     if reply.ok { Ok(()) } else { Err(Failure::Silent(Code::Failed)) }

@@ -106,6 +106,18 @@ impl Documents {
         Some(&entry.document)
     }
 
+    /// Every document that the editor has opened.
+    pub(super) fn uris(&self) -> Vec<String> {
+        self.entries.keys().cloned().collect()
+    }
+
+    /// Path and text of a document; no text when it is not known.
+    pub(super) fn text_of(&self, uri: &str) -> Option<(PathBuf, Option<String>)> {
+        let entry = self.entries.get(uri)?;
+        let text = entry.known.then(|| entry.document.text.clone());
+        Some((entry.document.path.clone(), text))
+    }
+
     fn set_text(&mut self, uri: &str, text: String) {
         if text.len() > limits::DOCUMENT {
             self.forget(uri);
@@ -140,7 +152,8 @@ impl Documents {
     }
 }
 
-fn read(path: &Path) -> Option<String> {
+/// A file as a document would be kept: whole, text, and not too long.
+pub(super) fn read(path: &Path) -> Option<String> {
     use std::io::Read as _;
     // A pipe or device under the name of a document must not block the loop.
     if !std::fs::metadata(path).ok()?.is_file() {

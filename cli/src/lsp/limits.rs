@@ -55,6 +55,11 @@ pub(super) const APPROVALS: usize = 4;
 /// How long a run may take until it names its transcript.
 pub(super) const STARTED: Duration = Duration::from_secs(20);
 
+/// Approvals of all runs kept at a time.
+pub(super) const WAITING: usize = 64;
+/// Pause after a change before the engine is told of an unsaved text.
+pub(super) const UNSAVED_DEBOUNCE: Duration = Duration::from_millis(400);
+
 /// Pauses between attempts to reach the engine.
 pub(super) const RETRY_MIN: Duration = Duration::from_millis(500);
 pub(super) const RETRY_MAX: Duration = Duration::from_secs(15);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use lapce_ai_ipc::paths::Paths;
 use lapce_ai_ipc::{EngineClient, Ident, Transport, launch};
+use tokio::sync::Notify;
 
 use super::client::{Editor, Level};
 use super::limits;
@@ -23,6 +24,7 @@ pub(super) struct Link {
     /// One attempt at a time; the others wait for its outcome.
     attempt: tokio::sync::Mutex<Backoff>,
     lost_said: Cell<Option<Instant>>,
+    made: Notify,
 }
 
 #[derive(Default)]
@@ -41,6 +43,7 @@ impl Link {
             client: RefCell::default(),
             attempt: tokio::sync::Mutex::default(),
             lost_said: Cell::default(),
+            made: Notify::new(),
         }
     }
 
@@ -62,6 +65,7 @@ impl Link {
                 *backoff = Backoff::default();
                 let client = EngineClient::from(client);
                 *self.client.borrow_mut() = Some(client.clone());
+                self.made.notify_waiters();
                 tokio::task::spawn_local(self.clone().watch(client.clone()));
                 Ok(client)
             }
@@ -79,7 +83,18 @@ impl Link {
         }
     }
 
-    fn alive(&self) -> Option<EngineClient> {
+    /// Waits until somebody has connected to the engine; starts none.
+    pub(super) async fn connected(&self) -> EngineClient {
+        loop {
+            let made = self.made.notified();
+            if let Some(client) = self.alive() {
+                return client;
+            }
+            made.await;
+        }
+    }
+
+    pub(super) fn alive(&self) -> Option<EngineClient> {
         self.client.borrow().as_ref().filter(|client| !client.0.is_closed()).cloned()
     }
 

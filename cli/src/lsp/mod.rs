@@ -26,6 +26,7 @@ mod shell;
 mod text;
 mod transport;
 mod types;
+mod unsaved;
 mod uri;
 
 use std::process::ExitCode;

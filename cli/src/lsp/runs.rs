@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use lapce_ai_ipc::EngineCall;
 use lapce_ai_ipc::wire::engine::{
-    Answer, Approval, Ask, AskReply, Decision, Event, Run, RunOutcome, RunReply,
+    Answer, Approval, Ask, AskReply, Decision, Event, Run, RunOutcome, RunReply, Wanted,
 };
 use tokio::sync::oneshot;
 
@@ -19,17 +19,19 @@ use super::client::{Level, Progress};
 use super::limits;
 use super::rpc::Failure;
 use super::shell::Shell;
+use super::unsaved;
 
 #[derive(Default)]
 pub(super) struct Runs {
     active: RefCell<Vec<Rc<Active>>>,
+    /// What waits for the user in this workspace, whoever started it.
+    waiting: RefCell<Vec<Waiting>>,
 }
 
 /// One ask or run under way.
 pub(super) struct Active {
     pub(super) run_id: String,
     pub(super) transcript: PathBuf,
-    approvals: RefCell<Vec<Waiting>>,
     /// The user was told where to answer.
     told: Cell<bool>,
 }
@@ -39,18 +41,48 @@ struct Waiting {
     until: Instant,
 }
 
-impl Active {
-    /// The approvals that still wait for an answer.
-    pub(super) fn approvals(&self) -> Vec<Approval> {
-        let mut waiting = self.approvals.borrow_mut();
-        waiting.retain(|w| Instant::now() < w.until);
-        waiting.iter().map(|w| w.approval.clone()).collect()
-    }
-}
-
 impl Runs {
     pub(super) fn active(&self) -> Vec<Rc<Active>> {
         self.active.borrow().clone()
+    }
+
+    /// Something waits for an answer.
+    pub(super) fn waits(&self, approval: Approval) {
+        let until = Instant::now() + Duration::from_secs(approval.timeout_s.into());
+        let mut waiting = self.waiting.borrow_mut();
+        waiting.retain(|w| Instant::now() < w.until);
+        // It comes by the run's own call and by the watch.
+        let known = waiting.iter().any(|w| w.approval.approval_id == approval.approval_id);
+        if !known && waiting.len() < limits::WAITING {
+            waiting.push(Waiting { approval, until });
+        }
+    }
+
+    /// It was answered, here or elsewhere, or its time is over.
+    pub(super) fn decided(&self, approval_id: &str) {
+        self.waiting.borrow_mut().retain(|w| w.approval.approval_id != approval_id);
+    }
+
+    fn transcript_of(&self, approval_id: &str) -> Option<PathBuf> {
+        let waiting = self.waiting.borrow();
+        let found = waiting.iter().find(|w| w.approval.approval_id == approval_id)?;
+        Some(PathBuf::from(&found.approval.transcript))
+    }
+
+    pub(super) fn forget_waiting(&self) {
+        self.waiting.borrow_mut().clear();
+    }
+
+    /// What waits in the run whose transcript `path` is, the oldest first.
+    pub(super) fn waiting_in(&self, path: &Path) -> Vec<Approval> {
+        let waiting = self.waiting.borrow();
+        waiting
+            .iter()
+            .filter(|w| Instant::now() < w.until)
+            .filter(|w| !w.approval.transcript.is_empty())
+            .filter(|w| same_file(path, Path::new(&w.approval.transcript)))
+            .map(|w| w.approval.clone())
+            .collect()
     }
 
     fn find(&self, run_id: &str) -> Option<Rc<Active>> {
@@ -74,6 +106,8 @@ pub(super) async fn start(shell: &Rc<Shell>, job: Job) -> Result<PathBuf, Failur
         )));
     }
     let engine = shell.link.engine().await?;
+    // Tools are to see what the user sees.
+    unsaved::flush(shell).await;
     let (tx, rx) = oneshot::channel();
     let shell = shell.clone();
     match job {
@@ -156,12 +190,7 @@ async fn drive<R>(
                     let _ = waiter.send(Ok(transcript.clone()));
                 }
                 let token = format!("lapce-ai/run/{run_id}");
-                let run = Rc::new(Active {
-                    run_id,
-                    transcript,
-                    approvals: RefCell::default(),
-                    told: Cell::default(),
-                });
+                let run = Rc::new(Active { run_id, transcript, told: Cell::default() });
                 shell.runs.active.borrow_mut().push(run.clone());
                 active = Some(run);
                 progress = shell.editor.progress(&token, "Lapce AI", doing).await;
@@ -171,6 +200,7 @@ async fn drive<R>(
                     ask_user(&shell, active, progress.as_ref(), approval);
                 }
             }
+            Event::Answered { approval_id, .. } => shell.runs.decided(&approval_id),
             Event::ToolStarted { summary, name, .. } => {
                 let text = if summary.is_empty() { name } else { summary };
                 report(progress.as_ref(), &text);
@@ -216,7 +246,12 @@ fn report(progress: Option<&Progress>, text: &str) {
 
 /// Keeps an approval and tells the user where to answer it.
 fn ask_user(shell: &Shell, active: &Active, progress: Option<&Progress>, approval: Approval) {
-    report(progress, &format!("waits for you: {}", approval.summary));
+    let what = match approval.wanted {
+        Wanted::Approval => "waits for you",
+        Wanted::Question => "asks you",
+        Wanted::Review => "is done, if you agree",
+    };
+    report(progress, &format!("{what}: {}", approval.summary));
     if !active.told.replace(true) {
         shell.editor.show(
             Level::Info,
@@ -227,24 +262,27 @@ fn ask_user(shell: &Shell, active: &Active, progress: Option<&Progress>, approva
             ),
         );
     }
-    let until = Instant::now() + Duration::from_secs(approval.timeout_s.into());
-    active.approvals.borrow_mut().push(Waiting { approval, until });
+    shell.runs.waits(approval);
 }
 
-/// The user's answer to an approval of a run of ours. Returns the run's transcript.
+/// The user's answer to what waits in this workspace. Returns the run's transcript.
 pub(super) async fn answer(
     shell: &Rc<Shell>,
-    run_id: &str,
     approval_id: &str,
     decision: Decision,
+    words: &str,
 ) -> Result<PathBuf, Failure> {
-    let active = running(shell, run_id)?;
+    let transcript = shell
+        .runs
+        .transcript_of(approval_id)
+        .ok_or_else(|| Failure::declined("this was answered already, or withdrawn"))?;
     let engine = shell.link.engine().await?;
-    let answer = Answer { approval_id: approval_id.to_owned(), decision, feedback: String::new() };
+    let answer =
+        Answer { approval_id: approval_id.to_owned(), decision, feedback: words.to_owned() };
     // Answered or not: it is not to be offered again.
-    active.approvals.borrow_mut().retain(|w| w.approval.approval_id != approval_id);
+    shell.runs.decided(approval_id);
     engine.answer(answer).await?;
-    Ok(active.transcript.clone())
+    Ok(transcript)
 }
 
 /// Stops a run of ours. Returns its transcript.
@@ -258,9 +296,14 @@ fn running(shell: &Shell, run_id: &str) -> Result<Rc<Active>, Failure> {
     shell.runs.find(run_id).ok_or_else(|| Failure::declined("this run has ended"))
 }
 
-/// Whether `path` is the transcript of `active`; the editor may name it through a symlink.
+/// Whether `path` is the transcript of `active`.
 pub(super) fn is_transcript(active: &Active, path: &Path) -> bool {
-    path == active.transcript
-        || path.file_name() == active.transcript.file_name()
-            && path.canonicalize().ok() == active.transcript.canonicalize().ok()
+    same_file(path, &active.transcript)
+}
+
+/// The editor may name a file through a symlink.
+fn same_file(path: &Path, transcript: &Path) -> bool {
+    path == transcript
+        || path.file_name() == transcript.file_name()
+            && path.canonicalize().ok() == transcript.canonicalize().ok()
 }

@@ -31,6 +31,7 @@ use super::shell::Shell;
 use super::text::Encoding;
 use super::transport::Outbox;
 use super::types::{Cancel, DidChange, DidOpen, Initialize, OfDocument};
+use super::unsaved;
 use super::uri;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -247,7 +248,10 @@ impl Server {
             return Ok(());
         }
         match method {
-            "initialized" => Indexer::start(shell),
+            "initialized" => {
+                unsaved::start(shell);
+                Indexer::start(shell);
+            }
             "textDocument/didOpen" => {
                 let DidOpen { text_document } = rpc::params(params)?;
                 shell.documents.borrow_mut().open(text_document);
@@ -256,6 +260,7 @@ impl Server {
                 let DidChange { text_document, content_changes } = rpc::params(params)?;
                 let mut documents = shell.documents.borrow_mut();
                 documents.change(&text_document.uri, text_document.version, content_changes);
+                shell.unsaved.touched(&text_document.uri);
             }
             "textDocument/didClose" => {
                 let OfDocument { text_document } = rpc::params(params)?;
@@ -264,6 +269,7 @@ impl Server {
             "textDocument/didSave" => {
                 let OfDocument { text_document } = rpc::params(params)?;
                 shell.documents.borrow_mut().saved(&text_document.uri);
+                shell.unsaved.touched(&text_document.uri);
                 shell.indexer.saved();
             }
             "$/cancelRequest" => {

@@ -20,6 +20,7 @@ use super::runs::Runs;
 use super::settings::Settings;
 use super::text::{self, Line};
 use super::transport::Outbox;
+use super::unsaved::Unsaved;
 
 pub(super) struct Shell {
     pub(super) editor: Rc<Editor>,
@@ -30,6 +31,7 @@ pub(super) struct Shell {
     pub(super) roots: RefCell<Vec<PathBuf>>,
     pub(super) indexer: Indexer,
     pub(super) runs: Runs,
+    pub(super) unsaved: Unsaved,
 }
 
 impl Shell {
@@ -43,6 +45,7 @@ impl Shell {
             roots: RefCell::default(),
             indexer: Indexer::default(),
             runs: Runs::default(),
+            unsaved: Unsaved::default(),
         })
     }
 
@@ -58,6 +61,11 @@ impl Shell {
         .or(roots.first())
         .cloned()
         .ok_or_else(|| Failure::declined("no folder is open; open one to use Lapce AI"))
+    }
+
+    /// Whether this is one of the workspace folders.
+    pub(super) fn is_root(&self, root: &str) -> bool {
+        self.roots.borrow().iter().any(|known| known.to_str() == Some(root))
     }
 
     /// Runs `look` on an open document.

@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use lapce_ai_ipc::wire::WireError;
-use lapce_ai_ipc::wire::engine::Event;
+use lapce_ai_ipc::wire::engine::{Decision, Event};
 use lapce_ai_ipc::{Cx, EngineProtocol};
 use lapce_ai_tools::call::ToolCall;
 use lapce_ai_tools::envelope;
 use lapce_ai_tools::host::{Invocation, Ledger};
-use lapce_ai_tools::policy::{Verdict as Rule, mcp};
+use lapce_ai_tools::policy::{BUILT_IN, INSIDE, Verdict as Rule, mcp};
 use lapce_ai_tools::spec::{Class, Runs, ToolSpec};
 use lapce_ai_tools::workspace::Workspace;
 use serde_json::json;
@@ -23,7 +23,8 @@ use super::journal::Journal;
 use super::limits;
 use super::listen::any;
 use super::outlet::{Outlet, until};
-use crate::approvals::{Question, Verdict};
+use crate::approvals::{Question, Scope, Verdict};
+use crate::gate;
 use crate::handlers;
 use crate::handlers::own::Place;
 use crate::metrics::End;
@@ -53,9 +54,10 @@ pub struct Desk<'a> {
     pub root: Root,
     pub workspace: Workspace,
     pub ledger: Ledger,
-    pub buffers: BTreeMap<String, String>,
     /// What the system prompt says of MCP servers; empty without any.
     pub mcp: String,
+    /// Path of the transcript, or empty.
+    pub transcript: String,
     /// What the user allowed for the rest of the run.
     pub allowed: HashSet<String>,
     /// Keys that must not reach a prompt, an event or the journal.
@@ -67,6 +69,15 @@ pub struct Desk<'a> {
 pub enum Over {
     Cancelled,
     Failed(WireError),
+}
+
+impl From<WireError> for Over {
+    fn from(error: WireError) -> Self {
+        match error.kind {
+            lapce_ai_ipc::wire::ErrorKind::Cancelled => Self::Cancelled,
+            _ => Self::Failed(error),
+        }
+    }
 }
 
 impl Desk<'_> {
@@ -86,18 +97,18 @@ impl Desk<'_> {
         outlet.note(&format!("\n\n**{}**\n\n", call.summary().replace('*', "\\*")));
         journal.event("call", json!({"id": call.id, "tool": call.name, "params": call.params}));
         let begun = Instant::now();
-        let mut given = match self.gate(spec, call, outlet, journal).await? {
-            Some(refusal) => {
+        let (mut given, rule) = match self.gate(spec, call, None, outlet, journal).await? {
+            Err(refusal) => {
                 self.engine.metrics.record(spec.name, End::Denied, Duration::ZERO);
-                refusal
+                (refusal, String::new())
             }
-            None => Box::pin(self.counted(spec, call, outlet)).await?,
+            Ok(rule) => (Box::pin(self.counted(spec, call, outlet)).await?, rule),
         };
         given.envelope = redact(given.envelope, &self.secrets);
         let wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         journal.event(
             "result",
-            json!({"id": call.id, "ok": given.ok, "wall_ms": wall_ms, "text": given.envelope}),
+            json!({"id": call.id, "ok": given.ok, "wall_ms": wall_ms, "rule": rule, "text": given.envelope}),
         );
         outlet.note(&fenced(
             "",
@@ -111,6 +122,7 @@ impl Desk<'_> {
             ok: given.ok,
             summary: lapce_ai_tools::call::one_line(summary, 120),
             wall_ms,
+            rule,
         };
         outlet.event(finished).await.map_err(|_| Over::Cancelled)?;
         Ok(given)
@@ -141,39 +153,46 @@ impl Desk<'_> {
         Ok(given)
     }
 
-    /// Asks the policy, and the user where it says so. `Some` is why the call must not run.
-    async fn gate(
+    /// Asks the policy, and the user where it or `because` says so. `Ok` holds the rule that
+    /// allows the call; `Err` is why it must not run.
+    pub(super) async fn gate(
         &mut self,
-        spec: &ToolSpec,
+        spec: &'static ToolSpec,
         call: &ToolCall,
+        because: Option<&str>,
         outlet: &mut Outlet<'_>,
         journal: &mut Journal,
-    ) -> Result<Option<Given>, Over> {
+    ) -> Result<Result<String, Given>, Over> {
         let policy = self.engine.policy().map_err(Over::Failed)?;
-        let why = match policy.decide(spec, call, &self.workspace) {
-            Rule::Allow { rule } => {
+        let mut why = match policy.decide(spec, call, &self.workspace) {
+            // A rule of the user's is stronger than a reason of ours.
+            Rule::Allow { rule } if because.is_none() || rule != BUILT_IN => {
                 journal.event("allowed", json!({"id": call.id, "rule": rule}));
-                return Ok(None);
+                if rule != BUILT_IN && rule != INSIDE {
+                    outlet.note(&format!("*Allowed by the rule: {rule}.*\n\n"));
+                }
+                return Ok(Ok(rule));
             }
+            Rule::Allow { .. } => String::new(),
             Rule::Deny { rule } => {
                 journal.event("denied", json!({"id": call.id, "rule": rule}));
-                return Ok(Some(refused(envelope::denied_by_rule(call, &rule), false)));
+                return Ok(Err(refused(envelope::denied_by_rule(call, &rule), false)));
             }
             Rule::Ask { why } => why,
         };
+        if let Some(because) = because {
+            because.clone_into(&mut why);
+        }
         let kind = kind(spec, call);
         if self.allowed.contains(&kind) {
-            journal.event("allowed", json!({"id": call.id, "rule": "allowed for the run"}));
-            return Ok(None);
+            const RULE: &str = "allowed by the user for this run";
+            journal.event("allowed", json!({"id": call.id, "rule": RULE}));
+            return Ok(Ok(RULE.to_owned()));
         }
-        let question = Question {
-            run_id: self.run_id.clone(),
-            tool: spec.name.to_owned(),
-            summary: call.summary(),
-            detail: format!("{why}\n{}", detail(call)),
-            cwd: self.root.to_string(),
-            limits: spec.limits.to_string(),
-        };
+        let mut question = gate::question(&policy, spec, call, &self.workspace, &why);
+        question.scopes.insert(0, Decision::AllowForRun);
+        question.run_id.clone_from(&self.run_id);
+        question.transcript.clone_from(&self.transcript);
         outlet.note("*Waiting for the user's approval.*\n\n");
         outlet.finish().await.map_err(|_| Over::Cancelled)?;
         let cancel = self.cancel.clone();
@@ -181,27 +200,58 @@ impl Desk<'_> {
             verdict = self.engine.approvals.ask(question, self.cx) => verdict,
             () = cancel.cancelled() => return Err(Over::Cancelled),
         };
-        let verdict = verdict.map_err(|error| match error.kind {
-            lapce_ai_ipc::wire::ErrorKind::Cancelled => Over::Cancelled,
-            _ => Over::Failed(error),
-        })?;
-        let (answer, given) = match verdict {
-            Verdict::Allowed => ("allowed", None),
-            Verdict::AllowedForRun => {
-                self.allowed.insert(kind);
-                ("allowed for the run", None)
+        let (answer, given) = match verdict.map_err(Over::from)? {
+            Verdict::Allowed { scope, .. } => {
+                let kept = gate::remember(self.engine, &policy, spec, call, &self.workspace, scope);
+                let answer = match kept {
+                    Ok(Some(rule)) => format!("allowed, and kept as the rule: {rule}"),
+                    Ok(None) if scope == Scope::Once => "allowed".to_owned(),
+                    Ok(None) => "allowed for the run".to_owned(),
+                    Err(error) => format!("allowed for the run; {}", error.message),
+                };
+                if scope != Scope::Once {
+                    self.allowed.insert(kind);
+                }
+                (answer, Ok("allowed by the user".to_owned()))
             }
             Verdict::Denied { feedback } => {
-                ("denied", Some(refused(envelope::denied(call, &feedback), true)))
+                ("denied".to_owned(), Err(refused(envelope::denied(call, &feedback), true)))
             }
             Verdict::TimedOut { after } => {
                 let seconds = u32::try_from(after.as_secs()).unwrap_or(u32::MAX);
-                ("timed out", Some(refused(envelope::approval_timeout(call, seconds), true)))
+                let text = envelope::approval_timeout(call, seconds);
+                ("timed out".to_owned(), Err(refused(text, true)))
             }
         };
         journal.event("decision", json!({"id": call.id, "answer": answer}));
         outlet.note(&format!("*The user's answer: {answer}.*\n\n"));
         Ok(given)
+    }
+
+    /// A rule that denies a call which nobody is asked about otherwise.
+    pub(super) fn refused_by_rule(
+        &self,
+        spec: &ToolSpec,
+        call: &ToolCall,
+        journal: &mut Journal,
+    ) -> Result<Option<Given>, Over> {
+        let policy = self.engine.policy().map_err(Over::Failed)?;
+        let Rule::Deny { rule } = policy.decide(spec, call, &self.workspace) else {
+            return Ok(None);
+        };
+        journal.event("denied", json!({"id": call.id, "rule": rule}));
+        Ok(Some(refused(envelope::denied_by_rule(call, &rule), false)))
+    }
+
+    /// The parts of a question that are the same for all of this run's.
+    pub(super) fn asking(&self) -> Question {
+        Question {
+            run_id: self.run_id.clone(),
+            root: self.root.to_string(),
+            cwd: self.root.to_string(),
+            transcript: self.transcript.clone(),
+            ..Question::default()
+        }
     }
 
     async fn run(
@@ -251,7 +301,7 @@ impl Desk<'_> {
         invocation.cancel = stop.clone();
         invocation.on_output = Some(sender);
         invocation.ledger = self.ledger.clone();
-        invocation.buffers = self.buffers.clone();
+        invocation.buffers = self.engine.buffers.below(&self.root);
         let running = self.engine.tools().map_err(Over::Failed)?.run(invocation);
         tokio::pin!(running);
         let secrets = &self.secrets;
@@ -290,10 +340,11 @@ impl Desk<'_> {
 impl Desk<'_> {
     /// A call that the engine carries out itself.
     async fn own(&self, call: &ToolCall) -> Result<Given, Over> {
+        let buffers = self.engine.buffers.below(&self.root);
         let place = Place {
             workspace: &self.workspace,
             ledger: &self.ledger,
-            buffers: &self.buffers,
+            buffers: &buffers,
             cancel: &self.cancel,
         };
         let done = tokio::select! {
@@ -328,16 +379,6 @@ pub fn signature(call: &ToolCall) -> String {
     format!("{} {}", call.name, serde_json::to_string(&sorted).unwrap_or_default())
 }
 
-/// What exactly will run, for the user to read.
-fn detail(call: &ToolCall) -> String {
-    let line = |(name, value): (&String, &serde_json::Value)| match value {
-        serde_json::Value::String(value) if value.contains('\n') => format!("{name}:\n{value}\n"),
-        serde_json::Value::String(value) => format!("{name}: {value}\n"),
-        other => format!("{name}: {other}\n"),
-    };
-    call.params.iter().map(line).collect::<Vec<_>>().concat()
-}
-
 #[cfg(test)]
 mod tests {
     use lapce_ai_tools::spec::find;
@@ -361,12 +402,5 @@ mod tests {
         let write = find("write_to_file").unwrap();
         let one = ToolCall::new("1", "write_to_file").with("path", "a");
         assert_eq!(kind(write, &one), "write_to_file");
-    }
-
-    #[test]
-    fn the_detail_shows_what_runs() {
-        let call =
-            ToolCall::new("1", "execute_command").with("command", "make -j2").with("timeout", 5);
-        assert_eq!(detail(&call), "command: make -j2\ntimeout: 5\n");
     }
 }

@@ -31,3 +31,15 @@ pub const JOURNAL_BYTES: usize = 16 * 1024 * 1024;
 pub const JOURNALS: usize = 200;
 /// Text of one journal entry.
 pub const JOURNAL_TEXT_BYTES: usize = 64 * 1024;
+/// Subtasks within subtasks, and subtasks of one run in all.
+pub const SUBTASK_DEPTH: u32 = 3;
+pub const SUBTASKS: u32 = 16;
+/// A subtask gets at most this share of the tokens that its run has left.
+pub const SUBTASK_SHARE: u64 = 2;
+/// Reviews of a result that send the model back to work.
+pub const REVIEWS: u32 = 8;
+/// Items of a to-do list, and characters of one.
+pub const TODO_ITEMS: usize = 50;
+pub const TODO_ITEM_CHARS: usize = 200;
+/// Suggested answers to a question.
+pub const SUGGESTIONS: usize = 4;

@@ -3,7 +3,8 @@
 //!
 //! Entered by `handlers/run.rs` through [`run`]. What ends a run: `attempt_completion`, an
 //! answer without a call, the turn limit, the token budget, three mistakes in a row, the
-//! same call a fourth time, a provider's error, a cancel. A call runs only when it is
+//! same call a fourth time, a provider's error, a cancel. A subtask is a loop of its own inside
+//! its parent's (`steps.rs`): own conversation, own budget, same desk. A call runs only when it is
 //! whole: nothing of an answer that was cut off is acted upon.
 
 pub mod calls;
@@ -11,8 +12,11 @@ pub mod history;
 pub mod journal;
 pub mod limits;
 pub mod listen;
+pub mod modes;
 pub mod outlet;
 pub mod prompt;
+mod steps;
+pub mod todo;
 pub mod tokens;
 
 use std::sync::Arc;
@@ -29,14 +33,12 @@ use self::calls::{Desk, Given, Over, signature};
 use self::history::History;
 use self::journal::Journal;
 use self::listen::{Answer, Ended, listen};
+use self::modes::Mode;
 use self::outlet::Outlet;
-use crate::config::ToolForm;
+use crate::config::{Config, ToolForm};
 use crate::provider::{
     ChatRequest, Fault, Message, Model, NativeCall, Part, Providers, Role, Stop, ToolDef,
 };
-
-/// Tools of the loop itself that work in this build.
-const OWN_TOOLS: [&str; 3] = ["attempt_completion", "ask_followup_question", "update_todo_list"];
 
 /// How a run ended.
 #[derive(Debug)]
@@ -53,40 +55,70 @@ pub struct Task {
     pub first_message: String,
     pub max_turns: u32,
     pub max_tokens: u64,
+    pub mode: Mode,
+    /// Put the result to the user before the run ends.
+    pub review: bool,
+    /// The section of the prompt about slash commands and skills.
+    pub texts: String,
 }
 
-/// The tools a run offers its model; those of MCP only where there are servers.
-pub fn offered(mcp: bool) -> Vec<&'static ToolSpec> {
-    let fits = |spec: &&ToolSpec| match spec.runs {
-        Runs::Agent => OWN_TOOLS.contains(&spec.name),
+/// The tools that a run in this mode offers its model.
+fn offered(mode: &Mode, config: &Config, mcp: bool) -> Vec<&'static ToolSpec> {
+    // Without a model for images, or a server of MCP, there is nothing to offer.
+    let works = |s: &&ToolSpec| match s.runs {
         Runs::Mcp => mcp,
-        _ => true,
+        _ => s.name != "generate_image" || !config.image.is_empty(),
     };
-    spec::offered().filter(fits).collect()
+    spec::offered().filter(|s| mode.offers(s)).filter(works).collect()
+}
+
+/// What a run and its subtasks share.
+struct Common<'c> {
+    providers: &'c Arc<Providers>,
+    config: &'c Config,
+    /// Put results to the user.
+    review: bool,
+    /// The section of the prompt about slash commands and skills.
+    texts: String,
+    subtasks: u32,
+    tool_calls: u32,
+    reviews: u32,
 }
 
 /// Runs a task to its end. An error only when nothing came of it at all.
 pub async fn run(
     providers: &Arc<Providers>,
+    config: &Config,
     task: Task,
-    desk: Desk<'_>,
+    mut desk: Desk<'_>,
     outlet: &mut Outlet<'_>,
     journal: &mut Journal,
 ) -> Result<Ending, WireError> {
-    let specs = offered(!desk.mcp.is_empty());
-    let mut run = Loop {
+    let mcp = !desk.mcp.is_empty();
+    let mut common = Common {
         providers,
+        config,
+        review: task.review,
+        texts: task.texts,
+        subtasks: 0,
+        tool_calls: 0,
+        reviews: 0,
+    };
+    let mut run = Loop {
         form: task.model.tools,
         history: History::new(task.first_message),
         model: task.model,
         max_turns: task.max_turns,
         max_tokens: task.max_tokens,
-        specs,
-        desk,
+        specs: offered(&task.mode, config, mcp),
+        mode: task.mode,
+        depth: 0,
+        todos: String::new(),
+        common: &mut common,
+        desk: &mut desk,
         outlet,
         journal,
         turns: 0,
-        tool_calls: 0,
         usage: Usage::default(),
         mistakes: 0,
         same: (String::new(), 0),
@@ -95,7 +127,7 @@ pub async fn run(
     let (outcome, result) = match run.go().await {
         Ok(end) | Err(Stopped::End(end)) => end,
         Err(Stopped::Cancelled) => (RunOutcome::Cancelled, "The run was cancelled.".to_owned()),
-        Err(Stopped::Failed(error)) if run.tool_calls == 0 && run.turns <= 1 => {
+        Err(Stopped::Failed(error)) if run.common.tool_calls == 0 && run.turns <= 1 => {
             run.journal.event("failed", json!({"error": error.message}));
             return Err(error);
         }
@@ -103,7 +135,8 @@ pub async fn run(
             (RunOutcome::Failed, format!("{} {}", error.message, error.hint).trim().to_owned())
         }
     };
-    Ok(Ending { outcome, result, turns: run.turns, tool_calls: run.tool_calls, usage: run.usage })
+    let (turns, usage) = (run.turns, run.usage);
+    Ok(Ending { outcome, result, turns, tool_calls: common.tool_calls, usage })
 }
 
 /// What leaves the loop from within a turn.
@@ -132,19 +165,23 @@ fn failed(result: impl Into<String>) -> Stopped {
     Stopped::End((RunOutcome::Failed, result.into()))
 }
 
-struct Loop<'a, 'o> {
-    providers: &'a Arc<Providers>,
+struct Loop<'r, 'a, 'o> {
+    common: &'r mut Common<'a>,
     model: Model,
     form: ToolForm,
+    mode: Mode,
     specs: Vec<&'static ToolSpec>,
     history: History,
-    desk: Desk<'a>,
-    outlet: &'a mut Outlet<'o>,
-    journal: &'a mut Journal,
+    desk: &'r mut Desk<'a>,
+    outlet: &'r mut Outlet<'o>,
+    journal: &'r mut Journal,
+    /// 0 for a run, 1 for its subtask, …
+    depth: u32,
+    /// The to-do list as it stands.
+    todos: String,
     max_turns: u32,
     max_tokens: u64,
     turns: u32,
-    tool_calls: u32,
     usage: Usage,
     mistakes: u32,
     /// The last call, and how often in a row it came.
@@ -160,7 +197,7 @@ struct Wanted {
     call: Result<ToolCall, String>,
 }
 
-impl Loop<'_, '_> {
+impl Loop<'_, '_, '_> {
     async fn go(&mut self) -> Result<(RunOutcome, String), Stopped> {
         while self.turns < self.max_turns {
             if tokens::sum(&self.usage) >= self.max_tokens {
@@ -198,7 +235,7 @@ impl Loop<'_, '_> {
                 (self.form == ToolForm::Xml).then(|| StreamParser::new(self.specs.iter().copied()));
             let prompt_estimate: usize = tokens::estimate(&request.system)
                 + request.messages.iter().map(tokens::message).sum::<usize>();
-            let stream = self.providers.chat(&self.model, request);
+            let stream = self.common.providers.chat(&self.model, request);
             let cancel = self.desk.cancel.clone();
             let listened =
                 listen(stream, parser, self.outlet, &[&cancel, self.desk.cx.cancelled()]).await;
@@ -248,9 +285,9 @@ impl Loop<'_, '_> {
 
     fn request(&mut self, tightened: bool) -> ChatRequest {
         let native = self.form == ToolForm::Native;
-        let system =
-            prompt::run_system(self.desk.root.as_str(), self.form, self.specs.iter().copied())
-                + &self.desk.mcp;
+        let extra = self.standing() + &self.desk.mcp;
+        let specs = self.specs.iter().copied();
+        let system = prompt::run_system(self.desk.root.as_str(), self.form, &extra, specs);
         let tools: Vec<ToolDef> =
             if native { self.specs.iter().map(|s| definition(s)).collect() } else { Vec::new() };
         let fixed = tokens::estimate(&system)
@@ -338,7 +375,11 @@ impl Loop<'_, '_> {
             Step::Given(Given { envelope, ok: false, mistake: true, denied: false })
         };
         let Some(spec) = self.specs.iter().copied().find(|s| s.name == wanted.name) else {
-            return Ok(mistake(envelope::unknown_tool(&wanted.name, self.specs.iter().copied())));
+            let known = spec::find(&wanted.name);
+            return Ok(mistake(match known.filter(|spec| !self.mode.offers(spec)) {
+                Some(spec) => envelope::not_in_mode(spec.name, &self.mode.slug),
+                None => envelope::unknown_tool(&wanted.name, self.specs.iter().copied()),
+            }));
         };
         let call = match &wanted.call {
             Ok(call) => call,
@@ -353,32 +394,17 @@ impl Loop<'_, '_> {
         if self.same.1 >= limits::SAME_CALL {
             return Err(failed(envelope::repeated_call(call, self.same.1)));
         }
+        if let Some(why) = self.mode.refuses(spec, call) {
+            return Ok(mistake(envelope::error(call, &why)));
+        }
         match call.name.as_str() {
-            "attempt_completion" => {
-                let result = call.text("result").trim().to_owned();
-                Ok(Step::End((RunOutcome::Completed, result)))
-            }
-            "ask_followup_question" => {
-                let question = call.text("question").trim();
-                Ok(Step::End((
-                    RunOutcome::Completed,
-                    format!(
-                        "The model needs an answer before it can go on:\n\n{question}\n\nStart a new run with the answer in its task."
-                    ),
-                )))
-            }
-            "update_todo_list" => {
-                let todos = call.text("todos").trim();
-                self.outlet.note(&format!("\n\n{todos}\n\n"));
-                Ok(Step::Given(Given {
-                    envelope: envelope::result(call, todos),
-                    ok: true,
-                    mistake: false,
-                    denied: false,
-                }))
-            }
+            "attempt_completion" => self.completion(call).await,
+            "ask_followup_question" => self.question(spec, call).await,
+            "update_todo_list" => Ok(self.todo_list(call)),
+            "switch_mode" => self.switch(spec, call).await,
+            "new_task" => self.subtask(spec, call).await,
             _ => {
-                self.tool_calls += 1;
+                self.common.tool_calls += 1;
                 Ok(Step::Given(self.desk.carry_out(spec, call, self.outlet, self.journal).await?))
             }
         }
@@ -448,6 +474,11 @@ fn definition(spec: &ToolSpec) -> ToolDef {
         description: schema::description(spec),
         parameters: schema::parameters(spec),
     }
+}
+
+/// A result of the loop's own.
+fn given(envelope: String, ok: bool) -> Step {
+    Step::Given(Given { envelope, ok, mistake: !ok, denied: false })
 }
 
 fn native(call: &NativeCall, specs: &[&'static ToolSpec]) -> Wanted {

@@ -108,6 +108,7 @@ pub fn around_caret(editor: &EditorContext, budget: usize) -> (u32, String) {
 pub fn run_system<'a>(
     root: &str,
     form: ToolForm,
+    extra: &str,
     specs: impl IntoIterator<Item = &'a ToolSpec>,
 ) -> String {
     let mut text = format!(
@@ -122,6 +123,7 @@ pub fn run_system<'a>(
          - Do only what the task asks for. When it is done, call attempt_completion with a short \
          account of what was done and what was not.\n"
     );
+    text.push_str(extra);
     if form == ToolForm::Xml {
         text.push('\n');
         text.push_str(&xml_section(specs));
@@ -149,6 +151,14 @@ pub fn task(
         }
     }
     text
+}
+
+/// The first message of a subtask.
+pub fn subtask(message: &str) -> String {
+    format!(
+        "<task>\n{message}\n</task>\n\nThis is a subtask of another agent's task. Do this and no \
+         more, then call attempt_completion: its result is all that the other agent gets to see."
+    )
 }
 
 /// A path of an editor as the workspace names it; `None` when it lies elsewhere.

@@ -180,6 +180,7 @@ pub async fn carry_out(engine: &Engine, root: &Root, call: &call::ToolCall) -> T
             wall_ms,
             layers: answer.layers,
             limit_hit: String::new(),
+            rule: String::new(),
         },
         Err(failure) => ToolReply {
             text: envelope::error(call, &failure.message),
@@ -190,6 +191,7 @@ pub async fn carry_out(engine: &Engine, root: &Root, call: &call::ToolCall) -> T
                 ErrorKind::Limit => failure.message,
                 _ => String::new(),
             },
+            rule: String::new(),
         },
     }
 }

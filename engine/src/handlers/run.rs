@@ -3,7 +3,7 @@
 //! Checks the request, opens the run, its transcript and its journal, tells the caller of
 //! both, and hands over to the loop in `agent/`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use lapce_ai_ipc::wire::engine::{Event, Run, RunOutcome, RunReply};
@@ -16,13 +16,13 @@ use super::check_text;
 use crate::agent::calls::Desk;
 use crate::agent::journal::Journal;
 use crate::agent::outlet::Outlet;
-use crate::agent::{self, Task, limits as agent_limits, prompt};
+use crate::agent::{self, Task, limits as agent_limits, modes, prompt};
 use crate::mcp;
 use crate::provider::NO_MODEL_HINT;
 use crate::state::Engine;
 use crate::transcript::Transcript;
 use crate::workspace::Root;
-use crate::{ids, limits};
+use crate::{ids, limits, texts};
 
 pub async fn handle(
     engine: &Arc<Engine>,
@@ -39,6 +39,11 @@ pub async fn handle(
             "no model is configured, and none runs on this machine",
         )
         .hint(NO_MODEL_HINT)
+    })?;
+    let slug = if request.mode.trim().is_empty() { modes::DEFAULT } else { &request.mode };
+    let mode = modes::find(&config, slug).map_err(|problem| {
+        WireError::new(ErrorKind::NotFound, problem)
+            .hint("modes of your own stand under [modes.NAME] in config.toml")
     })?;
     // Before anything is begun: without the sandbox there is nothing a run could do.
     engine.tools()?;
@@ -71,18 +76,10 @@ pub async fn handle(
         outlet.notice(&problem).await.map_err(gone)?;
     }
 
-    let mut buffers = BTreeMap::new();
     let editor = request
         .editor
         .as_ref()
         .and_then(|e| Some((e, prompt::workspace_path(root.as_str(), &e.path)?)));
-    if let Some((editor, path)) = editor
-        && editor.text_start_line == 0
-        && is_whole(editor)
-    {
-        // The whole text of the buffer: what a tool reads is what the user sees.
-        buffers.insert(path.to_owned(), editor.text.clone());
-    }
     // What the agent writes it can find; a workspace without an index is not given one unasked.
     let watched = engine.index.exists(&root);
     let _watch = watched.then(|| engine.index.watch(&root, engine.index_settings()));
@@ -97,6 +94,7 @@ pub async fn handle(
         &ids::approval_id()[..8],
         model.context as usize / mcp::limits::PROMPT_SHARE,
     );
+    let offered = texts::offered(&engine.paths.config, engine.tools()?, &workspace).await;
     let desk = Desk {
         engine,
         cx,
@@ -105,8 +103,8 @@ pub async fn handle(
         root: root.clone(),
         workspace,
         ledger: Ledger::for_run(run.id()),
-        buffers,
         mcp,
+        transcript: transcript_path.clone(),
         allowed: HashSet::new(),
         secrets: engine.providers.keys_at_hand(&config),
     };
@@ -117,9 +115,13 @@ pub async fn handle(
         first_message,
         max_turns: max_turns.clamp(1, agent_limits::TURNS),
         max_tokens: config.limits.run_tokens,
+        mode,
+        review: request.review,
+        texts: texts::section(&offered),
     };
     let ending =
-        Box::pin(agent::run(&engine.providers, task, desk, &mut outlet, &mut journal)).await;
+        Box::pin(agent::run(&engine.providers, &config, task, desk, &mut outlet, &mut journal))
+            .await;
     let ending = match ending {
         Ok(ending) => ending,
         Err(error) => {
@@ -144,13 +146,6 @@ pub async fn handle(
         tool_calls: ending.tool_calls,
         usage: ending.usage,
     })
-}
-
-/// Whether an editor's text is the whole file as far as can be told: it was not cut.
-fn is_whole(editor: &lapce_ai_ipc::wire::engine::EditorContext) -> bool {
-    // A client that cuts a text does so at a line near the caret, so a file that is much
-    // longer on disk was cut.
-    std::fs::metadata(&editor.path).is_ok_and(|m| m.len() <= editor.text.len() as u64 * 2)
 }
 
 fn heading(outcome: &RunOutcome) -> &'static str {

@@ -1,6 +1,5 @@
 //! `Tool`: one tool call for a user or a client, under the same policy as the agent's.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,8 @@ use tokio::sync::mpsc;
 
 use super::check_text;
 use super::own::Place;
-use crate::approvals::{Question, Verdict};
+use crate::approvals::Verdict;
+use crate::gate;
 use crate::metrics::End;
 use crate::state::Engine;
 use crate::workspace::Root;
@@ -39,12 +39,12 @@ pub async fn handle(
             .hint(format!("`lapce-ai tool schema {}` shows its parameters", spec.name))
     })?;
     let workspace = engine.workspace(&root)?;
-    if let Err(error) = gate(engine, spec, &call, &workspace, request.approved, cx).await {
+    let gated = gate(engine, spec, &call, &workspace, request.approved, cx).await;
+    let rule = gated.inspect_err(|error| {
         if error.kind == ErrorKind::Denied {
             engine.metrics.record(spec.name, End::Denied, Duration::ZERO);
         }
-        return Err(error);
-    }
+    })?;
     engine.metrics.within_rate(spec.name).map_err(|why| WireError::new(ErrorKind::Limit, why))?;
     let begun = Instant::now();
     let reply = carry_out(engine, spec, call, workspace, &root, cx).await;
@@ -54,7 +54,7 @@ pub async fn handle(
         _ => End::Failed,
     };
     engine.metrics.record(spec.name, end, begun.elapsed());
-    reply
+    reply.map(|reply| ToolReply { rule, ..reply })
 }
 
 /// A call that may run, by whoever runs it.
@@ -69,9 +69,9 @@ async fn carry_out(
     match spec.runs {
         Runs::Helper | Runs::Host => {
             let network = engine.policy()?.network(spec, &call);
-            run(engine, call, workspace, network, cx).await.map(reply)
+            run(engine, call, root, workspace, network, cx).await.map(reply)
         }
-        Runs::Engine => own(engine, &call, &workspace, cx).await,
+        Runs::Engine => own(engine, &call, root, &workspace, cx).await,
         Runs::Index => codebase_search(engine, root, &call).await,
         Runs::Mcp => tokio::select! {
             reply = Box::pin(super::mcp::carry_out(engine, root, &call)) => Ok(reply),
@@ -90,7 +90,8 @@ fn cancelled(spec: &ToolSpec) -> WireError {
     WireError::new(ErrorKind::Cancelled, format!("{} was cancelled", spec.name))
 }
 
-/// Asks the policy, and the user where the policy says so. An error is why it must not run.
+/// Asks the policy, and the user where the policy says so. Gives what allowed the call; an
+/// error is why it must not run.
 async fn gate(
     engine: &Engine,
     spec: &ToolSpec,
@@ -98,26 +99,23 @@ async fn gate(
     workspace: &workspace::Workspace,
     approved: bool,
     cx: &Cx<EngineProtocol>,
-) -> Result<(), WireError> {
+) -> Result<String, WireError> {
     let denied = |why: String| {
         WireError::new(ErrorKind::Denied, format!("{} did not run: {why}", call.summary()))
     };
-    let why = match engine.policy()?.decide(spec, call, workspace) {
-        Policy::Allow { .. } => return Ok(()),
+    let policy = engine.policy()?;
+    let why = match policy.decide(spec, call, workspace) {
+        Policy::Allow { rule } => return Ok(rule),
         Policy::Deny { rule } => return Err(denied(format!("the rule {rule:?} denies it"))),
-        Policy::Ask { .. } if approved => return Ok(()),
+        Policy::Ask { .. } if approved => return Ok("typed by the user".to_owned()),
         Policy::Ask { why } => why,
     };
-    let question = Question {
-        run_id: String::new(),
-        tool: spec.name.to_owned(),
-        summary: call.summary(),
-        detail: format!("{why}\n{:#}", serde_json::Value::from(call.params.clone())),
-        cwd: workspace.root().display().to_string(),
-        limits: spec.limits.to_string(),
-    };
+    let question = gate::question(&policy, spec, call, workspace, &why);
     match engine.approvals.ask(question, cx).await? {
-        Verdict::Allowed | Verdict::AllowedForRun => Ok(()),
+        Verdict::Allowed { scope, .. } => {
+            let kept = gate::remember(engine, &policy, spec, call, workspace, scope)?;
+            Ok(kept.unwrap_or_else(|| "allowed by the user".to_owned()))
+        }
         Verdict::Denied { feedback } if feedback.is_empty() => {
             Err(denied("the answer was no".to_owned()))
         }
@@ -132,13 +130,14 @@ async fn gate(
 async fn own(
     engine: &Engine,
     call: &call::ToolCall,
+    root: &Root,
     workspace: &workspace::Workspace,
     cx: &Cx<EngineProtocol>,
 ) -> Result<ToolReply, WireError> {
     let started = Instant::now();
     let cancel = engine.shutdown.child_token();
     let _stop = cancel.clone().drop_guard();
-    let (ledger, buffers) = (Ledger::default(), BTreeMap::new());
+    let (ledger, buffers) = (Ledger::default(), engine.buffers.below(root));
     let place = Place { workspace, ledger: &ledger, buffers: &buffers, cancel: &cancel };
     let done = tokio::select! {
         done = handlers::own::run(engine, call, place) => done?,
@@ -152,6 +151,7 @@ async fn own(
         wall_ms: millis(started.elapsed()),
         layers: done.layers,
         limit_hit: String::new(),
+        rule: String::new(),
     })
 }
 
@@ -159,6 +159,7 @@ async fn own(
 async fn run(
     engine: &Engine,
     call: call::ToolCall,
+    root: &Root,
     workspace: workspace::Workspace,
     network: Network,
     cx: &Cx<EngineProtocol>,
@@ -172,6 +173,7 @@ async fn run(
     invocation.network = network;
     invocation.cancel = cancel.clone();
     invocation.on_output = Some(sender);
+    invocation.buffers = engine.buffers.below(root);
     let run = engine.tools()?.run(invocation);
     tokio::pin!(run);
     loop {
@@ -240,6 +242,7 @@ pub async fn codebase_search(
         wall_ms: millis(started.elapsed()),
         layers: vec![],
         limit_hit: String::new(),
+        rule: String::new(),
     })
 }
 
@@ -250,6 +253,7 @@ fn reply(outcome: Outcome) -> ToolReply {
         wall_ms: millis(outcome.wall),
         layers: outcome.layers,
         limit_hit: outcome.limit_hit,
+        rule: String::new(),
     }
 }
 

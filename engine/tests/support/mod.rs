@@ -52,6 +52,16 @@ impl Fixture {
         Self { client: client.into(), engine, root, _home: home, _workspace: workspace }
     }
 
+    /// Another client of the same engine.
+    pub async fn client_named(&self, name: &str) -> EngineClient {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let handler = Arc::new(Dispatcher { engine: self.engine.clone() });
+        tokio::spawn(async move {
+            let _ = serve::<EngineProtocol, _>(theirs, Ident::new("engine", "0"), handler).await;
+        });
+        Client::<EngineProtocol>::over(ours, Ident::new(name, "0")).await.unwrap().into()
+    }
+
     pub fn root(&self) -> String {
         self.root.display().to_string()
     }

@@ -9,13 +9,16 @@
 //! | `Watch` | `Progress`, `Notice`, `Indexed` | – (until it is dropped) |
 //! | `Search` | – | `Search` |
 //! | `Ask` | `Started`, `Citations`, `Text`, `Notice` | `Ask` |
-//! | `Run` | `Started`, `Text`, `ToolStarted`, `ToolOutput`, `ToolFinished`, `Approval`, `Notice` | `Run` |
+//! | `Run` | `Started`, `Text`, `ToolStarted`, `ToolOutput`, `ToolFinished`, `Approval`, `Answered`, `Notice` | `Run` |
 //! | `Answer`, `CancelRun` | – | `Done` |
-//! | `Tool` | `ToolOutput`, `Approval`, `Notice` | `Tool` |
+//! | `Tool` | `ToolOutput`, `Approval`, `Answered`, `Notice` | `Tool` |
 //! | `Complete` | – | `Complete` |
 //! | `Undo` | – | `Undo` |
 //! | `Undoable` | – | `Undoable` |
 //! | `Mcp` | – | `Mcp` |
+//! | `Approvals` | – | `Approvals` |
+//! | `Follow` | `Approval`, `Answered` | – (until it is dropped) |
+//! | `Buffer` | – | `Done` |
 
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -42,6 +45,14 @@ wire! {
         Undoable { root: String },
         Watch(Watch),
         Mcp(Mcp),
+        /// What waits for an answer of the user; in every workspace when `root` is empty.
+        Approvals { root: String },
+        /// Tell this client of everything that comes to wait for an answer in `root`, begun
+        /// with what waits already, until the call is cancelled.
+        Follow { root: String },
+        /// A file's text in an editor while it is not saved, or `None` once it is. Kept as long
+        /// as the connection has a `Follow` open.
+        Buffer { path: String, text: Option<String> },
     }
 }
 
@@ -120,6 +131,7 @@ wire! {
 
 wire! {
     /// Run the agent on a task.
+    #[derive(Default)]
     pub struct Run {
         pub root: String,
         pub task: String,
@@ -127,11 +139,23 @@ wire! {
         pub model: String,
         /// At most this many model turns; 0 for the default.
         pub max_turns: u32,
+        /// Slug of the mode to begin in, or empty.
+        pub mode: String,
+        /// Put the result to the user before the run ends; what they say goes back to the model.
+        pub review: bool,
     }
 }
 
 wire! {
-    pub enum Decision { Allow, AllowForRun, Deny }
+    pub enum Decision {
+        /// This once. The answer to a question, too.
+        Allow,
+        AllowForRun,
+        /// Remembered in the user's data, for this workspace or for all.
+        AllowInWorkspace,
+        AllowAlways,
+        Deny,
+    }
 }
 
 wire! {
@@ -139,7 +163,7 @@ wire! {
     pub struct Answer {
         pub approval_id: String,
         pub decision: Decision,
-        /// What the user said when denying, for the model to read.
+        /// What the user said when denying, for the model to read; the answer to a question.
         pub feedback: String,
     }
 }
@@ -180,15 +204,41 @@ wire! {
         Notice(String),
         ToolStarted { call_id: String, name: String, summary: String },
         ToolOutput { call_id: String, text: String },
-        ToolFinished { call_id: String, name: String, ok: bool, summary: String, wall_ms: u64 },
+        ToolFinished {
+            call_id: String,
+            name: String,
+            ok: bool,
+            summary: String,
+            wall_ms: u64,
+            /// The rule that allowed the call, or empty.
+            rule: String,
+        },
         Approval(Approval),
         /// An update of a watched index has ended.
         Indexed(BuildReport),
+        /// An approval is decided: answered by the client `by`, or, when that is empty, timed
+        /// out or withdrawn.
+        Answered { approval_id: String, by: String },
+    }
+}
+
+wire! {
+    /// What is wanted of the user.
+    #[derive(Default)]
+    pub enum Wanted {
+        /// May this run?
+        #[default]
+        Approval,
+        /// A question of the model: the answer is the `feedback` of `Allow`.
+        Question,
+        /// Is this result right? `Allow` ends the run; the `feedback` of `Deny` goes back.
+        Review,
     }
 }
 
 wire! {
     /// Exactly what will run, where, with which limits.
+    #[derive(Default)]
     pub struct Approval {
         pub approval_id: String,
         pub run_id: String,
@@ -199,6 +249,14 @@ wire! {
         pub limits: String,
         /// Denied by itself after this many seconds.
         pub timeout_s: u32,
+        pub wanted: Wanted,
+        /// Answers that the model suggests to a question.
+        pub suggestions: Vec<String>,
+        /// What may be answered besides `Allow` and `Deny`.
+        pub scopes: Vec<Decision>,
+        /// The workspace, and the transcript of the run or nothing.
+        pub root: String,
+        pub transcript: String,
     }
 }
 
@@ -216,6 +274,7 @@ wire! {
         Undo(UndoReply),
         Undoable(Vec<Undoable>),
         Mcp(McpReply),
+        Approvals(Vec<Approval>),
     }
 }
 
@@ -313,6 +372,8 @@ wire! {
         pub layers: Vec<String>,
         /// Which limit stopped the call, or empty.
         pub limit_hit: String,
+        /// The rule that allowed the call, or empty.
+        pub rule: String,
     }
 }
 

@@ -79,7 +79,10 @@ fn one(
     }
     if let Some(text) = tree.request.buffers.get(&shown) {
         let _ = writeln!(out, "<notice>unsaved text from the user's editor</notice>");
-        remember(&found, None, &shown, report);
+        // What a later write is checked by is what was shown: the file once it is saved.
+        if text.len() as u64 <= REMEMBER_BYTES {
+            report.seen.insert(shown.clone(), seen(&found.meta, text.as_bytes()));
+        }
         content(&mut out, text.as_bytes(), ranges, room, &|_, _| {});
         out.push_str("</file>\n");
         return Ok(out);
@@ -111,24 +114,6 @@ fn one(
     }
     out.push_str("</file>\n");
     Ok(out)
-}
-
-/// With an unsaved buffer shown, the file on disk is what a later write is checked by.
-fn remember(found: &Found, bytes: Option<&[u8]>, shown: &str, report: &mut Report) {
-    if found.meta.len() > REMEMBER_BYTES {
-        return;
-    }
-    let mut loaded = Vec::new();
-    let bytes = match bytes {
-        Some(bytes) => bytes,
-        None => {
-            if (&found.file).take(REMEMBER_BYTES).read_to_end(&mut loaded).is_err() {
-                return;
-            }
-            &loaded
-        }
-    };
-    report.seen.insert(shown.to_owned(), seen(&found.meta, bytes));
 }
 
 /// Told of each piece of the content that is not looked at again.

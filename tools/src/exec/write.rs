@@ -120,8 +120,15 @@ pub(crate) fn result(path: &str, operation: &str, notes: &[String]) -> String {
 /// Reads what is at `path` now. Refuses what a tool may not change, and a file that is
 /// not as the run last saw it.
 pub(crate) fn load(tree: &Tree<'_>, path: &Path) -> Result<Option<Old>, String> {
-    let old = load_unchecked(tree, path)?;
     let shown = show(path);
+    // The editor's text and the tool's would each be lost to the other.
+    if tree.request.buffers.contains_key(shown.as_str()) {
+        return Err(format!(
+            "'{shown}' has changes in the user's editor that are not saved, so nothing was written; \
+             ask the user to save it, then read it again"
+        ));
+    }
+    let old = load_unchecked(tree, path)?;
     let Some(known) = tree.request.seen.get(shown.as_str()) else { return Ok(old) };
     match &old {
         None => Err(format!(

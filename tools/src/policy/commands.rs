@@ -277,6 +277,16 @@ fn by_words(rules: &[&Rule], call: &ToolCall) -> Verdict {
     Verdict::Allow { rule: used.join(", ") }
 }
 
+/// Whether a command line holds something that is asked about every time, or may hold it.
+pub(super) fn is_grave(line: &str) -> bool {
+    let Ok(commands) = shell::parse(line) else { return true };
+    let (mut judged, mut opaque) = (Vec::new(), None);
+    for command in &commands {
+        unwrap(command, &mut judged, &mut opaque, 0);
+    }
+    opaque.is_some() || judged.iter().chain(&commands).any(|c| grave(c).is_some())
+}
+
 /// Whether a command line does nothing but look, so that nothing needs to be kept for undo.
 pub(crate) fn only_looks(line: &str) -> bool {
     shell::parse(line).is_ok_and(|commands| {
@@ -471,6 +481,8 @@ mod tests {
                 tool: "execute_command".into(),
                 pattern: (*pattern).into(),
                 network: Vec::new(),
+                workspace: String::new(),
+                exact: false,
             })
             .collect();
         let rules: Vec<&Rule> = rules.iter().collect();
@@ -614,6 +626,8 @@ mod tests {
                 tool: "execute_command".into(),
                 pattern: (*pattern).into(),
                 network: network.iter().map(|n| (*n).to_owned()).collect(),
+                workspace: String::new(),
+                exact: false,
             })
             .collect();
         let rules: Vec<&Rule> = rules.iter().collect();
@@ -659,6 +673,8 @@ mod tests {
             tool: "execute_command".into(),
             pattern: "make".into(),
             network: network.iter().map(|n| (*n).to_owned()).collect(),
+            workspace: String::new(),
+            exact: false,
         };
         let ask = |rule: &Rule, network: &str| {
             let call = ToolCall::new("1", "execute_command").with("command", "make");

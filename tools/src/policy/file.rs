@@ -32,6 +32,10 @@ struct Line {
     pattern: String,
     #[serde(default)]
     network: Vec<String>,
+    #[serde(default)]
+    workspace: String,
+    #[serde(default)]
+    exact: bool,
 }
 
 /// The rules in `file`; none when there is no such file. An error says what is wrong where.
@@ -64,7 +68,7 @@ pub fn parse(text: &str) -> Result<Policy, String> {
     })?;
     let mut rules = Vec::with_capacity(page.rules.len());
     for (number, line) in page.rules.into_iter().enumerate() {
-        let Line { effect, tool, pattern, network } = line;
+        let Line { effect, tool, pattern, network, workspace, exact } = line;
         if tool != "*" && !spec::all().iter().any(|spec| spec.name == tool) {
             return Err(format!("rule {}: there is no tool {tool:?}", number + 1));
         }
@@ -74,7 +78,13 @@ pub fn parse(text: &str) -> Result<Policy, String> {
         if !network.is_empty() && !matches!(effect, Effect::Allow | Effect::Turbo) {
             return Err(format!("rule {}: network goes with allow and turbo only", number + 1));
         }
-        rules.push(Rule { effect, tool, pattern, network });
+        if !workspace.is_empty() && !Path::new(&workspace).is_absolute() {
+            return Err(format!(
+                "rule {}: the workspace {workspace:?} is not absolute",
+                number + 1
+            ));
+        }
+        rules.push(Rule { effect, tool, pattern, network, workspace, exact });
     }
     Ok(Policy { rules })
 }

@@ -7,6 +7,7 @@
 pub(crate) mod commands;
 pub mod file;
 pub mod mcp;
+pub mod remember;
 pub mod shell;
 
 use std::path::Path;
@@ -16,6 +17,11 @@ use crate::exec::safe_fs;
 use crate::sandbox::network::Network;
 use crate::spec::{Class, ToolSpec};
 use crate::workspace::Workspace;
+
+/// The rules that stand without the user's: for tools that do nothing to the world, and for
+/// files of the workspace.
+pub const BUILT_IN: &str = "built-in";
+pub const INSIDE: &str = "inside the workspace";
 
 /// The answer, with the rule that gave it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +68,12 @@ pub struct Rule {
     /// [`Network::parse`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub network: Vec<String>,
+    /// Only in this workspace (an absolute path); in all when empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub workspace: String,
+    /// The pattern is the whole of what [`remember::pattern_of`] says of a call.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exact: bool,
 }
 
 impl Rule {
@@ -74,6 +86,12 @@ impl Rule {
         if !self.network.is_empty() {
             text = format!("{text} with network {}", self.network.join(", "));
         }
+        if self.exact {
+            text.push_str(" exactly");
+        }
+        if !self.workspace.is_empty() {
+            text = format!("{text} in {}", self.workspace);
+        }
         text
     }
 
@@ -83,6 +101,10 @@ impl Rule {
             Effect::Allow | Effect::Turbo => Network::parse(&self.network).unwrap_or_default(),
             Effect::Ask | Effect::Deny => Network::default(),
         }
+    }
+
+    fn is_in(&self, root: &Path) -> bool {
+        self.workspace.is_empty() || Path::new(&self.workspace) == root
     }
 
     fn is_for(&self, tool: &str) -> bool {
@@ -99,9 +121,11 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// What the rules let a call reach without being asked. A repository has no say in it.
+    /// What the rules let a call reach without being asked. A repository has no say in it, and
+    /// neither has a rule for one workspace or one call.
     pub fn network(&self, spec: &ToolSpec, call: &ToolCall) -> Network {
-        let rules: Vec<&Rule> = self.rules.iter().filter(|r| r.is_for(spec.name)).collect();
+        let wide = |r: &&Rule| r.is_for(spec.name) && r.workspace.is_empty() && !r.exact;
+        let rules: Vec<&Rule> = self.rules.iter().filter(wide).collect();
         match spec.name {
             "execute_command" => commands::network(&rules, call),
             _ => rules
@@ -112,17 +136,28 @@ impl Policy {
     }
 
     pub fn decide(&self, spec: &ToolSpec, call: &ToolCall, workspace: &Workspace) -> Verdict {
-        let rules: Vec<&Rule> = self.rules.iter().filter(|r| r.is_for(spec.name)).collect();
+        let here = self.rules.iter().filter(|r| r.is_for(spec.name) && r.is_in(workspace.root()));
+        let (exact, rules): (Vec<&Rule>, Vec<&Rule>) = here.partition(|r| r.exact);
+        let verdict = Self::by_class(&rules, spec, call, workspace);
+        remember::over(verdict, &exact, &rules, spec, call)
+    }
+
+    fn by_class(
+        rules: &[&Rule],
+        spec: &ToolSpec,
+        call: &ToolCall,
+        workspace: &Workspace,
+    ) -> Verdict {
         match spec.class {
-            Class::Execute if spec.name == "execute_command" => commands::decide(&rules, call),
+            Class::Execute if spec.name == "execute_command" => commands::decide(rules, call),
             Class::Write if spec.name == "generate_image" => {
-                spend(&rules, files(&rules, call, workspace))
+                spend(rules, files(rules, call, workspace))
             }
-            Class::Read | Class::Write => files(&rules, call, workspace),
-            Class::Execute if spec.name == "browser_action" => browser(&rules, call, workspace),
-            Class::None | Class::Mode | Class::Subtask => plain(&rules, "built-in", true),
-            Class::Mcp => mcp::decide(&rules, call),
-            Class::Execute => plain(&rules, "", false),
+            Class::Read | Class::Write => files(rules, call, workspace),
+            Class::Execute if spec.name == "browser_action" => browser(rules, call, workspace),
+            Class::None | Class::Mode | Class::Subtask => plain(rules, BUILT_IN, true),
+            Class::Mcp => mcp::decide(rules, call),
+            Class::Execute => plain(rules, "", false),
         }
     }
 }
@@ -224,7 +259,7 @@ fn files(rules: &[&Rule], call: &ToolCall, workspace: &Workspace) -> Verdict {
     let named =
         each.iter().filter_map(|p| hit(Effect::Allow, *p).or_else(|| hit(Effect::Turbo, *p)));
     let rule = named.map(|r| r.describe()).next();
-    Verdict::Allow { rule: rule.unwrap_or_else(|| "inside the workspace".into()) }
+    Verdict::Allow { rule: rule.unwrap_or_else(|| INSIDE.into()) }
 }
 
 fn matches(rule: &Rule, path: Option<&Path>) -> bool {
@@ -258,6 +293,8 @@ mod tests {
                 tool: (*tool).into(),
                 pattern: (*pattern).into(),
                 network: Vec::new(),
+                workspace: String::new(),
+                exact: false,
             })
             .collect();
         let dir = tempfile::tempdir().unwrap();
@@ -340,6 +377,8 @@ mod tests {
                 tool: "browser_action".into(),
                 pattern: String::new(),
                 network: vec!["*.a.com".into(), "a.com".into()],
+                workspace: String::new(),
+                exact: false,
             }],
         };
         let dir = tempfile::tempdir().unwrap();

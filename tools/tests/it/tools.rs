@@ -141,3 +141,36 @@ async fn anchors_mean_lines_and_large_files_are_searched_whole() {
     let out = b.call("search_files", json!({"path": ".", "regex": "at the end"})).await;
     assert!(out.envelope.contains(" 1001 | two at the end"), "{}", out.envelope);
 }
+
+#[tokio::test]
+async fn search_output_is_capped_per_line_and_in_total_and_says_so() {
+    let b = Bench::new();
+    b.write("long.txt", format!("short needle\n{}needle\nlast needle\n", "x".repeat(3 << 20)));
+    b.write("many.txt", "needle\n".repeat(5_000));
+    let out = b.call("search_files", json!({"path": "long.txt", "regex": "needle"})).await;
+    assert!(out.ok, "{}", out.envelope);
+    // One long line is cut, and drops neither itself nor its file.
+    for part in ["Found 3 results.", "1 | short needle", "bytes more]", "3 | last needle"] {
+        assert!(out.envelope.contains(part), "{part} is not in {:.600}", out.envelope);
+    }
+    assert!(out.envelope.len() < 4_000, "{}", out.envelope.len());
+    let out = b.call("search_files", json!({"path": ".", "regex": "needle"})).await;
+    assert!(out.ok && out.envelope.len() < 200 << 10, "{}", out.envelope.len());
+    assert!(out.envelope.contains("are left out. Narrow the search"), "{:.300}", out.envelope);
+}
+
+#[tokio::test]
+async fn a_write_keeps_the_mode_and_leaves_nothing_beside_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let b = Bench::new();
+    b.write("run.sh", "#!/bin/sh\necho old\n");
+    std::fs::set_permissions(b.path("run.sh"), std::fs::Permissions::from_mode(0o750)).unwrap();
+    let params = json!({"file_path": "run.sh", "old_string": "old", "new_string": "new"});
+    let out = b.call("edit", params).await;
+    assert!(out.ok, "{}", out.envelope);
+    assert_eq!(b.read("run.sh"), "#!/bin/sh\necho new\n");
+    let mode = std::fs::metadata(b.path("run.sh")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o750);
+    let names: Vec<_> = std::fs::read_dir(b.workspace.root()).unwrap().flatten().collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+}

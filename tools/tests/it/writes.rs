@@ -203,3 +203,43 @@ async fn odd_content_has_a_defined_result() {
     assert!(out.ok, "{}", out.envelope);
     assert_eq!(b.read("crlf"), "a\r\nb\r\nc\r\n");
 }
+
+#[tokio::test]
+async fn an_unsaved_text_is_what_a_later_write_is_checked_by() {
+    let b = Bench::new();
+    b.write("a.txt", "old\n");
+    let ledger = lapce_ai_tools::host::Ledger::default();
+    let call = |name: &str, params: serde_json::Value, unsaved: Option<&str>| {
+        let mut invocation = b.invocation(name, params);
+        invocation.ledger = ledger.clone();
+        if let Some(text) = unsaved {
+            invocation.buffers.insert("a.txt".into(), text.into());
+        }
+        b.host.run(invocation)
+    };
+    let edit = || json!({"file_path": "a.txt", "old_string": "typed", "new_string": "changed"});
+    let read = json!({"path": "a.txt"});
+    let out = call("read_file", read.clone(), Some("typed\n")).await;
+    assert!(out.envelope.contains("1 | typed"), "{}", out.envelope);
+    // Not while it is unsaved, by no tool; and not by a patch that names another file too.
+    let patch = "*** Begin Patch\n*** Add File: b.txt\n+x\n*** Update File: a.txt\n@@\n-old\n+new\n*** End Patch";
+    for (name, params) in [
+        ("edit", edit()),
+        ("write_to_file", json!({"path": "a.txt", "content": "x"})),
+        ("delete_file", json!({"path": "a.txt"})),
+        ("apply_patch", json!({"patch": patch})),
+    ] {
+        let out = call(name, params, Some("typed\n")).await;
+        assert!(!out.ok && out.envelope.contains("not saved"), "{name}: {}", out.envelope);
+    }
+    assert_eq!(b.read("a.txt"), "old\n");
+    assert!(!b.path("b.txt").exists());
+    // Thrown away instead of saved: the file is not what was read.
+    let out = call("write_to_file", json!({"path": "a.txt", "content": "x"}), None).await;
+    assert!(!out.ok && out.envelope.contains("changed on disk"), "{}", out.envelope);
+    // Saved as it was read: the edit fits.
+    b.write("a.txt", "typed\n");
+    let out = call("edit", edit(), None).await;
+    assert!(out.ok, "{}", out.envelope);
+    assert_eq!(b.read("a.txt"), "changed\n");
+}

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use lapce_ai_ipc::paths;
-use lapce_ai_ipc::wire::engine::{Ask, Decision, Run};
+use lapce_ai_ipc::wire::engine::{Approval, Ask, Decision, Run, Wanted};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -37,10 +37,25 @@ const TITLE: usize = 48;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "camelCase")]
 enum Action {
-    Ask { uri: String, line: u32, question: String },
-    Run { uri: String, line: u32, task: String },
-    Answer { run_id: String, approval_id: String, decision: Decision },
-    Stop { run_id: String },
+    Ask {
+        uri: String,
+        line: u32,
+        question: String,
+    },
+    Run {
+        uri: String,
+        line: u32,
+        task: String,
+    },
+    Answer {
+        approval_id: String,
+        decision: Decision,
+        #[serde(default)]
+        words: String,
+    },
+    Stop {
+        run_id: String,
+    },
 }
 
 pub(in super::super) async fn list(shell: Rc<Shell>, params: CodeActions) -> Answer {
@@ -75,34 +90,56 @@ pub(in super::super) async fn list(shell: Rc<Shell>, params: CodeActions) -> Ans
     Ok(actions.into())
 }
 
-/// Approvals and stops, if the document is the transcript of a run of ours.
+/// Answers and stops, if the document is the transcript of a run: one of ours, or one that
+/// waits for the user.
 fn pending(shell: &Shell, document: &Document, offered: &mut Vec<(String, Action)>) -> bool {
-    let mut found = false;
-    for active in shell.runs.active() {
-        if !runs::is_transcript(&active, &document.path) {
-            continue;
-        }
-        found = true;
-        for approval in active.approvals().into_iter().take(limits::APPROVALS) {
-            let answer = |decision| Action::Answer {
-                run_id: active.run_id.clone(),
-                approval_id: approval.approval_id.clone(),
-                decision,
-            };
-            let what = short(&approval.summary);
-            offered.push((format!("Lapce AI: approve {what}"), answer(Decision::Allow)));
-            offered.push((
-                format!("Lapce AI: approve {} for the rest of this run", approval.tool),
-                answer(Decision::AllowForRun),
-            ));
-            offered.push((format!("Lapce AI: deny {what}"), answer(Decision::Deny)));
-        }
-        offered.push((
-            "Lapce AI: stop this run".into(),
-            Action::Stop { run_id: active.run_id.clone() },
-        ));
+    let waiting = shell.runs.waiting_in(&document.path);
+    let ours = shell.runs.active().into_iter().filter(|a| runs::is_transcript(a, &document.path));
+    let run_id = ours.map(|a| a.run_id.clone()).next();
+    let run_id = run_id.or_else(|| waiting.first().map(|w| w.run_id.clone()));
+    for approval in waiting.into_iter().take(limits::APPROVALS) {
+        answers(&approval, offered);
     }
-    found
+    let Some(run_id) = run_id.filter(|id| !id.is_empty()) else { return !offered.is_empty() };
+    offered.push(("Lapce AI: stop this run".into(), Action::Stop { run_id }));
+    true
+}
+
+/// Everything that can be answered to one of them without typing.
+fn answers(approval: &Approval, offered: &mut Vec<(String, Action)>) {
+    let what = short(&approval.summary);
+    let mut offer = |title: String, decision: Decision, words: &str| {
+        let approval_id = approval.approval_id.clone();
+        let words = words.to_owned();
+        let action = Action::Answer { approval_id, decision, words };
+        offered.push((format!("Lapce AI: {title}"), action));
+    };
+    match approval.wanted {
+        Wanted::Approval => {
+            offer(format!("approve {what}"), Decision::Allow, "");
+            for scope in &approval.scopes {
+                let title = match scope {
+                    Decision::AllowForRun => {
+                        format!("approve {} for the rest of this run", approval.tool)
+                    }
+                    Decision::AllowInWorkspace => {
+                        format!("always approve {what} in this workspace")
+                    }
+                    Decision::AllowAlways => format!("always approve {what}, everywhere"),
+                    Decision::Allow | Decision::Deny => continue,
+                };
+                offer(title, scope.clone(), "");
+            }
+            offer(format!("deny {what}"), Decision::Deny, "");
+        }
+        Wanted::Question => {
+            for suggestion in &approval.suggestions {
+                offer(format!("answer “{}”", short(suggestion)), Decision::Allow, suggestion);
+            }
+            offer("give no answer".into(), Decision::Deny, "");
+        }
+        Wanted::Review => offer("accept the result".into(), Decision::Allow, ""),
+    }
 }
 
 /// The actions of a blank or comment line; returns the task to offer in the terminal too.
@@ -206,11 +243,11 @@ async fn perform(shell: &Rc<Shell>, action: Value) -> Result<PathBuf, Failure> {
         }
         Action::Run { uri, line, task } => {
             let (root, editor) = place(shell, &uri, line)?;
-            let run = Run { root, task, editor, model: String::new(), max_turns: 0 };
+            let run = Run { root, task, editor, ..Run::default() };
             runs::start_and_say(shell, Job::Run(run)).await
         }
-        Action::Answer { run_id, approval_id, decision } => {
-            said(shell, runs::answer(shell, &run_id, &approval_id, decision).await)
+        Action::Answer { approval_id, decision, words } => {
+            said(shell, runs::answer(shell, &approval_id, decision, &words).await)
         }
         Action::Stop { run_id } => said(shell, runs::stop(shell, &run_id).await),
     }

@@ -8,9 +8,10 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use lapce_ai_ipc::wire::engine::{Ask, Run};
+use lapce_ai_ipc::wire::engine::{Ask, Decision, Run, Wanted};
 use serde_json::{Value, json};
 
+use super::super::documents::Document;
 use super::super::limits;
 use super::super::rpc::{Answer, Failure};
 use super::super::runs::{self, Job};
@@ -31,6 +32,9 @@ pub(in super::super) async fn prepare(shell: Rc<Shell>, params: DocumentPosition
 
 pub(in super::super) async fn rename(shell: Rc<Shell>, params: Rename) -> Answer {
     let line = params.position.line;
+    if let Some(answered) = answer(&shell, &params).await {
+        return answered;
+    }
     let job = shell.with_document(&params.text_document.uri, |document| {
         shell::ours(document, line)?;
         let root = shell.root_of(Some(&document.path))?.to_string_lossy().into_owned();
@@ -43,7 +47,7 @@ pub(in super::super) async fn rename(shell: Rc<Shell>, params: Rename) -> Answer
         Ok(match typed(&params.new_name) {
             Typed::Run(task) => {
                 let task = checked(task, comment)?;
-                Job::Run(Run { root, task, editor, model, max_turns: 0 })
+                Job::Run(Run { root, task, editor, model, ..Run::default() })
             }
             Typed::Ask(question) => {
                 let question = checked(question, comment)?;
@@ -53,6 +57,23 @@ pub(in super::super) async fn rename(shell: Rc<Shell>, params: Rename) -> Answer
     })?;
     let transcript = runs::start_and_say(&shell, job).await?;
     Ok(opening(&transcript))
+}
+
+/// In the transcript of a run that asks something, what is typed is the answer.
+async fn answer(shell: &Rc<Shell>, params: &Rename) -> Option<Answer> {
+    let look = |document: &Document| Ok(shell.runs.waiting_in(&document.path));
+    let waiting = shell.with_document(&params.text_document.uri, look).ok()?;
+    let asked = waiting.into_iter().find(|w| w.wanted != Wanted::Approval)?;
+    let words = match typed(&params.new_name) {
+        Typed::Ask(words) | Typed::Run(words) => words,
+    };
+    let decision = match asked.wanted {
+        // Words about a result are what is still to be done.
+        Wanted::Review if !words.is_empty() => Decision::Deny,
+        _ => Decision::Allow,
+    };
+    let done = runs::answer(shell, &asked.approval_id, decision, words).await;
+    Some(done.map(|transcript| opening(&transcript)))
 }
 
 /// An edit that changes nothing and makes Lapce show the file.
