@@ -225,6 +225,8 @@ async fn without_a_rule_the_user_is_asked_and_an_answer_holds_for_the_run() {
         editor: None,
         model: String::new(),
         max_turns: 0,
+        mode: String::new(),
+        review: false,
     };
     let (events, reply) = within(async {
         let mut call = fixture.client.run(run);
