@@ -24,24 +24,15 @@ impl Artefacts {
 
     /// Keeps `text` and returns its name.
     pub(crate) fn keep(&self, text: &str) -> io::Result<String> {
-        let id = format!("cmd-{}", Self::fresh());
+        let id = format!("cmd-{}", fresh());
         self.put(&id, text)?;
         Ok(id)
-    }
-
-    /// A name that sorts by time.
-    fn fresh() -> String {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        let time = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |d| d.as_millis());
-        format!("{time:x}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Keeps a JPEG and returns where.
     pub(crate) fn picture(&self, bytes: &[u8]) -> io::Result<PathBuf> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
-        let path = self.0.join(format!("shot-{}.jpg", Self::fresh()));
+        let path = self.0.join(format!("shot-{}.jpg", fresh()));
         fs::write(&path, bytes)?;
         let _ = self.trim();
         Ok(path)
@@ -81,6 +72,15 @@ impl Artefacts {
         }
         Ok(())
     }
+}
+
+/// A name, without its kind, that sorts by time.
+pub(crate) fn fresh() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let time = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |d| d.as_millis());
+    format!("{time:x}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 fn age(name: &str) -> &str {

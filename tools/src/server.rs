@@ -170,15 +170,10 @@ fn request(
 
 /// The frame that comes before the server's own bytes; not a byte more is read.
 async fn report(stdout: &mut ChildStdout) -> std::io::Result<Report> {
-    let mut head = [0; 5];
-    stdout.read_exact(&mut head).await?;
-    let length = u32::from_le_bytes([head[1], head[2], head[3], head[4]]) as usize;
-    if head[0] != FRAME_REPORT || length > MAX_REPORT_BYTES {
-        return Err(std::io::Error::other("the helper sent no report"));
+    match host::frame(stdout, MAX_REPORT_BYTES).await? {
+        Some((FRAME_REPORT, text)) => serde_json::from_slice(&text).map_err(std::io::Error::other),
+        _ => Err(std::io::Error::other("the helper sent no report")),
     }
-    let mut text = vec![0; length];
-    stdout.read_exact(&mut text).await?;
-    serde_json::from_slice(&text).map_err(std::io::Error::other)
 }
 
 /// Reads to the end, keeping the last bytes.

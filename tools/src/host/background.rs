@@ -1,16 +1,22 @@
 //! Commands that go on while a run does other things: their output so far, their end, and
 //! that they end with the run. Used by [`super::ToolHost`].
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::Outcome;
-use crate::limits::{BACKGROUND_KEPT, BACKGROUND_MAX, KILL_GRACE_MS};
+use super::{Invocation, Outcome, ToolHost};
+use crate::artefact;
+use crate::call::ToolCall;
+use crate::envelope;
+use crate::limits::{
+    BACKGROUND_KEPT, BACKGROUND_LOOK_MS, BACKGROUND_MAX, BACKGROUND_MAX_WAIT_S,
+    COMMAND_MAX_TIMEOUT_S, KILL_GRACE_MS, Limits,
+};
 use crate::protocol::Report;
+use crate::terminal;
 
 /// The background commands of one run. Dropped with the run, and then every one is ended.
 #[derive(Debug, Default)]
@@ -48,7 +54,6 @@ impl Jobs {
 
     /// A place for one more command; an error when too many run.
     pub(super) fn add(&self) -> Result<Arc<Job>, String> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
         let mut list = self.list();
         let running: Vec<&str> =
             list.iter().filter(|j| j.end().is_none()).map(|j| j.id.as_str()).collect();
@@ -65,11 +70,8 @@ impl Jobs {
         {
             list.remove(at);
         }
-        let time = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |d| d.as_millis());
         let job = Arc::new(Job {
-            id: format!("bg-{time:x}-{}", NEXT.fetch_add(1, Ordering::Relaxed)),
+            id: format!("bg-{}", artefact::fresh()),
             cancel: CancellationToken::new(),
             started: Instant::now(),
             state: Mutex::default(),
@@ -136,6 +138,97 @@ impl Job {
     /// `running for 12 s`, or how it ended.
     pub(super) fn status(&self) -> String {
         self.end().unwrap_or_else(|| format!("running for {} s", self.started.elapsed().as_secs()))
+    }
+}
+
+impl ToolHost {
+    /// Starts a command that goes on after this call.
+    pub(super) async fn start_job(
+        &self,
+        call: ToolCall,
+        invocation: &Invocation,
+        mut limits: Limits,
+        outcome: &mut Outcome,
+    ) {
+        if self.state.is_none() {
+            outcome.envelope = envelope::error(&call, "there is no place to keep its output");
+            return;
+        }
+        let job = match invocation.ledger.jobs.add() {
+            Ok(job) => job,
+            Err(why) => {
+                outcome.envelope = envelope::error(&call, &why);
+                return;
+            }
+        };
+        if !call.has("timeout") {
+            limits.wall_ms = COMMAND_MAX_TIMEOUT_S * 1_000;
+        }
+        let mut own = Invocation::new(call.clone(), invocation.workspace.clone());
+        own.network = invocation.network.clone();
+        own.cancel = job.cancel.clone();
+        own.job = Some(job.clone());
+        own.ledger = invocation.ledger.files();
+        let (host, running) = (self.clone(), job.clone());
+        tokio::spawn(async move {
+            let mut outcome = Outcome::empty();
+            let report = host.run_helper(&own.call, &own, limits, &mut outcome).await;
+            running.finish(report.as_ref(), &outcome);
+        });
+        tokio::select! {
+            () = job.wait(Duration::from_millis(BACKGROUND_LOOK_MS)) => {}
+            () = invocation.cancel.cancelled() => {
+                job.stop().await;
+                outcome.envelope = envelope::cancelled(&call);
+                return;
+            }
+        }
+        let output = terminal::resolve(&job.output());
+        outcome.ok = true;
+        outcome.artefact = Some(job.id.clone());
+        outcome.envelope = envelope::background(&call, &job.id, &job.status(), &output);
+    }
+
+    /// Reads a kept output; that of a background command as it is now.
+    pub(super) async fn read_output(
+        &self,
+        call: &ToolCall,
+        invocation: &Invocation,
+        limits: Limits,
+        outcome: &mut Outcome,
+    ) {
+        let id = call.text("artifact_id");
+        let job = invocation.ledger.jobs.find(id);
+        if job.is_none() && (call.flag("stop") || call.has("wait")) {
+            let why = format!("no command of this run goes on in the background as '{id}'");
+            outcome.envelope = envelope::error(call, &why);
+            return;
+        }
+        if let Some(job) = &job {
+            if call.flag("stop") {
+                job.stop().await;
+            }
+            if let Some(seconds) = call.number("wait") {
+                let time = Duration::from_secs((seconds.max(0) as u64).min(BACKGROUND_MAX_WAIT_S));
+                tokio::select! {
+                    () = job.wait(time) => {}
+                    () = invocation.cancel.cancelled() => {
+                        outcome.envelope = envelope::cancelled(call);
+                        return;
+                    }
+                }
+            }
+            let text = terminal::resolve(&job.output());
+            if let Some(Err(e)) = self.artefacts().map(|a| a.put(&job.id, &text)) {
+                let why = format!("the output cannot be kept: {e}");
+                outcome.envelope = envelope::error(call, &why);
+                return;
+            }
+        }
+        self.run_helper(call, invocation, limits, outcome).await;
+        if let Some(job) = job.filter(|_| outcome.ok) {
+            outcome.envelope.push_str(&envelope::notice(&job.status()));
+        }
     }
 }
 

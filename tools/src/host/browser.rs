@@ -5,11 +5,12 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::BufReader;
 use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::task::JoinSet;
 
-use super::{Invocation, Live, Outcome, Scratch, ToolHost, kill_group, scratch, spawn};
+use super::process::Live;
+use super::{Invocation, Outcome, Scratch, ToolHost, frame, kill_group, scratch, send, spawn};
 use crate::browser;
 use crate::call::ToolCall;
 use crate::cgroup::Scope;
@@ -17,7 +18,6 @@ use crate::envelope;
 use crate::limits::{BROWSER_CALL_MS, BROWSER_SESSION_MS, KILL_GRACE_MS, Limits, MAX_FRAME_BYTES};
 use crate::protocol::{FRAME_PICTURE, FRAME_REPORT, Report, Request, SandboxSpec};
 use crate::proxy::{Gate, Refused};
-use crate::sandbox::layer;
 use crate::sandbox::network::Network;
 
 /// A run's place for its browser; there is at most one.
@@ -107,12 +107,8 @@ impl ToolHost {
                 return Err(why);
             }
         };
-        outcome.layers.clone_from(&report.layers);
-        outcome.absent.clone_from(&report.absent);
-        match &open.group {
-            Ok(_) => outcome.layers.push(format!("{}-v2", layer::CGROUP)),
-            Err(why) => outcome.absent.push((layer::CGROUP.into(), why.clone())),
-        }
+        outcome.note_layers(&report);
+        outcome.note_group(&open.group.as_ref().map(drop).map_err(Clone::clone));
         let refused = open.refused.take();
         if let Some(limit) = &report.limit {
             outcome.limit_hit = envelope::limit(limit);
@@ -170,7 +166,7 @@ impl ToolHost {
             root: invocation.workspace.root().to_owned(),
             limits: limits.clone(),
             sandbox: SandboxSpec {
-                scratch: Some(scratch.0.clone()),
+                scratch: Some(scratch.path().to_owned()),
                 browser: Some(program),
                 network: network.clone(),
                 read,
@@ -206,19 +202,12 @@ impl ToolHost {
             _live: live,
             _scratch: scratch,
         };
-        browser.send(&text).await.map_err(|e| e.to_string())?;
+        send(&mut browser.stdin, &text).await.map_err(|e| e.to_string())?;
         Ok(browser)
     }
 }
 
 impl Browser {
-    async fn send(&mut self, text: &[u8]) -> std::io::Result<()> {
-        let length = u32::try_from(text.len()).map_err(std::io::Error::other)?;
-        self.stdin.write_all(&length.to_le_bytes()).await?;
-        self.stdin.write_all(text).await?;
-        self.stdin.flush().await
-    }
-
     /// Sends an action, unless it went with the request, and takes the answer.
     async fn exchange(
         &mut self,
@@ -226,23 +215,17 @@ impl Browser {
     ) -> Result<(Report, Vec<u8>), String> {
         if let Some(action) = action {
             let text = serde_json::to_vec(action).map_err(|e| e.to_string())?;
-            self.send(&text).await.map_err(|e| format!("the browser is gone: {e}"))?;
+            send(&mut self.stdin, &text).await.map_err(|e| format!("the browser is gone: {e}"))?;
         }
         let mut picture = Vec::new();
         loop {
-            let mut head = [0; 5];
-            if self.stdout.read_exact(&mut head).await.is_err() {
+            let next = frame(&mut self.stdout, MAX_FRAME_BYTES).await.map_err(|e| e.to_string())?;
+            let Some((kind, payload)) = next else {
                 let grace = Duration::from_millis(KILL_GRACE_MS);
                 let _ = tokio::time::timeout(grace, self.child.wait()).await;
                 return Err("the browser ended without an answer; launch it again".into());
-            }
-            let length = u32::from_le_bytes([head[1], head[2], head[3], head[4]]) as usize;
-            if length > MAX_FRAME_BYTES {
-                return Err("the helper sent a frame that is too long".into());
-            }
-            let mut payload = vec![0; length];
-            self.stdout.read_exact(&mut payload).await.map_err(|e| e.to_string())?;
-            match head[0] {
+            };
+            match kind {
                 FRAME_PICTURE => picture = payload,
                 FRAME_REPORT => {
                     let report = serde_json::from_slice(&payload).map_err(|e| e.to_string())?;
