@@ -46,10 +46,7 @@ impl Transport {
         [("memfd", Self::Memfd), ("portable", Self::Portable)];
 
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Memfd => "memfd",
-            Self::Portable => "portable",
-        }
+        Self::NAMES.iter().find(|(_, transport)| *transport == self).map_or("", |(name, _)| name)
     }
 
     pub fn from_name(name: &str) -> Option<Self> {

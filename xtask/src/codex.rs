@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
@@ -21,17 +21,8 @@ pub fn fetch(ctx: &Ctx) -> Result<(PathBuf, PathBuf)> {
         return Ok(found);
     }
     ensure!(cfg!(target_arch = "x86_64") && on_path("npm"), "there is no npm");
-    let fresh = tempfile::Builder::new().prefix("codex-").tempdir_in(&ctx.cache)?;
-    eprintln!("xtask: fetching {PACKAGE} from npm");
-    run(Command::new("npm")
-        .args(["pack", "--silent", PACKAGE])
-        .current_dir(fresh.path())
-        .stdout(Stdio::null()))?;
-    let archive = fs::read_dir(fresh.path())?
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|e| e == "tgz"))
-        .context("npm brought no archive")?;
+    let fresh = crate::fetch::beside(ctx, "codex")?;
+    let archive = crate::fetch::npm_pack(PACKAGE, fresh.path())?;
     run(Command::new("tar").arg("xzf").arg(&archive).arg(PROGRAM).current_dir(fresh.path()))?;
     fs::create_dir_all(&found.1)?;
     fs::rename(fresh.path().join(PROGRAM), &found.0)

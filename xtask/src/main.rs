@@ -11,6 +11,7 @@ mod codex;
 mod ctx;
 mod demo;
 mod docs;
+mod fetch;
 mod llama;
 mod mcp;
 mod semble;

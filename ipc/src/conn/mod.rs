@@ -271,7 +271,7 @@ impl Core {
             session: peer.session.clone(),
             pid: peer.pid,
             client: format!("{} {}", peer.name, peer.version),
-            transport: self.wake.transport().to_owned(),
+            transport: self.wake.transport().name().to_owned(),
             ..ConnectionInfo::default()
         })
     }

@@ -15,7 +15,7 @@
 #[expect(clippy::cast_ptr_alignment, reason = "checked before")]
 pub(super) unsafe fn copy_in(src: *const u8, dst: *mut u8, len: usize) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    if len >= PAST_CACHE {
+    if len >= crate::limits::PAST_CACHE {
         use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
         let to_line = dst.align_offset(64);
         let mut i = to_line;
@@ -37,7 +37,7 @@ pub(super) unsafe fn copy_in(src: *const u8, dst: *mut u8, len: usize) {
         return;
     }
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    if len <= SHORT && dst.addr().is_multiple_of(16) {
+    if len <= crate::limits::SHORT && dst.addr().is_multiple_of(16) {
         use std::arch::x86_64::{__m128i, _mm_loadu_si128};
         let mut i = 0;
         // Each store lies within one line: one that spans two waits until both are here.
@@ -59,14 +59,6 @@ pub(super) unsafe fn copy_in(src: *const u8, dst: *mut u8, len: usize) {
     // SAFETY: the caller's promise.
     unsafe { std::ptr::copy_nonoverlapping(src, dst, len) }
 }
-
-/// Up to here a copy into the ring is made of 16-byte stores.
-#[cfg(all(target_arch = "x86_64", not(miri)))]
-const SHORT: usize = 256;
-
-/// From here on a copy into the ring goes past the cache.
-#[cfg(all(target_arch = "x86_64", not(miri)))]
-const PAST_CACHE: usize = 4 << 10;
 
 /// Copies `len` bytes, rounded up to 16, from `src` to `dst`.
 ///

@@ -4,6 +4,7 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use super::eventfd::EventFd;
+use crate::client::Transport;
 
 /// The byte that means "look at the rings" on a socket that carries wakes.
 pub const WAKE_BYTE: u8 = b'W';
@@ -19,14 +20,12 @@ pub enum Wake {
 }
 
 impl Wake {
-    /// The backend it belongs to, by name.
-    pub fn transport(&self) -> &'static str {
+    /// The backend it belongs to.
+    pub fn transport(&self) -> Transport {
         match self {
-            Self::Event(_) => "memfd",
             #[cfg(feature = "portable")]
-            Self::Socket(_) => "portable",
-            #[cfg(any(test, feature = "fuzzing"))]
-            Self::Nobody => "",
+            Self::Socket(_) => Transport::Portable,
+            _ => Transport::Memfd,
         }
     }
 
