@@ -213,21 +213,19 @@ impl ToolHost {
             }
         };
         let refused = gate.as_ref().map(Gate::refused);
-        let mut request = Request {
-            tool: call.name.clone(),
-            params: call.params.clone(),
-            root,
-            limits: limits.clone(),
-            sandbox: SandboxSpec {
-                scratch: Some(scratch.path().to_owned()),
-                network,
-                ..invocation.workspace.sandbox()
-            },
-            outliner: None,
-            payload: invocation.payload.as_deref().map(exec::restore::to_hex),
-            buffers: invocation.buffers.clone(),
-            seen: invocation.ledger.snapshot(),
+        let sandbox = SandboxSpec {
+            scratch: Some(scratch.path().to_owned()),
+            network,
+            ..invocation.workspace.sandbox()
         };
+        let mut request =
+            Request::new(&call.name, call.params.clone(), &root, limits.clone(), sandbox);
+        request.payload = invocation.payload.as_deref().map(exec::restore::to_hex);
+        // A command has no use for what the run knows of files, which may be megabytes.
+        if call.name != "execute_command" {
+            request.buffers.clone_from(&invocation.buffers);
+            request.seen = invocation.ledger.snapshot();
+        }
         if call.name == exec::outline::NAME
             && let Some(program) = &self.outliner
         {

@@ -198,6 +198,8 @@ pub const PROXY_HEAD_BYTES: usize = 16 << 10;
 pub const PROXY_HEAD_MS: u64 = 30_000;
 /// How long the proxy tries to resolve a name, and to connect to one address.
 pub const PROXY_CONNECT_MS: u64 = 10_000;
+/// How long a connection into a command's own loopback may take to be made.
+pub const INLET_CONNECT_MS: u64 = 200;
 /// Refused hosts named in a call's result.
 pub const PROXY_MAX_REFUSED: usize = 8;
 /// Background commands of one run at once.

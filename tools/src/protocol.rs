@@ -6,7 +6,7 @@
 //! payload. The last frame is a [`Report`].
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -34,6 +34,29 @@ pub struct Request {
     /// What the run knows of files it has read: writing one that differs is refused.
     #[serde(default)]
     pub seen: BTreeMap<String, Seen>,
+}
+
+impl Request {
+    /// One that knows nothing of the run's files.
+    pub fn new(
+        tool: &str,
+        params: Map<String, Value>,
+        root: &Path,
+        limits: Limits,
+        sandbox: SandboxSpec,
+    ) -> Self {
+        Self {
+            tool: tool.to_owned(),
+            params,
+            root: root.to_owned(),
+            limits,
+            sandbox,
+            outliner: None,
+            payload: None,
+            buffers: BTreeMap::new(),
+            seen: BTreeMap::new(),
+        }
+    }
 }
 
 /// A file as it was when the run last read or wrote it.

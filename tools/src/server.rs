@@ -155,17 +155,7 @@ fn request(
     params.insert("command".into(), serve.command.into());
     params.insert("args".into(), serve.args.into());
     params.insert("writable".into(), (serve.access == Access::Write).into());
-    Ok(Request {
-        tool: exec::server::NAME.into(),
-        params,
-        root: root.to_owned(),
-        limits: serve.limits.clone(),
-        sandbox,
-        outliner: None,
-        payload: None,
-        buffers: std::collections::BTreeMap::new(),
-        seen: std::collections::BTreeMap::new(),
-    })
+    Ok(Request::new(exec::server::NAME, params, root, serve.limits.clone(), sandbox))
 }
 
 /// The frame that comes before the server's own bytes; not a byte more is read.

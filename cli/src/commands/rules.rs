@@ -83,8 +83,8 @@ fn remove(path: &Path, number: usize, out: Output) -> Outcome {
         let file = Paths::from_env().remembered_file();
         let kept = load(&file)?;
         let index = number.checked_sub(policy.rules.len() + 1);
-        if let Some((index, rule)) = index.and_then(|i| Some((i, kept.rules.get(i)?))) {
-            remember::forget(&file, index).map_err(|problem| {
+        if let Some(rule) = index.and_then(|i| kept.rules.get(i)) {
+            remember::forget(&file, rule).map_err(|problem| {
                 Failure::new(Code::Failed, problem, "check its folder's permissions")
             })?;
             return out.line(&format!("removed: {}", rule.describe()));

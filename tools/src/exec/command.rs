@@ -227,10 +227,12 @@ impl<'a> Watch<'a> {
                 next_look = now + Duration::from_millis(WATCH_INTERVAL_MS);
                 continue;
             }
-            let mut fds = vec![(child.as_raw_fd(), libc::POLLIN)];
             // No descriptor at all has the number -1.
-            fds.push((if open { output.as_raw_fd() } else { -1 }, libc::POLLIN));
-            fds.push((self.doorman.as_ref().map_or(-1, Doorman::fd), libc::POLLIN));
+            let fds = [
+                (child.as_raw_fd(), libc::POLLIN),
+                (if open { output.as_raw_fd() } else { -1 }, libc::POLLIN),
+                (self.doorman.as_ref().map_or(-1, Doorman::fd), libc::POLLIN),
+            ];
             let wait =
                 next_look.min(deadline).saturating_duration_since(now).as_millis() as i32 + 1;
             let events =

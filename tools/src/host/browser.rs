@@ -160,23 +160,15 @@ impl ToolHost {
         let mut read = spec.read.clone();
         read.extend(program.parent().map(std::path::Path::to_path_buf));
         let limits = Limits { wall_ms: BROWSER_SESSION_MS, ..limits };
-        let request = Request {
-            tool: call.name.clone(),
-            params: call.params.clone(),
-            root: invocation.workspace.root().to_owned(),
-            limits: limits.clone(),
-            sandbox: SandboxSpec {
-                scratch: Some(scratch.path().to_owned()),
-                browser: Some(program),
-                network: network.clone(),
-                read,
-                ..spec
-            },
-            outliner: None,
-            payload: None,
-            buffers: std::collections::BTreeMap::default(),
-            seen: std::collections::BTreeMap::default(),
+        let sandbox = SandboxSpec {
+            scratch: Some(scratch.path().to_owned()),
+            browser: Some(program),
+            network: network.clone(),
+            read,
+            ..spec
         };
+        let root = invocation.workspace.root();
+        let request = Request::new(&call.name, call.params.clone(), root, limits.clone(), sandbox);
         let text = serde_json::to_vec(&request).map_err(|e| e.to_string())?;
         let failed =
             |e: std::io::Error| format!("{} cannot be started: {e}", self.helper.display());

@@ -4,9 +4,13 @@
 use super::{Effect, Rule, Verdict};
 use crate::call::ToolCall;
 
+/// The one tool that names a resource.
+const RESOURCE: &str = "access_mcp_resource";
+
 /// What a rule's pattern is held against.
 pub fn subject(call: &ToolCall) -> String {
-    let what = if call.has("uri") { call.text("uri") } else { call.text("tool_name") };
+    // By the tool, not by what is there: a call says more than its tool takes, at times.
+    let what = call.text(if call.name == RESOURCE { "uri" } else { "tool_name" });
     format!("{}/{}", call.text("server_name").trim(), what.trim())
 }
 
@@ -86,6 +90,16 @@ pattern={pattern:?}",
         let both = [(Allow, "use_mcp_tool", "git"), (Ask, "use_mcp_tool", "git/git_log")];
         assert!(matches!(decided(&both, log), Verdict::Ask { .. }));
         assert!(matches!(decided(&[(Deny, "*", "")], log), Verdict::Deny { .. }));
+    }
+
+    #[test]
+    fn a_subject_is_what_the_tool_would_use() {
+        let both = |name: &str| {
+            let call = ToolCall::new("1", name).with("server_name", "git");
+            subject(&call.with("tool_name", "reset").with("uri", "file:///log"))
+        };
+        assert_eq!(both("use_mcp_tool"), "git/reset");
+        assert_eq!(both("access_mcp_resource"), "git/file:///log");
     }
 
     #[test]

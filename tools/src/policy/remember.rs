@@ -10,7 +10,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use super::{Effect, Policy, Rule, Verdict, commands, file};
+use super::{Effect, Policy, Rule, Verdict, commands, file, mcp};
 use crate::call::ToolCall;
 use crate::limits::REMEMBERED_RULES;
 use crate::spec::{Class, ToolSpec};
@@ -37,11 +37,7 @@ pub fn pattern_of(spec: &ToolSpec, call: &ToolCall) -> Option<String> {
                 _ => None,
             }
         }
-        Class::Mcp => {
-            let (server, tool) = (call.text("server_name").trim(), call.text("tool_name").trim());
-            let tool = if tool.is_empty() { call.text("uri").trim() } else { tool };
-            (!server.contains('/')).then(|| format!("{server}/{tool}"))
-        }
+        Class::Mcp => (!call.text("server_name").contains('/')).then(|| mcp::subject(call)),
         Class::Mode => Some(call.text("mode_slug").trim().to_owned()),
         Class::Subtask => Some(call.text("mode").trim().to_owned()),
         Class::Read | Class::Write => match call.paths().as_slice() {
@@ -124,48 +120,72 @@ impl Policy {
 
 /// Adds a rule to the remembered ones, at once and for this user alone.
 pub fn keep(path: &Path, rule: &Rule) -> Result<(), String> {
+    change(path, |rules| {
+        if rules.contains(rule) {
+            return Ok(());
+        }
+        if rules.len() >= REMEMBERED_RULES {
+            return Err(format!(
+                "{REMEMBERED_RULES} answers are remembered already; `lapce-ai rules remove` \
+                 forgets some"
+            ));
+        }
+        rules.push(rule.clone());
+        Ok(())
+    })
+}
+
+/// Forgets one of them.
+pub fn forget(path: &Path, rule: &Rule) -> Result<(), String> {
+    change(path, |rules| {
+        rules.retain(|kept| kept != rule);
+        Ok(())
+    })
+}
+
+/// Reads, changes and writes the file as one step: an answer that the engine keeps while the
+/// command line forgets another must not bring that one back.
+fn change(
+    path: &Path,
+    change: impl FnOnce(&mut Vec<Rule>) -> Result<(), String>,
+) -> Result<(), String> {
+    let failed = |e: &dyn std::fmt::Display| format!("{} cannot be written: {e}", path.display());
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| failed(&e))?;
+    let lock = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path.with_extension("lock"))
+        .map_err(|e| failed(&e))?;
+    lock.lock().map_err(|e| failed(&e))?;
     let mut policy = file::load(path)?;
-    if policy.rules.contains(rule) {
+    let before = policy.rules.clone();
+    change(&mut policy.rules)?;
+    if policy.rules == before {
         return Ok(());
     }
-    if policy.rules.len() >= REMEMBERED_RULES {
-        return Err(format!(
-            "{REMEMBERED_RULES} answers are remembered already; `lapce-ai rules remove` forgets some"
-        ));
-    }
-    policy.rules.push(rule.clone());
-    write(path, &policy)
+    let text = toml::to_string(&policy).map_err(|e| failed(&e))?;
+    write(path, &text).map_err(|e| failed(&e))
 }
 
-/// Forgets one of them, counted from 0.
-pub fn forget(path: &Path, number: usize) -> Result<(), String> {
-    let mut policy = file::load(path)?;
-    if number < policy.rules.len() {
-        policy.rules.remove(number);
-    }
-    write(path, &policy)
-}
-
-fn write(path: &Path, policy: &Policy) -> Result<(), String> {
+fn write(path: &Path, text: &str) -> io::Result<()> {
     const HEAD: &str =
         "# Answers that you wanted remembered. `lapce-ai rules` lists and removes them.\n\n";
-    let failed = |e: &dyn std::fmt::Display| format!("{} cannot be written: {e}", path.display());
-    let text = toml::to_string(policy).map_err(|e| failed(&e))?;
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    let new = dir.join(format!(".remembered-{}.toml", std::process::id()));
-    let written = (|| -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        let _ = fs::remove_file(&new);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-        file.write_all(HEAD.as_bytes())?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, path)
-    })();
+    let new = path.with_extension(format!("{}.new", std::process::id()));
+    let _ = fs::remove_file(&new);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    let written = file
+        .write_all(HEAD.as_bytes())
+        .and_then(|()| file.write_all(text.as_bytes()))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&new, path));
     if written.is_err() {
         let _ = fs::remove_file(&new);
     }
-    written.map_err(|e| failed(&e))
+    written
 }
 
 #[cfg(test)]
@@ -287,9 +307,35 @@ mod tests {
         assert_eq!(kept.rules.len(), 3);
         assert_eq!(kept.rules[2].pattern, "a\nb");
         assert!(!kept.rules[0].workspace.is_empty() && kept.rules[1].workspace.is_empty());
-        forget(&path, 1).unwrap();
-        assert_eq!(file::load(&path).unwrap().rules.len(), 2);
+        forget(&path, &kept.rules[1]).unwrap();
+        let left = file::load(&path).unwrap().rules;
+        assert_eq!(left, [kept.rules[0].clone(), kept.rules[2].clone()]);
+        let mode = |path: &Path| {
+            use std::os::unix::fs::PermissionsExt as _;
+            fs::metadata(path).unwrap().permissions().mode() & 0o777
+        };
+        assert_eq!((mode(path.parent().unwrap()), mode(&path)), (0o700, 0o600));
         fs::write(&path, "broken").unwrap();
         assert!(keep(&path, &kept.rules[0]).is_err(), "what cannot be read is not replaced");
+    }
+
+    /// What was forgotten came back when another was kept at the same time.
+    #[test]
+    fn answers_kept_side_by_side_are_all_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("remembered.toml");
+        let b = bench(&[]);
+        let rules: Vec<Rule> =
+            (0..24).map(|n| rule(&b, &command(&format!("make {n}")), false).unwrap()).collect();
+        rules[..8].iter().for_each(|rule| keep(&path, rule).unwrap());
+        std::thread::scope(|scope| {
+            for (n, rule) in rules.iter().enumerate() {
+                let path = &path;
+                scope.spawn(move || if n < 8 { forget(path, rule) } else { keep(path, rule) });
+            }
+        });
+        let left = file::load(&path).unwrap().rules;
+        assert_eq!(left.len(), 16);
+        assert!(rules[8..].iter().all(|rule| left.contains(rule)));
     }
 }

@@ -69,8 +69,10 @@ impl Request {
                 return Err("a body needs a Content-Length here");
             }
             if lower == "content-length" {
-                let length =
-                    value.trim().parse::<u64>().map_err(|_| "Content-Length is no number")?;
+                // Digits alone: `+5` is a number here and none elsewhere.
+                let value = value.trim_matches([' ', '\t']);
+                let length = value.parse::<u64>().ok().filter(|_| !value.starts_with('+'));
+                let length = length.ok_or("Content-Length is no number")?;
                 if body.replace(length).is_some() {
                     return Err("Content-Length is given twice");
                 }
@@ -121,6 +123,10 @@ mod tests {
             "GET http://a.com/ HTTP/1.1\r\nX: a\nHost: b\r\n\r\n",
             "GET http://a.com/ HTTP/1.1\r\nContent-Length : 1\r\n\r\n",
             "GET http://a.com/ HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            "GET http://a.com/ HTTP/1.1\r\nContent-Length: +1\r\n\r\n",
+            "GET http://a.com/ HTTP/1.1\r\nContent-Length: 1\u{a0}\r\n\r\n",
+            "GET http://a.com/ HTTP/1.1\r\nContent-Length: 1, 1\r\n\r\n",
+            "GET http://a.com/ HTTP/1.1\r\nX: a\r\n Host: b\r\n\r\n",
             "POST http://a.com/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
             "GET http://a.com/ HTTP/2\r\n\r\n",
             "GET  http://a.com/ HTTP/1.1\r\n\r\n",

@@ -8,12 +8,16 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::time::Duration;
 
 use super::network::Network;
 use super::sys;
+use crate::limits::INLET_CONNECT_MS;
 
 /// The descriptor over which the listeners go to the host.
 pub(crate) const HANDOVER: i32 = 3;
+
+const INLET_CONNECT: Duration = Duration::from_millis(INLET_CONNECT_MS);
 
 /// Needs a network namespace of our own, and its privileges still. The socket to the host
 /// is closed again, unless connections into the namespace will be asked for over it.
@@ -59,7 +63,11 @@ impl Doorman {
         let stream = here
             .iter()
             .filter(|_| network.listen().contains(&port))
-            .find_map(|address| TcpStream::connect((*address, port)).ok());
+            // The command is not watched meanwhile, and one that accepts nothing could make
+            // this wait for minutes.
+            .find_map(|address| {
+                TcpStream::connect_timeout(&(*address, port).into(), INLET_CONNECT).ok()
+            });
         let fds: Vec<i32> = stream.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
         sys::send_fds(self.0.as_fd(), &fds).is_ok()
     }

@@ -255,7 +255,10 @@ fn is_here(name: &str) -> bool {
 }
 
 fn is_name(name: &str) -> bool {
-    !name.is_empty()
+    let last = name.rsplit('.').next().unwrap_or_default();
+    // `2130706433`, `127.1`, `0x7f.1`: resolvers read these as addresses.
+    let is_number = last.starts_with("0x") || last.bytes().all(|b| b.is_ascii_digit());
+    !is_number
         && name.len() <= 253
         && name.split('.').all(|label| {
             !label.is_empty()
@@ -299,10 +302,13 @@ pub(crate) fn private(address: IpAddr) -> bool {
                 || v4.is_documentation()
                 || matches!((a, b, c), (100, 64..128, _) | (192, 0, 0) | (198, 18..20, _))
         }
-        // Only 2000::/3 is the public internet.
-        IpAddr::V6(v6) => {
-            v6.segments()[0] & 0xe000 != 0x2000 || v6.segments()[..2] == [0x2001, 0xdb8]
-        }
+        // Only 2000::/3 is the public internet; in it, some blocks have other uses (tunnels
+        // that hold an IPv4 address, documentation).
+        IpAddr::V6(v6) => match v6.segments() {
+            [0x2001, second, ..] => second < 0x200 || second == 0xdb8,
+            [0x3fff, second, ..] => second < 0x1000,
+            [first, ..] => first & 0xe000 != 0x2000,
+        },
     }
 }
 
@@ -352,12 +358,19 @@ mod tests {
             ("crates.io\0.evil.com", 443),
             ("", 443),
             ("93.184.216.34", 443),
+            ("crates.io..", 443),
+            ("crates.io%2eevil.com", 443),
+            ("cr\u{430}tes.io", 443),
         ] {
             assert!(!n.allows(host, port), "{host}:{port}");
         }
         assert!(!Network::default().allows("crates.io", 443));
         assert!(network(&["*"]).allows("any.example", 443));
         assert!(!network(&["*"]).allows("1.2.3.4", 443), "an address is granted by itself only");
+        for address in ["134744072", "0x08080808", "8.8.2056", "8.0x8.8.8", "8.8.8.8."] {
+            assert!(!network(&["*"]).allows(address, 443), "{address}, an address all the same");
+        }
+        assert!(network(&["*"]).allows("8.8.8.8.example", 443));
         assert!(network(&["10.0.0.5:5000"]).allows("10.0.0.5", 5000));
     }
 
@@ -381,6 +394,12 @@ mod tests {
             "[::ffff:169.254.169.254]:80",
             "http://a.com",
             "fe80::1",
+            "[fe80::1%eth0]:80",
+            "2130706433:80",
+            "0x7f000001:80",
+            "127.1:80",
+            "*.1",
+            "a.com@b.com",
         ] {
             assert!(Network::parse([bad]).is_err(), "{bad}");
         }
@@ -435,6 +454,8 @@ mod tests {
             "2002:7f00:1::",
             "::7f00:1",
             "2001:db8::1",
+            "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+            "3fff::1",
         ] {
             assert!(private(address.parse().unwrap()), "{address}");
         }
