@@ -16,6 +16,7 @@ use lapce_ai_ipc::wire::index::BuildReport;
 use crate::generate::Generator;
 use crate::home::{Home, corpus, runtime, status};
 use crate::report::{Report, Samples};
+use crate::search::QUERIES;
 
 const BUILD_MIB: f64 = 400.0;
 const QUERY_MS: f64 = 25.0;
@@ -27,15 +28,8 @@ const SLOPE: f64 = 1.15;
 /// Seconds of rest before memory is read.
 const SETTLE: Duration = Duration::from_secs(5);
 
-const QUERIES: [&str; 12] = [
-    "open a connection",
-    "parse the configuration file",
-    "retry after a rate limit",
-    "split an identifier into words",
-    "write a file atomically",
-    "child process killed on timeout",
-    "cancel a running request",
-    "format an error message",
+/// Asked beside the questions of `bench search`.
+const MORE: [&str; 4] = [
     "where is the router matched",
     "validate user input",
     "serialize",
@@ -118,7 +112,7 @@ fn measure(generator: &Generator, files: usize, report: &mut Report) -> Result<M
         ask(&client, &root, QUERIES[0]).await?;
         let mut warm = Vec::new();
         for _ in 0..10 {
-            for query in QUERIES {
+            for query in QUERIES.into_iter().chain(MORE) {
                 let started = Instant::now();
                 ask(&client, &root, query).await?;
                 warm.push(started.elapsed().as_secs_f64() * 1e3);

@@ -14,7 +14,7 @@ use crate::semble::{self, Semble};
 
 /// Warm, end to end from the client's side, in milliseconds.
 const BAR_MS: f64 = 5.0;
-const QUERIES: [&str; 8] = [
+pub(crate) const QUERIES: [&str; 8] = [
     "open a connection to the engine",
     "parse the configuration file",
     "retry after a rate limit",

@@ -1,7 +1,7 @@
 //! Okapi BM25 in memory, with LanceDB's constants.
 //!
 //! The evaluation uses it to try ranking without a store; a test holds it against LanceDB.
-//! The product searches LanceDB.
+//! The product searches mapped segments (`store::copies`).
 
 use std::collections::HashMap;
 

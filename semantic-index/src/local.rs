@@ -32,13 +32,6 @@ pub(crate) fn be_modest() {
     let _ = std::fs::write("/proc/self/oom_score_adj", "500");
 }
 
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(4)
-        .build()?)
-}
-
 fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
     std::path::absolute(path).with_context(|| path.display().to_string())
 }
@@ -58,19 +51,18 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
             let location = location.as_deref().map(Location::parse).transpose()?;
             build(&root, &dir, cache.as_deref(), force, json, location, publish)
         }
-        Command::Search { dir, query, limit, explain, json, arm, repeat } => {
-            runtime()?.block_on(search(&dir, &query, limit, explain, json, arm_of(arm)?, repeat))
-        }
+        Command::Search { dir, query, limit, explain, json, arm, repeat } => server::one_thread()?
+            .block_on(search(&dir, &query, limit, explain, json, arm_of(arm)?, repeat)),
         Command::Stats { dir } => {
             let state =
                 State::load(&dir).with_context(|| format!("no index in {}", dir.display()))?;
             println!("{}", serde_json::to_string_pretty(&state)?);
             Ok(())
         }
-        Command::Verify(which) => runtime()?.block_on(verify(&which.dir())),
+        Command::Verify(which) => server::one_thread()?.block_on(verify(&which.dir())),
         Command::Gc(which) => {
             be_modest();
-            runtime()?.block_on(gc(&which.dir()))
+            server::many_threads()?.block_on(gc(&which.dir()))
         }
         Command::Rm(which) => rm(&which.dir()),
         _ => anyhow::bail!("give --fd, or --root and --dir"),
@@ -107,7 +99,7 @@ fn build(
     let session = store::session(WORKER_INDEX_CACHE, WORKER_METADATA_CACHE);
     let cancel = Arc::new(AtomicBool::new(false));
     let embedder = default_embedder();
-    let report = runtime()?.block_on(async {
+    let report = server::many_threads()?.block_on(async {
         match location {
             Some(location) if publish => {
                 shared::write(location, options, session, embedder, progress, cancel).await
@@ -267,7 +259,7 @@ impl Built {
             layer: None,
         };
         let session = store::session(WORKER_INDEX_CACHE, WORKER_METADATA_CACHE);
-        let runtime = runtime()?;
+        let runtime = server::many_threads()?;
         let index = runtime.block_on(async {
             let cancel = Arc::new(AtomicBool::new(false));
             builder::build(

@@ -1,7 +1,7 @@
 //! Answers one question from one index.
 //!
-//! Candidates from the full-text index (and the vectors, where the index has them), then
-//! `rank`, then the code of the winners. Read-only; called by the worker.
+//! Candidates from the mapped copies (while a build is under way, from the table's full-text
+//! index), then `rank`, then the code of the winners. Read-only; called by the worker.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};

@@ -14,6 +14,7 @@ use lancedb::Session;
 use lapce_ai_ipc::wire::index::{self, Event, Reply, Request};
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
 use lapce_ai_ipc::{Cx, Handler, Ident, IndexProtocol, serve};
+use tokio::runtime::Runtime;
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::embed::{Ask, Embedder, Given, Remote, default_embedder};
@@ -260,6 +261,21 @@ pub fn builder_threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(8)
 }
 
+/// For a process that only answers.
+pub fn one_thread() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()
+}
+
+/// For a build: LanceDB makes its full-text index in tasks, which one thread would do one
+/// after the other.
+pub fn many_threads() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(builder_threads())
+        .enable_all()
+        .max_blocking_threads(4)
+        .build()
+}
+
 /// Serves the connection on descriptor `fd` until its other end closes.
 pub fn run(role: Role, fd: RawFd) -> anyhow::Result<()> {
     die_with_parent();
@@ -271,10 +287,10 @@ pub fn run(role: Role, fd: RawFd) -> anyhow::Result<()> {
     // nothing else in this process knows its number.
     let stream = unsafe { std::os::unix::net::UnixStream::from_raw_fd(fd) };
     stream.set_nonblocking(true)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(4)
-        .build()?;
+    let runtime = match role {
+        Role::Worker => one_thread()?,
+        Role::Build => many_threads()?,
+    };
     runtime.block_on(async {
         let stream = tokio::net::UnixStream::from_std(stream)?;
         let ident =

@@ -381,6 +381,31 @@ async fn damage_leads_to_a_new_index_not_to_an_error() {
 }
 
 #[tokio::test]
+async fn a_forced_build_that_is_stopped_leaves_the_whole_index() {
+    let bench = Bench::new();
+    for n in 0..60 {
+        bench.code(&format!("f{n:03}.rs"), &format!("function_{n}"));
+    }
+    bench.build().await;
+    let before = State::load(&bench.dir).unwrap();
+    let cancel = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&cancel);
+    let progress: OnProgress = Arc::new(move |p| {
+        if p.chunks > 40 {
+            flag.store(true, Ordering::Relaxed);
+        }
+    });
+    let error = bench.build_with(true, progress, cancel).await.unwrap_err();
+    assert!(matches!(error, Error::Cancelled), "{error}");
+    assert_eq!(State::load(&bench.dir), Some(before.clone()));
+    assert_eq!(bench.paths("function_59").await[0], "f059.rs");
+    bench.build_with(true, Arc::new(|_| {}), Arc::default()).await.unwrap();
+    assert_ne!(bench.db(), before.db_path(&bench.dir));
+    bench.assert_sound().await;
+    assert_eq!(bench.paths("function_59").await[0], "f059.rs");
+}
+
+#[tokio::test]
 async fn a_forced_build_leaves_readers_in_peace() {
     let bench = Bench::new();
     bench.code("a.rs", "alpha");
@@ -499,6 +524,14 @@ async fn copies_that_are_lost_or_damaged_are_made_again() {
         bench.build().await;
         bench.assert_copied(&["function", "valu"]).await;
     }
+    // A view that is whole, but of other segments than there are.
+    let view = State::load(&bench.dir).unwrap().view;
+    let mut wrong = store::copies::View::load(&bench.db().join(&view)).unwrap();
+    wrong.segments[0].dead = vec![0; 99];
+    wrong.save(&bench.db().join(&view)).unwrap();
+    assert!(Copies::open(&bench.db(), &view).is_none());
+    bench.build().await;
+    bench.assert_copied(&["function", "valu"]).await;
 }
 
 #[tokio::test]

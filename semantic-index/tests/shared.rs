@@ -266,6 +266,16 @@ async fn objects_that_are_not_what_their_head_says_are_refused() {
     let error = Desk::new().pull(&uri).await.unwrap_err().to_string();
     assert!(error.contains("of another version of lapce-ai, or too large"), "{error}");
 
+    // One whose sizes sum up to little only because the sum runs over.
+    let mut sizes: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for object in sizes["objects"].as_array_mut().unwrap() {
+        object["len"] = (1_u64 << 63).into();
+    }
+    fs::write(&head, sizes.to_string()).unwrap();
+    let error = Desk::new().pull(&uri).await.unwrap_err().to_string();
+    assert!(error.contains("or too large"), "{error}");
+    fs::write(&head, text.replace(&name, "../../words-1")).unwrap();
+
     // While the head cannot be read, what was fetched before serves.
     let location = Location::parse(&uri).unwrap();
     assert_eq!(shared::read_fetched(&location, &dev.dir()).unwrap().hashes.len(), 5);

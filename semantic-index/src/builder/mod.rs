@@ -28,8 +28,8 @@ use crate::embed::Embedder;
 use crate::error::Error;
 use crate::fault::fault;
 use crate::limits::{
-    BATCH_BYTES, CHECKPOINT_EVERY, COMPACT_AFTER_FRAGMENTS, KEEP_SHARED_VERSIONS, PIPELINE_FILES,
-    TIDY_AFTER_FRAGMENTS,
+    BATCH_BYTES, CHECKPOINT_EVERY, COMPACT_AFTER_FRAGMENTS, KEEP_SHARED_VERSIONS, LARGE_TABLE_ROWS,
+    PIPELINE_FILES, TIDY_AFTER_FRAGMENTS,
 };
 use crate::manifest::{FORMAT, Files, IN_SHARED, Lock, Record, State};
 use crate::shared::{Layer, Location};
@@ -94,6 +94,8 @@ struct Build {
     ignored: Vec<String>,
     /// The table is not what it was.
     changed: bool,
+    /// Another table of the workspace is whole and serves until this one is.
+    replaces: bool,
 }
 
 /// Builds or updates the index; `cancel` ends it early, keeping what was committed.
@@ -134,6 +136,7 @@ pub async fn run(
         folders: Vec::new(),
         ignored: Vec::new(),
         changed: false,
+        replaces: false,
         progress: Throttle::new(progress),
         options,
         session,
@@ -253,6 +256,10 @@ impl Build {
         let db = self.state.db_path(&self.options.dir);
         let fresh = !db.exists();
         if fresh {
+            // What a provider was paid for is not made twice, so that its part counts at once.
+            let whole = |old: State| old.built_at > 0 && old.root == self.state.root;
+            self.replaces =
+                self.remote().is_none() && State::load(&self.options.dir).is_some_and(whole);
             // A new index, of another embedder, say: what changed just now is not all of it.
             self.options.only = None;
         }
@@ -287,16 +294,11 @@ impl Build {
         let mut view = old.clone().unwrap_or_default();
         if self.changed || old.is_none() {
             self.progress.now(Phase::Optimize, walked, walked, self.files.chunks(), "");
-            store.index(self.options.threads).await?;
             let fragments = store.small_fragments().await?;
             compacted = !fresh && fragments > COMPACT_AFTER_FRAGMENTS;
-            if compacted {
-                store.compact().await?;
-            }
             self.report.tidy = !compacted && fragments > TIDY_AFTER_FRAGMENTS;
+            view = self.index(&store, &db, old, compacted).await?;
             fault("indexed");
-            let dims = self.dims();
-            view = store.copy(&db, old, dims, &mut || self.next_generation()).await?;
             let name = format!("view-{}", self.next_generation());
             view.save(&db.join(&name)).map_err(Error::io("cannot write into", &db))?;
             self.state.view = name;
@@ -319,6 +321,31 @@ impl Build {
         }
         self.state.disk_bytes = disk_bytes(&self.options.dir);
         self.save_state()
+    }
+
+    /// Brings the table's indexes and its mapped copies up to date.
+    async fn index(
+        &mut self,
+        store: &Store,
+        db: &Path,
+        old: Option<View>,
+        compact: bool,
+    ) -> Result<View, Error> {
+        let (dims, threads) = (self.dims(), self.options.threads);
+        // Both hold words in memory, so that only a small table has them made at once.
+        if !compact && self.files.chunks() <= LARGE_TABLE_ROWS {
+            let mut next = || self.next_generation();
+            let copy = store.copy(db, old, dims, &mut next);
+            let (indexed, view) = tokio::join!(store.index(threads), copy);
+            indexed?;
+            // The indexes are a version of their own, with the same rows.
+            return Ok(View { version: store.version().await?, ..view? });
+        }
+        store.index(threads).await?;
+        if compact {
+            store.compact().await?;
+        }
+        Ok(store.copy(db, old, dims, &mut || self.next_generation()).await?)
     }
 
     /// Nothing has changed: only the time of this look is news.
@@ -481,19 +508,16 @@ impl Build {
         let mut pending: Vec<(String, Record)> = Vec::new();
         let mut replaced: Vec<String> = Vec::new();
         let (mut done, mut commits, mut saved) = (0_u64, 0_u32, Instant::now());
+        let mut committed = self.files.chunks();
+        let mut searchable = store.is_some();
         while let Some(file) = receiver.recv().await {
             if self.cancel.load(Ordering::Relaxed) {
                 break;
             }
             done += 1;
             let path = file.entry.path;
-            self.progress.maybe(
-                Phase::Chunk,
-                base + done,
-                walked,
-                self.files.chunks_hint(rows.len()),
-                &path,
-            );
+            let chunks = committed + rows.len() as u64;
+            self.progress.maybe(Phase::Chunk, base + done, walked, chunks, &path);
             let old = self.files.records.get(&path).copied();
             let mut record = Record {
                 size: file.entry.size,
@@ -545,34 +569,35 @@ impl Build {
             if rows.len() >= self.batch_rows() || rows.bytes() >= BATCH_BYTES {
                 self.commit(store, &mut rows, &mut pending, &mut replaced, &db).await?;
                 commits += 1;
-                // Partial results while a long first build runs: index at 1, 2, 4, 8, … commits.
-                if commits.is_power_of_two()
-                    && let Some(store) = store.as_ref()
-                {
-                    self.progress.now(Phase::Commit, base + done, walked, self.files.chunks(), "");
-                    store.index(self.options.threads).await?;
-                    self.checkpoint(&db)?;
-                    saved = Instant::now();
-                } else if saved.elapsed() > CHECKPOINT_EVERY {
+                committed = self.files.chunks();
+                // Partial results while a long build runs: index at 1, 2, 4, 8, … commits, as
+                // long as most is yet to come. What a provider was paid for is recorded at once.
+                let early = done * 2 <= total as u64 || self.remote().is_some();
+                let index = early && commits.is_power_of_two() && !self.replaces;
+                let late = saved.elapsed() > CHECKPOINT_EVERY;
+                if let Some(store) = store.as_ref().filter(|_| index || late) {
+                    if index || !searchable && !self.replaces {
+                        self.progress.now(Phase::Commit, base + done, walked, committed, "");
+                        store.index(self.options.threads).await?;
+                        searchable = true;
+                    }
                     self.checkpoint(&db)?;
                     saved = Instant::now();
                 }
             }
         }
         drop(receiver);
-        self.progress.now(
-            Phase::Commit,
-            base + done,
-            walked,
-            self.files.chunks_hint(rows.len()),
-            "",
-        );
+        let chunks = committed + rows.len() as u64;
+        self.progress.now(Phase::Commit, base + done, walked, chunks, "");
         self.commit(store, &mut rows, &mut pending, &mut replaced, &db).await?;
         for worker in workers {
             worker.join().map_err(|_| Error::Internal("a chunker thread died".into()))?;
         }
         if self.cancel.load(Ordering::Relaxed) {
-            if store.is_some() {
+            if let Some(store) = store.as_ref().filter(|_| !self.replaces) {
+                if !searchable {
+                    store.index(self.options.threads).await?;
+                }
                 self.checkpoint(&db)?;
             }
             return Err(Error::Cancelled);
@@ -645,6 +670,9 @@ impl Build {
 
     /// Makes what is committed known to readers and to the next build.
     fn checkpoint(&mut self, db: &Path) -> Result<(), Error> {
+        if self.replaces {
+            return Ok(());
+        }
         self.files.dirty = true;
         self.save(db)?;
         self.files.dirty = false;
@@ -698,12 +726,5 @@ impl Build {
                 })
             })
             .collect()
-    }
-}
-
-impl Files {
-    fn chunks_hint(&self, more: usize) -> u64 {
-        // Summing a million records for each progress event would cost more than the event.
-        if self.records.len() > 20_000 { more as u64 } else { self.chunks() + more as u64 }
     }
 }

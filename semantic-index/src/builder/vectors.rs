@@ -9,7 +9,7 @@ use crate::store::Rows;
 use crate::walk::Entry;
 
 impl Build {
-    fn remote(&self) -> Option<&Remote> {
+    pub(super) fn remote(&self) -> Option<&Remote> {
         self.embedder.as_ref().and_then(|e| e.remote())
     }
 

@@ -1,14 +1,11 @@
 //! The definitions of one file, in order and with their lines. Pure; called by the
 //! subcommand `outline`.
 
-use std::ops::ControlFlow;
-use std::time::Instant;
-
-use tree_sitter::{Node, ParseOptions, Parser};
+use tree_sitter::{Node, Parser};
 
 use super::names;
 use crate::lang::{Format, Lang, format_of, is_container};
-use crate::limits::{MAX_DEPTH, OUTLINE_LINE_BYTES, OUTLINE_MAX_ITEMS, PARSE_TIMEOUT};
+use crate::limits::{MAX_DEPTH, OUTLINE_LINE_BYTES, OUTLINE_MAX_ITEMS};
 
 /// A definition or a heading.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,24 +28,7 @@ pub fn outline(parser: &mut Parser, path: &str, text: &str) -> Option<Vec<Item>>
 }
 
 fn code(parser: &mut Parser, lang: &'static Lang, text: &str) -> Option<Vec<Item>> {
-    parser.set_language(&(lang.grammar)()?).ok()?;
-    let started = Instant::now();
-    let mut stop = |_: &tree_sitter::ParseState| {
-        if started.elapsed() > PARSE_TIMEOUT {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    };
-    let tree = parser.parse_with_options(
-        &mut |at, _| text.as_bytes().get(at..).unwrap_or_default(),
-        None,
-        Some(ParseOptions::new().progress_callback(&mut stop)),
-    );
-    let Some(tree) = tree else {
-        parser.reset();
-        return None;
-    };
+    let tree = super::tree::parse(parser, lang, text)?;
     let mut walk = Walk { lang, text, items: Vec::new() };
     walk.below(tree.root_node(), 0);
     Some(walk.items)

@@ -7,7 +7,7 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use tree_sitter::{Node, ParseOptions, Parser};
+use tree_sitter::{Node, ParseOptions, Parser, Tree};
 
 use super::{Named, Out, names};
 use crate::lang::{Lang, is_container};
@@ -17,12 +17,18 @@ use crate::limits::{
 
 /// Fills `out`; false when the grammar is missing or the parse took too long.
 pub(super) fn cut(parser: &mut Parser, lang: &'static Lang, out: &mut Out<'_>) -> bool {
-    let Some(grammar) = (lang.grammar)() else { return false };
-    if parser.set_language(&grammar).is_err() {
-        return false;
-    }
+    let Some(tree) = parse(parser, lang, out.text) else { return false };
+    let end = out.text.len();
+    let mut walk = Walk { lang, out, owner: Owner::default(), named: Vec::new() };
+    let rest = walk.siblings(tree.root_node(), 0, 0);
+    walk.leftover(rest, end);
+    true
+}
+
+/// None when the grammar is missing or the parse took too long.
+pub(super) fn parse(parser: &mut Parser, lang: &'static Lang, text: &str) -> Option<Tree> {
+    parser.set_language(&(lang.grammar)()?).ok()?;
     let started = Instant::now();
-    let bytes = out.text.as_bytes();
     let mut stop = |_: &tree_sitter::ParseState| {
         if started.elapsed() > PARSE_TIMEOUT {
             ControlFlow::Break(())
@@ -31,19 +37,14 @@ pub(super) fn cut(parser: &mut Parser, lang: &'static Lang, out: &mut Out<'_>) -
         }
     };
     let tree = parser.parse_with_options(
-        &mut |at, _| bytes.get(at..).unwrap_or_default(),
+        &mut |at, _| text.as_bytes().get(at..).unwrap_or_default(),
         None,
         Some(ParseOptions::new().progress_callback(&mut stop)),
     );
-    let Some(tree) = tree else {
+    if tree.is_none() {
         parser.reset();
-        return false;
-    };
-    let end = out.text.len();
-    let mut walk = Walk { lang, out, owner: Owner::default(), named: Vec::new() };
-    let rest = walk.siblings(tree.root_node(), 0, 0);
-    walk.leftover(rest, end);
-    true
+    }
+    tree
 }
 
 /// The definition whose members are being walked.

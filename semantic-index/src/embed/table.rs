@@ -169,6 +169,7 @@ impl Table {
     /// The row of the string made of these pieces, whose running hash is `hash`.
     fn row(&self, hash: u64, pieces: [&str; 3]) -> Option<usize> {
         let mut at = finish(hash) as usize & (self.slots - 1);
+        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
         loop {
             match self.slot(at) {
                 EMPTY => return None,
@@ -176,13 +177,14 @@ impl Table {
                     let row = usize::from(row);
                     let mut string = &self.bytes
                         [self.strings + self.start(row)..self.strings + self.start(row + 1)];
-                    let equal = pieces.iter().all(|piece| {
-                        string.strip_prefix(piece.as_bytes()).is_some_and(|rest| {
-                            string = rest;
-                            true
-                        })
-                    });
-                    if equal && string.is_empty() {
+                    let equal = string.len() == length
+                        && pieces.iter().all(|piece| {
+                            string.strip_prefix(piece.as_bytes()).is_some_and(|rest| {
+                                string = rest;
+                                true
+                            })
+                        });
+                    if equal {
                         return Some(row);
                     }
                 }

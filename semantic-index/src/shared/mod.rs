@@ -177,7 +177,7 @@ impl Location {
             && head.state.is_plain()
             && head.objects.len() <= MAX_SHARED_OBJECTS
             && head.objects.iter().all(Object::is_plain)
-            && head.objects.iter().map(|o| o.len).sum::<u64>() <= MAX_SHARED_BYTES;
+            && head.objects.iter().map(|o| o.len).fold(0, u64::saturating_add) <= MAX_SHARED_BYTES;
         if sane {
             Ok(Some(head))
         } else {

@@ -127,7 +127,8 @@ impl Writer {
         Ok(())
     }
 
-    /// The header comes last: a file that was cut short is no file.
+    /// The header comes last, so that what a build left off is no file. One sync does: nobody
+    /// looks at a segment before the view that names it, which is written after.
     pub fn finish(mut self) -> io::Result<()> {
         self.flush()?;
         if self.done != self.count {
@@ -147,7 +148,6 @@ impl Writer {
         {
             header[8 + at * 8..16 + at * 8].copy_from_slice(&number.to_le_bytes());
         }
-        self.file.sync_data()?;
         self.file.write_all_at(&header, 0)?;
         self.file.sync_data()
     }

@@ -108,7 +108,8 @@ impl Copies {
             let [words, lights, vectors] = files(db, part.number);
             let (words, lights) = (Words::open(&words)?, Lights::open(&lights)?);
             let own = words.totals();
-            if own.rows != u64::from(lights.len()) {
+            // A shared view comes from elsewhere: its sum says that it is whole, no more.
+            if own.rows != u64::from(lights.len()) || !part.fits(lights.len()) {
                 return None;
             }
             totals.rows += own.rows;

@@ -83,7 +83,6 @@ impl Writer {
         header[..8].copy_from_slice(MAGIC);
         header[8..12].copy_from_slice(&(self.layout.dims as u32).to_le_bytes());
         header[16..24].copy_from_slice(&(self.layout.count as u64).to_le_bytes());
-        self.file.sync_data()?;
         self.file.write_all_at(&header, 0)?;
         self.file.sync_data()
     }

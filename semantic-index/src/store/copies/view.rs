@@ -29,6 +29,14 @@ impl Part {
         self.dead.get(row as usize / 64).is_some_and(|bits| bits >> (row % 64) & 1 == 1)
     }
 
+    /// Whether it can be of a segment with so many rows.
+    pub fn fits(&self, rows: u32) -> bool {
+        let words = (rows as usize).div_ceil(64);
+        self.dead.is_empty()
+            || self.dead.len() == words
+                && (rows.is_multiple_of(64) || self.dead[words - 1] >> (rows % 64) == 0)
+    }
+
     /// Marks a row of `rows` as gone.
     pub fn bury(&mut self, rows: u32, row: u32) {
         if self.dead.is_empty() {
@@ -102,6 +110,8 @@ mod tests {
         assert!(part.is_dead(63) && part.is_dead(128) && part.is_dead(130));
         assert!(!part.is_dead(0) && !part.is_dead(129) && !part.is_dead(4000));
         assert_eq!(part.dead_rows(), 3);
+        assert!(part.fits(131) && part.fits(192));
+        assert!(!part.fits(130) && !part.fits(193) && !part.fits(128) && !part.fits(0));
         let bytes = fs::read(&path).unwrap();
         for at in 0..bytes.len() {
             let mut bad = bytes.clone();

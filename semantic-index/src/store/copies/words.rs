@@ -102,18 +102,16 @@ pub struct Writer {
     length: u64,
     numbers: HashMap<Box<str>, u32>,
     postings: Vec<Postings>,
-    /// Words of the row in hand: their number and count.
-    counts: HashMap<u32, u16>,
+    /// Numbers of the words of the row in hand.
+    row: Vec<u32>,
 }
 
 impl Writer {
     /// Adds the next row: its words, separated by spaces.
     pub fn push(&mut self, words: &str) {
         let row = self.lengths.len() as u32;
-        let mut length = 0_u64;
-        self.counts.clear();
+        self.row.clear();
         for word in words.split_ascii_whitespace() {
-            length += 1;
             let number = if let Some(number) = self.numbers.get(word) {
                 *number
             } else {
@@ -122,12 +120,13 @@ impl Writer {
                 self.postings.push(Postings::default());
                 number
             };
-            let count = self.counts.entry(number).or_default();
-            *count = count.saturating_add(1);
+            self.row.push(number);
         }
-        let short = u16::try_from(length).unwrap_or(u16::MAX);
-        for (number, count) in &self.counts {
-            self.postings[*number as usize].push(row, *count, short);
+        let short = u16::try_from(self.row.len()).unwrap_or(u16::MAX);
+        self.row.sort_unstable();
+        for same in self.row.chunk_by(u32::eq) {
+            let count = u16::try_from(same.len()).unwrap_or(u16::MAX);
+            self.postings[same[0] as usize].push(row, count, short);
         }
         self.lengths.push(short);
         self.length += u64::from(short);
@@ -176,9 +175,7 @@ impl Writer {
             }
             out.write_all(&postings.bytes)?;
         }
-        out.flush()?;
         let mut file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.sync_data()?;
         let mut header = [0; HEADER];
         header[..8].copy_from_slice(MAGIC);
         let numbers =
@@ -238,9 +235,9 @@ impl Words {
         let records = section(lengths.end, terms, TERM)?;
         let texts = section(records.end, number(3)?, 1)?;
         let postings = section(texts.end, number(4)?, 1)?;
-        let whole = postings.end == map.len();
         let (rows, length) = (u32::try_from(rows).ok()?, long(&map, 16)?);
-        whole.then_some(Self { map, rows, length, terms, lengths, records, texts, postings })
+        let sane = postings.end == map.len() && length <= u64::from(rows) * u64::from(u16::MAX);
+        sane.then_some(Self { map, rows, length, terms, lengths, records, texts, postings })
     }
 
     pub fn totals(&self) -> Totals {
