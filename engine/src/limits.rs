@@ -112,3 +112,10 @@ pub const APPROVAL_CHANGES: usize = 256;
 pub const BUFFERS: usize = 128;
 pub const BUFFER_BYTES: usize = 2 * 1024 * 1024;
 pub const BUFFERS_BYTES: usize = 8 * 1024 * 1024;
+
+/// Largest `config.toml` that is read.
+pub const CONFIG_BYTES: u64 = 256 * 1024;
+
+/// Most modes of the user's own, and the longest prompt of one.
+pub const MODES: usize = 40;
+pub const MODE_PROMPT_BYTES: usize = 16 * 1024;

@@ -3,8 +3,6 @@
 use std::path::Path;
 
 use lapce_ai_ipc::EngineClient;
-use lapce_ai_ipc::launch::{self, LaunchError};
-use lapce_ai_ipc::paths::Paths;
 use lapce_ai_ipc::wire::engine::{Answer, Approval, Decision, Wanted};
 
 use super::args::{Approvals, Scope};
@@ -13,12 +11,8 @@ use super::output::{Output, Style, printable};
 use super::{question, session};
 
 pub async fn run(args: Approvals, out: Output) -> Outcome {
-    let client = match launch::connect(&Paths::from_env(), session::ident()).await {
-        Ok(client) => Some(EngineClient(client)),
-        // Without an engine nothing waits, and none is started for this.
-        Err(LaunchError::NotRunning) => None,
-        Err(error) => return Err(error.into()),
-    };
+    // Without an engine nothing waits, and none is started for this.
+    let client = session::running_engine().await?;
     let waiting = match &client {
         Some(client) => client.approvals("").await?,
         None => Vec::new(),

@@ -89,22 +89,6 @@ fn render(status: &Status, out: Output) -> Vec<String> {
             count(server.tools.len() as u64, "tool")
         ));
     }
-    if !status.tools.is_empty() {
-        lines.push(String::new());
-        lines.push(strong("tools called"));
-    }
-    for tool in &status.tools {
-        lines.push(format!(
-            "  {:<28} {:>6} ok {:>5} failed {:>5} denied {:>5} stopped   p50 {} p99 {}",
-            tool.tool,
-            tool.ok,
-            tool.failed,
-            tool.denied,
-            tool.limit_hits,
-            duration(tool.wall_p50_us.div_ceil(1000)),
-            duration(tool.wall_p99_us.div_ceil(1000)),
-        ));
-    }
     if !status.active_runs.is_empty() {
         lines.push(String::new());
         lines.push(format!("{}  {}", strong("runs"), status.active_runs.join(", ")));

@@ -1,4 +1,10 @@
+use std::fs;
+use std::sync::Arc;
+
+use lapce_ai_ipc::wire::ErrorKind;
+
 use super::*;
+use crate::limits::CONFIG_BYTES;
 
 const FULL: &str = r#"
 [models]
@@ -225,7 +231,7 @@ fn the_store_follows_the_file() {
         error.message
     );
     assert!(error.hint.contains("correct line 1"));
-    fs::write(&file, vec![b'#'; FILE_BYTES as usize + 1]).unwrap();
+    fs::write(&file, vec![b'#'; CONFIG_BYTES as usize + 1]).unwrap();
     assert!(store.get().unwrap_err().message.contains("longer than"));
     fs::write(&file, b"\xff").unwrap();
     assert!(store.get().is_err());
