@@ -500,7 +500,8 @@ async fn an_answer_for_the_workspace_is_kept_named_and_revoked() {
     };
     assert_eq!(call().finish().await.unwrap().rule, rule);
     // Revoked, it is asked again.
-    lapce_ai_tools::policy::remember::forget(&file, 0).unwrap();
+    let kept = lapce_ai_tools::policy::file::load(&file).unwrap().rules;
+    lapce_ai_tools::policy::remember::forget(&file, &kept[0]).unwrap();
     let mut again = call();
     assert!(matches!(again.next().await, Some(Event::Approval(_))));
 }
