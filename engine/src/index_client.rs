@@ -10,6 +10,7 @@ mod build;
 mod disk;
 mod embedding;
 mod meta;
+mod onnx;
 mod watch;
 mod worker;
 
@@ -201,6 +202,11 @@ impl IndexClient {
     pub fn processes(&self) -> Vec<IndexProcess> {
         let worker = self.worker.pid().map(|pid| IndexProcess { pid, root: None });
         worker.into_iter().chain(self.builds.processes()).collect()
+    }
+
+    /// The process of a local embedder, while there is one.
+    pub fn embedder_pid(&self) -> Option<u32> {
+        (self.embedder)().ok().flatten()?.pid()
     }
 
     /// Ends every index process; later calls fail.

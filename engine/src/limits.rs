@@ -105,6 +105,14 @@ pub const EMBED_TEXTS: usize = 64;
 pub const EMBED_BYTES: usize = 256 * 1024;
 /// A question waits this long for its vector, then is asked by words alone.
 pub const EMBED_QUESTION: Duration = Duration::from_secs(5);
+/// A local model: how long it may take to load and to answer a batch, how long it stays
+/// without being asked, its memory, one line of its answers.
+pub const ONNX_LOAD: Duration = Duration::from_mins(1);
+pub const ONNX_BATCH: Duration = Duration::from_mins(2);
+pub const ONNX_IDLE: Duration = Duration::from_mins(1);
+pub const ONNX_MEMORY_BYTES: u64 = 3 << 30;
+pub const ONNX_PROCESSES: u32 = 64;
+pub const ONNX_LINE_BYTES: u64 = 4 << 20;
 
 /// Changes of the open approvals kept for a slow watcher; one that falls behind gets the list.
 pub const APPROVAL_CHANGES: usize = 256;

@@ -31,7 +31,7 @@ use crate::runs::Runs;
 use crate::workspace::Root;
 
 /// The program that runs one tool call in the sandbox.
-const TOOL_PROGRAM: &str = "lapce-ai-tool";
+pub const TOOL_PROGRAM: &str = "lapce-ai-tool";
 /// The program that knows the grammars.
 const INDEX_PROGRAM: &str = "lapce-ai-index";
 

@@ -141,6 +141,9 @@ pub(crate) struct Eval {
     pub(crate) commits: bool,
     #[arg(long, value_enum, default_value_t = Arm::Hybrid)]
     pub(crate) arm: Arm,
+    /// Measure the local ONNX model in this folder in place of the table.
+    #[arg(long)]
+    pub(crate) onnx: Option<PathBuf>,
     /// Ranking weights as JSON, to try others than the product's.
     #[arg(long)]
     pub(crate) weights: Option<String>,

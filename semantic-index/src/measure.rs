@@ -1,12 +1,13 @@
 //! `dry-run` and `eval`.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use lapce_ai_index::eval::{self, Memory, Place, Searcher, Table};
 use lapce_ai_index::rank::Weights;
-use lapce_ai_index::{sniff, walk};
+use lapce_ai_index::{embed, sniff, walk};
 
 use crate::args::{Arm, Eval};
 
@@ -55,6 +56,9 @@ pub(crate) fn eval(args: &Eval) -> anyhow::Result<()> {
         .transpose()
         .context("--weights")?
         .unwrap_or_default();
+    if let Some(folder) = &args.onnx {
+        embed::measure(Arc::new(embed::Local::start(folder).context("--onnx")?));
+    }
     let mut table = Table::default();
     match &args.set {
         Some(set) => {
@@ -138,6 +142,8 @@ fn one(
     } else {
         let mut memory = Memory::load(root, weights.clone())?;
         memory.arm = mode(args.arm);
+        let (chunks, took) = (memory.chunks(), memory.embedding.as_secs_f64() * 1e3);
+        eprintln!("{name} {chunks} chunks, {:.3} ms each for vectors", took / chunks.max(1) as f64);
         Box::new(memory)
     };
     for labelled in queries.iter().chain(&own) {

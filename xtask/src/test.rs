@@ -7,11 +7,17 @@ use anyhow::{Result, bail};
 
 use crate::build::{self, Profile};
 use crate::ctx::{Ctx, on_path, run};
-use crate::{chromium, docs, llama, mcp, wasm};
+use crate::{chromium, docs, llama, mcp, minilm, wasm};
 
 /// Packages that do not link LanceDB.
-const SMALL: [&str; 5] =
-    ["lapce-ai-ipc", "lapce-ai-tools", "lapce-ai-engine", "lapce-ai-cli", "xtask"];
+const SMALL: [&str; 6] = [
+    "lapce-ai-ipc",
+    "lapce-ai-tools",
+    "lapce-ai-engine",
+    "lapce-ai-embed",
+    "lapce-ai-cli",
+    "xtask",
+];
 
 struct Step {
     name: &'static str,
@@ -23,12 +29,14 @@ struct Step {
 const STEPS: &[Step] = &[
     Step { name: "fmt", what: "rustfmt finds nothing to change", run: fmt },
     Step { name: "deny", what: "licences and sources of all dependencies", run: deny },
-    Step { name: "programs", what: "the five programs build", run: programs },
+    Step { name: "programs", what: "the six programs build", run: programs },
     Step { name: "clippy", what: "clippy has no warning", run: clippy },
+    Step { name: "slim", what: "the index with some languages, and without LanceDB", run: slim },
     Step { name: "unit", what: "tests of every package without LanceDB", run: unit },
     Step { name: "index", what: "tests of the index over real LanceDB", run: index },
     Step { name: "plugin", what: "the volt builds and runs in wasmtime", run: plugin },
     Step { name: "model", what: "the engine with a real model server", run: model },
+    Step { name: "onnx", what: "a real ONNX model, against its reference", run: onnx },
     Step { name: "browser", what: "browser_action with a real Chromium", run: browser },
     Step { name: "mcp", what: "real MCP servers from npm and PyPI", run: mcp_servers },
     Step { name: "e2e", what: "end to end over the real programs", run: e2e },
@@ -124,6 +132,18 @@ fn clippy(ctx: &Ctx) -> Result<()> {
     ]))
 }
 
+/// Checked without LanceDB, so that it costs seconds: a build with few grammars, and one with
+/// none.
+fn slim(ctx: &Ctx) -> Result<()> {
+    for languages in ["", "lang-rust,lang-python,lang-typescript"] {
+        run(ctx
+            .cargo()?
+            .args(["clippy", "-p", "lapce-ai-index", "--all-targets", "--no-default-features"])
+            .args(["--features", languages, "--", "-D", "warnings"]))?;
+    }
+    Ok(())
+}
+
 fn unit(ctx: &Ctx) -> Result<()> {
     // With the programs at hand: some tests start real processes.
     let bin = build::programs(ctx, Profile::Dev)?;
@@ -179,6 +199,14 @@ fn model(ctx: &Ctx) -> Result<()> {
         .env("LAPCE_AI_BIN_DIR", bin)
         .env("LAPCE_AI_TEST_LLAMA_SERVER", model.server)
         .env("LAPCE_AI_TEST_LLAMA_MODEL", model.weights))
+}
+
+fn onnx(ctx: &Ctx) -> Result<()> {
+    let folder = minilm::fetch(ctx)?;
+    run(ctx
+        .cargo()?
+        .args(["test", "-p", "lapce-ai-embed", "--test", "minilm", "--", "--ignored"])
+        .env("LAPCE_AI_TEST_MINILM", folder))
 }
 
 fn browser(ctx: &Ctx) -> Result<()> {

@@ -296,6 +296,10 @@ pub struct Index {
     /// Keep the index up to date until Ctrl-C
     #[arg(long, conflicts_with = "force")]
     pub watch: bool,
+    /// Lie on the shared index there, `s3://bucket/prefix` or `file:///folder`: only files that differ
+    /// are indexed here. Kept in config.toml for this workspace; `none` forgets it
+    #[arg(long, value_name = "URI", conflicts_with = "dry_run")]
+    pub location: Option<String>,
     /// Print progress and result as JSON, one object a line
     #[arg(long)]
     pub json: bool,

@@ -256,7 +256,32 @@ fn embedder(status: &Status) -> Check {
     if status.embedder.is_empty() {
         return Check::ok(name, "the built-in table, offline");
     }
+    if let Some(folder) = status.embedder.strip_prefix("onnx:") {
+        return local_embedder(name, Path::new(folder));
+    }
     Check::ok(name, format!("{}: all text that is indexed goes there", status.embedder))
+}
+
+/// A model in a folder of this machine. It is not started here: a build or a question does.
+fn local_embedder(name: &'static str, folder: &Path) -> Check {
+    let detail = format!("the ONNX model in {}, on this machine", folder.display());
+    let has = |file: &str| folder.join(file).is_file();
+    let missing = if !has("model.onnx") && !has("onnx/model.onnx") {
+        Some("model.onnx")
+    } else if !has("tokenizer.json") {
+        Some("tokenizer.json")
+    } else {
+        None
+    };
+    if let Some(file) = missing {
+        let next = format!("put {file} there, or correct [index] embedder in config.toml");
+        return Check::warn(name, format!("{detail}: {file} is missing"), next);
+    }
+    if paths::find_program("lapce-ai-embed").is_none() {
+        let next = "build it with `cargo xtask build` and keep it beside lapce-ai-engine";
+        return Check::warn(name, format!("{detail}: the program lapce-ai-embed is missing"), next);
+    }
+    Check::ok(name, detail)
 }
 
 fn index(status: &Status) -> Check {

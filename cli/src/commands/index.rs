@@ -7,8 +7,9 @@ use lapce_ai_ipc::paths::Paths;
 use lapce_ai_ipc::wire::engine::{BuildReport, Event, IndexBuild, Watch};
 
 use super::args::{self, IndexAction};
-use super::exit::Outcome;
+use super::exit::{Code, Failure, Outcome};
 use super::index_program::become_it;
+use super::mcp::edit;
 use super::output::{Output, count, duration, printable};
 use super::progress::ProgressBar;
 use super::session::{self, Interrupts};
@@ -30,6 +31,9 @@ pub async fn run(args: args::Index, out: Output) -> Outcome {
         let words = ["dry-run".into(), "--root".into(), OsString::from(root)];
         return become_it(words.into_iter().chain(args.json.then(|| "--json".into())));
     }
+    if let Some(location) = &args.location {
+        remember(&root, location)?;
+    }
     let client = session::engine().await?;
     let mut interrupts = Interrupts::new()?;
     if args.watch {
@@ -43,6 +47,41 @@ pub async fn run(args: args::Index, out: Output) -> Outcome {
         out.line(&line)?;
     }
     Ok(())
+}
+
+/// Writes where the shared index of `root` lies into the user's own file: every later update needs it.
+fn remember(root: &str, location: &str) -> Outcome {
+    let known = ["s3://", "file:///"].iter().any(|scheme| location.starts_with(scheme));
+    if !known && location != "none" {
+        let message = format!("{location:?} is no location of a shared index");
+        let hint = "write s3://bucket/prefix, file:///folder, or none; docs/team-index.md";
+        return Err(Failure::new(Code::Usage, message, hint));
+    }
+    let folder = std::path::Path::new(root).canonicalize();
+    let folder = folder.map_err(|error| {
+        Failure::new(Code::NotFound, format!("{root}: {error}"), "give the path of a folder")
+    })?;
+    let folder = folder.to_string_lossy();
+    edit::change(|document| {
+        let odd = || {
+            let message = "[index] in config.toml is written in a way that this cannot edit";
+            Failure::new(
+                Code::Failed,
+                message,
+                "edit the file by hand; docs/team-index.md shows how",
+            )
+        };
+        let empty = || toml_edit::Item::Table(toml_edit::Table::new());
+        let index = document.entry("index").or_insert_with(empty).as_table_mut().ok_or_else(odd)?;
+        let shared = index.entry("shared").or_insert_with(empty).as_table_like_mut();
+        let shared = shared.ok_or_else(odd)?;
+        if location == "none" {
+            shared.remove(&folder);
+        } else {
+            shared.insert(&folder, toml_edit::value(location));
+        }
+        Ok(())
+    })
 }
 
 /// Says what each update did, until Ctrl-C.

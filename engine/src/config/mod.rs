@@ -23,7 +23,7 @@ use serde::Deserialize;
 use crate::mcp::config::{RawMcp, ServerConfig};
 use crate::mcp::limits as mcp_limits;
 
-pub use index::Index;
+pub use index::{Index, ONNX};
 pub use keys::KeySource;
 pub use models::{Auth, Fim, Kind, ModelConfig, Network, ProviderConfig, ToolForm, is_loopback};
 pub use modes::{ModeConfig, ToolClass};

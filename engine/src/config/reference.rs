@@ -131,7 +131,7 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
     (
         "index.embedder",
         "\"\"",
-        "`provider/model` that makes the index's vectors, through `/embeddings` or Ollama's `/api/embed`; all indexed text is sent to it. Empty: the built-in table, offline",
+        "`provider/model` that makes the index's vectors, through `/embeddings` or Ollama's `/api/embed`; all indexed text is sent to it. `onnx:/FOLDER`: the local model whose `model.onnx` and `tokenizer.json` lie there, offline. Empty: the built-in table, offline",
     ),
     (
         "index.requests_per_minute",

@@ -22,6 +22,9 @@ pub fn handle(engine: &Engine) -> Status {
     }
     let tools = engine.tool_pids();
     processes.extend(tools.into_iter().map(|pid| process(ProcessRole::Tool, "lapce-ai-tool", pid)));
+    if let Some(pid) = engine.index.embedder_pid() {
+        processes.push(process(ProcessRole::Tool, "lapce-ai-tool embed", pid));
+    }
     for (name, pid) in engine.mcp.processes() {
         processes.push(process(ProcessRole::Tool, &format!("lapce-ai-tool mcp {name}"), pid));
     }

@@ -2,7 +2,8 @@
 //!
 //! They have no network: a build hands its texts over the ring, batch by batch, and a
 //! question's vector goes with the question. One batch is under way at a time, so a slow
-//! provider holds the build back and nothing piles up.
+//! provider holds the build back and nothing piles up. The model is a provider's, or one in a
+//! folder of this machine (`onnx`).
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,7 +13,8 @@ use lapce_ai_ipc::wire::{ErrorKind, WireError};
 use tokio::time::Instant;
 
 use super::meta;
-use crate::config::{Config, ConfigStore};
+use super::onnx::Onnx;
+use crate::config::{self, Config, ConfigStore};
 use crate::limits;
 use crate::provider::{Model, Providers};
 
@@ -22,8 +24,16 @@ pub type Source = Arc<dyn Fn() -> Result<Option<Arc<Embedding>>, WireError> + Se
 /// What was made of which configuration.
 type Made = Option<(Arc<Config>, Option<Arc<Embedding>>)>;
 
-/// A model that makes vectors, and the pace it is asked at.
-pub struct Embedding {
+/// A model that makes vectors.
+pub struct Embedding(Maker);
+
+enum Maker {
+    Provider(Hosted),
+    Local(Arc<Onnx>),
+}
+
+/// A provider's model, and the pace it is asked at.
+struct Hosted {
     providers: Arc<Providers>,
     model: Model,
     /// Least time between two requests.
@@ -56,28 +66,43 @@ impl Embedding {
         if index.embedder.is_empty() {
             return Ok(None);
         }
+        if let Some(folder) = index.embedder.strip_prefix(config::ONNX) {
+            return Ok(Some(Self(Maker::Local(Onnx::new(folder.into())))));
+        }
         let per_minute = index.requests_per_minute;
         let pause = if per_minute == 0 { Duration::ZERO } else { MINUTE / per_minute };
-        Ok(Some(Self {
+        Ok(Some(Self(Maker::Provider(Hosted {
             providers: providers.clone(),
             model: Model::from_config(config, &index.embedder)?,
             pause,
             next: tokio::sync::Mutex::new(Instant::now()),
             price: index.price_per_million_tokens.map(|p| p.to_string()).unwrap_or_default(),
-        }))
+        }))))
     }
 
-    /// How an index names it, up to the number of dimensions.
-    fn prefix(&self) -> String {
-        format!("remote:{}:", self.model.id())
-    }
-
-    /// Asks for one vector, so that a build begins only when it can be finished.
+    /// What makes the vectors and how long they are, so that a build begins only when it can
+    /// be finished.
     pub async fn remote(&self) -> Result<Remote, WireError> {
-        let probe = self.vectors(&[PROBE.to_owned()]).await?;
-        let dims = probe.first().map_or(0, Vec::len);
-        let name = format!("{}{dims}", self.prefix());
-        Ok(Remote { name, dims: dims as u32, price: self.price.clone() })
+        match &self.0 {
+            Maker::Provider(hosted) => {
+                let probe = hosted.vectors(&[PROBE.to_owned()]).await?;
+                let dims = probe.first().map_or(0, Vec::len);
+                let name = format!("{}{dims}", hosted.prefix());
+                Ok(Remote { name, dims: dims as u32, price: hosted.price.clone() })
+            }
+            Maker::Local(model) => {
+                let (name, dims) = model.describe().await?;
+                Ok(Remote { name, dims: dims as u32, price: String::new() })
+            }
+        }
+    }
+
+    /// The process of a local model, while there is one.
+    pub(super) fn pid(&self) -> Option<u32> {
+        match &self.0 {
+            Maker::Provider(_) => None,
+            Maker::Local(model) => model.pid(),
+        }
     }
 
     /// The answer to a build's batch.
@@ -86,7 +111,10 @@ impl Embedding {
         let result = if embed.texts.len() > limits::EMBED_TEXTS || bytes > limits::EMBED_BYTES {
             Err(WireError::new(ErrorKind::Internal, "a batch of texts is too large"))
         } else {
-            self.vectors(&embed.texts).await
+            match &self.0 {
+                Maker::Provider(hosted) => hosted.vectors(&embed.texts).await,
+                Maker::Local(model) => model.vectors(&embed.texts, false).await,
+            }
         };
         match result {
             Ok(vectors) => Vectors { batch: embed.batch, vectors, error: None },
@@ -97,11 +125,13 @@ impl Embedding {
     /// A question's vector for an index that this embedder made; `None` for another's.
     pub(super) async fn question(&self, index: &meta::Meta, query: &str) -> Option<Given> {
         let embedder = &index.embedder;
-        let dims: usize = embedder.strip_prefix(&self.prefix())?.parse().ok()?;
-        let texts = [query.to_owned()];
-        let vectors = tokio::time::timeout(limits::EMBED_QUESTION, self.vectors(&texts));
-        let vector = match vectors.await {
-            Ok(Ok(vectors)) => vectors.into_iter().next()?,
+        let vector = match tokio::time::timeout(
+            limits::EMBED_QUESTION,
+            self.vector(embedder, query),
+        )
+        .await
+        {
+            Ok(Ok(vector)) => vector?,
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the question has no vector; the search is by words alone");
                 return None;
@@ -111,7 +141,38 @@ impl Embedding {
                 return None;
             }
         };
-        (vector.len() == dims).then(|| Given { embedder: embedder.clone(), vector })
+        Some(Given { embedder: embedder.clone(), vector })
+    }
+
+    /// `None` when another embedder made the index.
+    async fn vector(&self, embedder: &str, query: &str) -> Result<Option<Vec<i8>>, WireError> {
+        let texts = [query.to_owned()];
+        let (vectors, dims) = match &self.0 {
+            Maker::Provider(hosted) => {
+                let dims = embedder.strip_prefix(&hosted.prefix()).and_then(|d| d.parse().ok());
+                let Some(dims) = dims else { return Ok(None) };
+                (hosted.vectors(&texts).await?, dims)
+            }
+            Maker::Local(model) => {
+                // Only then is it worth starting it.
+                if !embedder.starts_with(config::ONNX) {
+                    return Ok(None);
+                }
+                let (name, dims) = model.describe().await?;
+                if name != embedder {
+                    return Ok(None);
+                }
+                (model.vectors(&texts, true).await?, dims)
+            }
+        };
+        Ok(vectors.into_iter().next().filter(|v: &Vec<i8>| v.len() == dims))
+    }
+}
+
+impl Hosted {
+    /// How an index names it, up to the number of dimensions.
+    fn prefix(&self) -> String {
+        format!("remote:{}:", self.model.id())
     }
 
     async fn vectors(&self, texts: &[String]) -> Result<Vec<Vec<i8>>, WireError> {

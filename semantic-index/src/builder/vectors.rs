@@ -1,11 +1,14 @@
 //! Vectors that are not made where the chunks are cut: a batch of rows waits for them before
-//! it is committed, so a killed build has paid for nothing that the next one asks again but
-//! one batch.
+//! it is committed. Each is kept in the cache under its text as soon as it came, so that
+//! neither a build that ends early nor a branch that comes back is paid for again.
+
+use std::collections::HashMap;
 
 use super::Build;
-use crate::embed::{Piece, Remote};
+use crate::cache::Key;
+use crate::embed::{Embedder, Piece, Remote};
 use crate::error::Error;
-use crate::store::Rows;
+use crate::store::{Row, Rows};
 use crate::walk::Entry;
 
 impl Build {
@@ -27,26 +30,55 @@ impl Build {
         if self.remote().is_some() { most.min(crate::limits::EMBED_ROWS) } else { most }
     }
 
-    /// Has the vectors of these rows made, where the embedder is not here.
-    pub(super) async fn fill(&self, rows: &mut Rows) -> Result<(), Error> {
-        let Some(remote) = self.remote() else { return Ok(()) };
-        let pieces: Vec<Piece<'_>> = rows
+    /// Has the vectors of these rows made, where the embedder is not here and the cache does
+    /// not know them.
+    pub(super) async fn fill(&mut self, rows: &mut Rows) -> Result<(), Error> {
+        let embedder = self.embedder.clone();
+        let Some(remote) = embedder.as_deref().and_then(|e| e.remote()) else { return Ok(()) };
+        let keys: Vec<Option<(Key, String)>> = rows
             .all()
             .iter()
-            .filter(|row| row.vector.is_none())
-            .map(|row| Piece {
-                path: &row.path,
-                crumb: &row.crumb,
-                symbol: &row.symbol,
-                code: &row.code,
+            .map(|row| {
+                row.vector.is_none().then(|| {
+                    let text = text_of(row);
+                    (self.cache.text_key(&text), text)
+                })
             })
             .collect();
-        let vectors = remote.vectors(&pieces).await.map_err(Error::Embedder)?;
-        for (row, vector) in
-            rows.all_mut().iter_mut().filter(|row| row.vector.is_none()).zip(vectors)
-        {
-            row.vector = Some(vector);
+        let mut known = HashMap::new();
+        let mut asked = Vec::new();
+        for (key, text) in keys.iter().flatten() {
+            if known.contains_key(key) {
+                continue;
+            }
+            let vector = self.cache.vector(key, remote.dims());
+            if vector.is_none() {
+                asked.push((*key, text.as_str()));
+            }
+            known.insert(*key, vector);
+        }
+        let texts: Vec<&str> = asked.iter().map(|(_, text)| *text).collect();
+        let mut at = asked.iter();
+        let keeper = &mut self.keeper;
+        let made = remote
+            .vectors(&texts, |vectors| {
+                for (vector, (key, _)) in vectors.into_iter().zip(&mut at) {
+                    keeper.add_vector(*key, &vector);
+                    known.insert(*key, Some(vector));
+                }
+            })
+            .await;
+        made.map_err(Error::Embedder)?;
+        for (row, key) in rows.all_mut().iter_mut().zip(keys) {
+            if let Some((key, _)) = key {
+                row.vector = known.get(&key).cloned().flatten();
+            }
         }
         Ok(())
     }
+}
+
+fn text_of(row: &Row) -> String {
+    let piece = Piece { path: &row.path, crumb: &row.crumb, symbol: &row.symbol, code: &row.code };
+    piece.text()
 }

@@ -3,7 +3,8 @@
 //!
 //! One folder for all indexes of a user. Immutable segments hold entries under the hash of a
 //! file's content, once together with its path (cuts and vectors) and once with the language
-//! alone (cuts, for a file that moved). An entry follows from its key, so that nothing here
+//! alone (cuts, for a file that moved). Vectors that a provider made lie under the hash of
+//! their text (`vector`), so that nothing is paid for twice. An entry follows from its key, so that nothing here
 //! can be out of date: a lost segment costs time, never a result. Segments appear by a
 //! rename, go oldest first when the folder grows over its bound, and are read by mapping, so
 //! that builds at the same time neither wait nor disturb each other. Used by `builder`.
@@ -90,6 +91,21 @@ impl Cache {
         find(&keys.moved).map(|entry| Reuse { entry, vectors: false })
     }
 
+    /// The key of a text's vector.
+    pub fn text_key(&self, text: &str) -> Key {
+        let mut key = Key::default();
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.salt).update(b"t").update(text.as_bytes());
+        key.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        key
+    }
+
+    /// The vector of a text, as it was made before.
+    pub fn vector(&self, key: &Key, dims: usize) -> Option<Vec<i8>> {
+        let bytes = self.segments.iter().find_map(|s| s.get(key))?;
+        (bytes.len() == dims).then(|| bytes.iter().map(|byte| byte.cast_signed()).collect())
+    }
+
     /// What the cache is to keep of a file.
     pub fn kept(keys: Keys, chunks: &[crate::chunk::Chunk], rows: &[Row]) -> Option<Kept> {
         Some(Kept { keys, bytes: entry::encode(chunks, rows)? })
@@ -114,22 +130,32 @@ impl Keeper {
 
     /// Keeps one file's chunks. A full disk ends the keeping, not the build.
     pub fn add(&mut self, kept: &Kept) {
+        self.keep(&[kept.keys.exact, kept.keys.moved], &kept.bytes);
+    }
+
+    /// Keeps the vector of one text.
+    pub fn add_vector(&mut self, key: Key, vector: &[i8]) {
+        let bytes: Vec<u8> = vector.iter().map(|value| value.cast_unsigned()).collect();
+        self.keep(&[key], &bytes);
+    }
+
+    fn keep(&mut self, keys: &[Key], bytes: &[u8]) {
         if self.off {
             return;
         }
-        if self.try_add(kept).is_err() || self.written > CACHE_BUILD_BYTES {
+        if self.try_keep(keys, bytes).is_err() || self.written > CACHE_BUILD_BYTES {
             self.close();
             self.off = true;
         }
     }
 
-    fn try_add(&mut self, kept: &Kept) -> io::Result<()> {
+    fn try_keep(&mut self, keys: &[Key], bytes: &[u8]) -> io::Result<()> {
         let writer = match &mut self.writer {
             Some(writer) => writer,
             None => self.writer.insert(Writer::create(&self.dir)?),
         };
-        writer.add(&[kept.keys.exact, kept.keys.moved], &kept.bytes)?;
-        self.written += kept.bytes.len() as u64;
+        writer.add(keys, bytes)?;
+        self.written += bytes.len() as u64;
         if writer.len() > CACHE_SEGMENT_BYTES {
             self.close();
         }
@@ -257,6 +283,21 @@ mod tests {
         assert!(look(dir.path(), "src/a.rs", &format!("{TEXT} ")).is_none());
         let other = Cache::open(dir.path(), "another embedder");
         assert!(other.get(&other.keys("src/a.rs", &blake3::hash(TEXT.as_bytes())), TEXT).is_none());
+    }
+
+    #[test]
+    fn a_text_s_vector_is_kept_for_its_embedder_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(dir.path(), "e");
+        let mut keeper = Keeper::new(Some(dir.path()));
+        keeper.add_vector(cache.text_key("one"), &[1, -128, 127]);
+        keeper.tidy();
+        let cache = Cache::open(dir.path(), "e");
+        assert_eq!(cache.vector(&cache.text_key("one"), 3), Some(vec![1, -128, 127]));
+        assert_eq!(cache.vector(&cache.text_key("one"), 4), None, "of another size");
+        assert_eq!(cache.vector(&cache.text_key("two"), 3), None);
+        let other = Cache::open(dir.path(), "f");
+        assert_eq!(other.vector(&other.text_key("one"), 3), None);
     }
 
     #[test]

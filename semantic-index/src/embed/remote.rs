@@ -3,7 +3,7 @@
 //! A build sends its texts in bounded batches, one under way at a time, and waits; `server`
 //! carries them over the ring. A question comes with its vector (`Given`).
 
-use lapce_ai_ipc::wire::WireError;
+use lapce_ai_ipc::wire::{ErrorKind, WireError};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Embedder, place};
@@ -35,10 +35,14 @@ pub struct Piece<'a> {
 }
 
 impl Piece<'_> {
-    fn text(&self) -> String {
-        let mut text = place(self.path, self.crumb, self.symbol);
+    pub fn text(&self) -> String {
+        Self::join(place(self.path, self.crumb, self.symbol), self.code)
+    }
+
+    pub(super) fn join(place: String, code: &str) -> String {
+        let mut text = place;
         text.push('\n');
-        text.push_str(self.code);
+        text.push_str(code);
         text.truncate(crate::chunk::cut(&text, EMBED_TEXT_BYTES).len());
         text
     }
@@ -54,36 +58,37 @@ impl Remote {
         let _ = self.ask.send(Ask::Notice(estimate(&self.name, &self.price, files, bytes))).await;
     }
 
-    /// The vectors of all pieces, in their order.
-    pub async fn vectors(&self, pieces: &[Piece<'_>]) -> Result<Vec<Vec<i8>>, WireError> {
-        let mut out = Vec::with_capacity(pieces.len());
+    /// Has the vectors of all texts made, in their order; `made` gets them batch by batch.
+    pub async fn vectors(
+        &self,
+        texts: &[&str],
+        mut made: impl FnMut(Vec<Vec<i8>>),
+    ) -> Result<(), WireError> {
         let mut next = 0;
-        while next < pieces.len() {
-            let (mut texts, mut bytes) = (Vec::new(), 0);
-            while let Some(piece) = pieces.get(next).filter(|_| texts.len() < EMBED_TEXTS) {
-                let text = piece.text();
-                if !texts.is_empty() && bytes + text.len() > EMBED_BYTES {
+        while next < texts.len() {
+            let (mut batch, mut bytes) = (Vec::new(), 0);
+            while let Some(text) = texts.get(next).filter(|_| batch.len() < EMBED_TEXTS) {
+                if !batch.is_empty() && bytes + text.len() > EMBED_BYTES {
                     break;
                 }
                 bytes += text.len();
-                texts.push(text);
+                batch.push((*text).to_owned());
                 next += 1;
             }
             let (answer, answered) = oneshot::channel();
-            let sent = texts.len();
-            let gone = |_| {
-                WireError::new(lapce_ai_ipc::wire::ErrorKind::Unavailable, "the engine is gone")
-            };
-            self.ask.send(Ask::Embed { texts, answer }).await.map_err(|e| gone(e.to_string()))?;
+            let sent = batch.len();
+            let gone = |_| WireError::new(ErrorKind::Unavailable, "the engine is gone");
+            let ask = Ask::Embed { texts: batch, answer };
+            self.ask.send(ask).await.map_err(|e| gone(e.to_string()))?;
             let vectors = answered.await.map_err(|e| gone(e.to_string()))??;
             if vectors.len() != sent || vectors.iter().any(|v| v.len() != self.dims) {
                 let what = format!("{} answered with vectors of another size", self.name);
-                return Err(WireError::new(lapce_ai_ipc::wire::ErrorKind::Provider, what)
+                return Err(WireError::new(ErrorKind::Provider, what)
                     .hint("run `lapce-ai index` again: it asks for the size anew"));
             }
-            out.extend(vectors);
+            made(vectors);
         }
-        Ok(out)
+        Ok(())
     }
 }
 
@@ -94,11 +99,17 @@ fn estimate(name: &str, price: &str, files: u64, bytes: u64) -> String {
     let model = name.strip_prefix("remote:").unwrap_or(name);
     let model = model.rsplit_once(':').map_or(model, |(model, _)| model);
     let tokens = bytes / TOKEN_BYTES;
+    if !name.starts_with("remote:") {
+        return format!(
+            "a model on this machine reads {files} files, but for what it has read before: about {} thousand tokens at most; Ctrl-C stops it, and what is done is kept",
+            tokens.div_ceil(1000)
+        );
+    }
     let cost = price.parse::<f64>().map_or(String::new(), |price| {
         format!(", about {:.2} at {price} per million", price * tokens as f64 / 1e6)
     });
     format!(
-        "the text of {files} files goes to {model}: about {} thousand tokens{cost}; Ctrl-C stops it, and what is done is kept",
+        "the text of {files} files goes to {model}, but for what it was asked before: about {} thousand tokens at most{cost}; Ctrl-C stops it, and what is done is kept",
         tokens.div_ceil(1000)
     )
 }
@@ -166,11 +177,19 @@ mod tests {
     fn the_estimate_says_what_leaves_and_what_it_costs() {
         assert_eq!(
             estimate("remote:openai/text-embedding-3-small:1536", "0.02", 40, 3_000_000),
-            "the text of 40 files goes to openai/text-embedding-3-small: about 1000 thousand tokens, about 0.02 at 0.02 per million; Ctrl-C stops it, and what is done is kept"
+            "the text of 40 files goes to openai/text-embedding-3-small, but for what it was asked before: about 1000 thousand tokens at most, about 0.02 at 0.02 per million; Ctrl-C stops it, and what is done is kept"
         );
         assert_eq!(
             estimate("remote:local/m:4", "", 1, 10),
-            "the text of 1 files goes to local/m: about 1 thousand tokens; Ctrl-C stops it, and what is done is kept"
+            "the text of 1 files goes to local/m, but for what it was asked before: about 1 thousand tokens at most; Ctrl-C stops it, and what is done is kept"
+        );
+    }
+
+    #[test]
+    fn nothing_leaves_for_a_local_model() {
+        assert_eq!(
+            estimate("onnx:0011223344556677:384", "", 40, 3_000_000),
+            "a model on this machine reads 40 files, but for what it has read before: about 1000 thousand tokens at most; Ctrl-C stops it, and what is done is kept"
         );
     }
 
@@ -190,9 +209,13 @@ mod tests {
         let long = "x".repeat(3 * EMBED_TEXT_BYTES);
         let codes: Vec<&str> =
             (0..150).map(|n| if n % 7 == 0 { long.as_str() } else { "ab" }).collect();
-        let pieces: Vec<Piece<'_>> =
-            codes.iter().map(|code| Piece { path: "a.rs", crumb: "", symbol: "", code }).collect();
-        let vectors = remote.vectors(&pieces).await.unwrap();
+        let texts: Vec<String> = codes
+            .iter()
+            .map(|code| Piece { path: "a.rs", crumb: "", symbol: "", code }.text())
+            .collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let mut vectors = Vec::new();
+        remote.vectors(&texts, |some| vectors.extend(some)).await.unwrap();
         drop(remote);
         assert_eq!(vectors.len(), 150);
         for (code, vector) in codes.iter().zip(&vectors) {
@@ -212,8 +235,7 @@ mod tests {
             let Some(Ask::Embed { answer, .. }) = asked.recv().await else { return };
             answer.send(Ok(vec![vec![1, 2, 3]])).unwrap();
         });
-        let piece = Piece { path: "a", crumb: "", symbol: "", code: "x" };
-        let error = remote.vectors(&[piece]).await.unwrap_err();
+        let error = remote.vectors(&["x"], |_| {}).await.unwrap_err();
         assert!(error.message.contains("another size"), "{error}");
     }
 }

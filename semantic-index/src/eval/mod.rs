@@ -188,6 +188,8 @@ pub struct Memory {
     embedder: Option<std::sync::Arc<dyn Embedder>>,
     pub weights: Weights,
     pub arm: Mode,
+    /// What the vectors of all chunks took.
+    pub embedding: std::time::Duration,
 }
 
 /// What takes part in a search.
@@ -226,6 +228,7 @@ impl Memory {
             embedder: default_embedder(),
             weights,
             arm: Mode::Hybrid,
+            embedding: std::time::Duration::ZERO,
         };
         let mut chunker = Chunker::new();
         for (path, text) in files {
@@ -233,7 +236,9 @@ impl Memory {
             for chunk in chunker.chunk(&path, &text) {
                 let code = &text[chunk.start..chunk.end];
                 let place = embed::place(&path, &chunk.crumb, &chunk.symbol);
+                let started = std::time::Instant::now();
                 out.vectors.push(out.embedder.as_ref().and_then(|e| e.chunk(&place, code)));
+                out.embedding += started.elapsed();
                 out.index.add(&doc::index_text(&path, &chunk, code));
                 out.candidates.push(Candidate {
                     row: out.candidates.len() as u64,
@@ -290,6 +295,9 @@ impl Memory {
             })
             .collect();
         if let Some((vector, embedder)) = vector.as_deref().zip(self.embedder.as_deref()) {
+            if !embedder.calibrated() {
+                embed::calibrate(&mut candidates);
+            }
             embed::add_names(query, vector, embedder, &mut candidates, &self.weights);
         }
         candidates

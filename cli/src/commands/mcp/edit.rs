@@ -115,7 +115,8 @@ fn servers(document: &mut DocumentMut) -> Outcome<&mut Table> {
     mcp.entry("servers").or_insert_with(implicit).as_table_mut().ok_or_else(odd)
 }
 
-fn change(edit: impl FnOnce(&mut DocumentMut) -> Outcome) -> Outcome {
+/// Changes the file; also for what is not about MCP.
+pub fn change(edit: impl FnOnce(&mut DocumentMut) -> Outcome) -> Outcome {
     let path = Paths::from_env().config_file();
     let failed = |error: std::io::Error| {
         let message = format!("cannot write {}: {error}", path.display());

@@ -1,7 +1,7 @@
 //! `lapce-ai mcp`: the user's MCP servers, and ourselves as one.
 
 mod catalogue;
-mod edit;
+pub mod edit;
 mod serve;
 
 use lapce_ai_ipc::wire::engine::{McpItem, McpOrder, McpServer};
