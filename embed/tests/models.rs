@@ -1,6 +1,6 @@
 //! Small models (`models.py`): one that works, and what a folder may hold instead.
 
-use std::io::{Cursor, Read as _, Write as _};
+use std::io::{Cursor, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -138,5 +138,4 @@ fn the_program_says_why_it_has_no_model_and_ends() {
     child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
     assert!(child.wait().unwrap().success());
     assert!(said.starts_with("{\"error\":") && said.contains("pixels"), "{said}");
-    drop(child.stdin.take().unwrap().flush());
 }

@@ -89,7 +89,11 @@ impl Index {
         let started = Instant::now();
         let limit = (limit as usize).clamp(1, MAX_HITS);
         let query = Query::parse(text);
-        let embedder = embedder.filter(|e| arm != Arm::Lexical && e.name() == self.state.embedder);
+        let below = self.state.below.as_ref();
+        let embedder = embedder
+            .filter(|e| arm != Arm::Lexical && e.name() == self.state.embedder)
+            // After an update of the program the shared index may still be of the last table.
+            .filter(|e| below.is_none_or(|below| below.embedder == e.name()));
         let copies = self.copies.as_deref();
         let dense = embedder.filter(|e| copies.is_some_and(|c| c.has_vectors(e.dims())));
         let vector = dense.and_then(|e| e.query(&query.text));

@@ -43,6 +43,16 @@ fn an_index_lies_on_the_shared_one_that_was_named_once() {
     let report = index(&[]);
     assert_eq!(report["files_added"], 0, "{report}");
 
+    // A model of one's own does not fit on it.
+    let mine = std::fs::read_to_string(home.paths().config_file()).unwrap();
+    let tiny = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../embed/tests/models/tiny");
+    home.config(
+        &mine.replace("[index]", &format!("[index]\nembedder = \"onnx:{}\"", tiny.display())),
+    );
+    let ran = home.cli(["index".as_ref(), root.as_os_str()]);
+    assert!(ran.stderr.contains("take one of the two out of config.toml"), "{ran}");
+    home.config(&mine);
+
     // And forgotten: everything is indexed here.
     let report = index(&["--location", "none"]);
     assert_eq!(report["files_added"], 8, "{report}");

@@ -253,6 +253,7 @@ fn remove_old_copies(db: &Path, view: &View, state: &State) {
 
 impl Build {
     async fn run(&mut self) -> Result<(), Error> {
+        self.fits_below()?;
         let db = self.state.db_path(&self.options.dir);
         let fresh = !db.exists();
         if fresh {

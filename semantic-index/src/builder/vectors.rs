@@ -16,6 +16,23 @@ impl Build {
         self.embedder.as_ref().and_then(|e| e.remote())
     }
 
+    /// Vectors that are paid for and then cannot be used beside those of the shared index are
+    /// not asked for.
+    pub(super) fn fits_below(&self) -> Result<(), Error> {
+        let (Some(remote), Some(layer)) = (self.remote(), &self.options.layer) else {
+            return Ok(());
+        };
+        let (below, name) = (&layer.below, remote.name());
+        if below.embedder == name {
+            return Ok(());
+        }
+        let why = format!(
+            "its vectors are of {}, and [index] embedder makes those of {name}; take one of the two out of config.toml",
+            below.embedder
+        );
+        Err(Error::Location { uri: below.location.clone(), why })
+    }
+
     /// Says what is about to be sent.
     pub(super) async fn announce(&self, todo: &[Entry]) {
         if let Some(remote) = self.remote().filter(|_| !todo.is_empty()) {

@@ -77,6 +77,9 @@ pub struct Below {
     pub db: String,
     pub version: u64,
     pub view: String,
+    /// Who made its vectors; those of another embedder cannot be compared with them.
+    #[serde(default)]
+    pub embedder: String,
 }
 
 /// The list of the files of a shared index, for a build on top of it.
@@ -341,6 +344,7 @@ impl Head {
             .and_then(|object| Files::load_file(&folder.join(&object.name)))
             .ok_or(Error::Location { uri: location.uri.clone(), why })?;
         let below = Below {
+            embedder: self.state.embedder.clone(),
             location: location.uri.clone(),
             db: self.state.db.clone(),
             version: self.version,
