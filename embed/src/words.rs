@@ -195,7 +195,7 @@ fn frame(
         other => {
             let other = other.unwrap_or("nothing");
             return Err(Unusable(format!(
-                "its post_processor is {other}, which is not known here"
+                "tokenizer.json: its post_processor is {other}, which is not known here"
             )));
         }
     }

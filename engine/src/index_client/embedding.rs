@@ -28,7 +28,7 @@ type Made = Option<(Arc<Config>, Option<Arc<Embedding>>)>;
 pub struct Embedding(Maker);
 
 enum Maker {
-    Provider(Hosted),
+    Provider(Box<Hosted>),
     Local(Arc<Onnx>),
 }
 
@@ -71,13 +71,13 @@ impl Embedding {
         }
         let per_minute = index.requests_per_minute;
         let pause = if per_minute == 0 { Duration::ZERO } else { MINUTE / per_minute };
-        Ok(Some(Self(Maker::Provider(Hosted {
+        Ok(Some(Self(Maker::Provider(Box::new(Hosted {
             providers: providers.clone(),
             model: Model::from_config(config, &index.embedder)?,
             pause,
             next: tokio::sync::Mutex::new(Instant::now()),
             price: index.price_per_million_tokens.map(|p| p.to_string()).unwrap_or_default(),
-        }))))
+        })))))
     }
 
     /// What makes the vectors and how long they are, so that a build begins only when it can

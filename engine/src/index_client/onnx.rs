@@ -151,15 +151,13 @@ impl Onnx {
         if slot.as_ref().is_some_and(|running| running.files != files) {
             self.stop(slot).await;
         }
-        match slot {
-            Some(running) => Ok(running),
-            None => {
-                let running = self.start(files).await?;
-                self.pid.store(running.process.pid(), Ordering::Relaxed);
-                tokio::spawn(end_when_idle(Arc::downgrade(self)));
-                Ok(slot.insert(running))
-            }
+        if slot.is_none() {
+            let running = self.start(files).await?;
+            self.pid.store(running.process.pid(), Ordering::Relaxed);
+            tokio::spawn(end_when_idle(Arc::downgrade(self)));
+            *slot = Some(running);
         }
+        slot.as_mut().ok_or_else(|| self.unusable("it ended"))
     }
 
     async fn start(&self, files: Files) -> Result<Running, WireError> {
