@@ -107,6 +107,7 @@ pub(crate) struct Which {
 }
 
 impl Which {
+    #[cfg_attr(not(feature = "lance"), expect(dead_code, reason = "there is no index then"))]
     pub(crate) fn dir(self) -> PathBuf {
         match (self.dir, self.root, self.indexes) {
             (None, Some(root), Some(indexes)) => {
