@@ -28,6 +28,9 @@ const SLOPE: f64 = 1.15;
 /// Seconds of rest before memory is read.
 const SETTLE: Duration = Duration::from_secs(5);
 
+/// Updates by a build process that is told what changed.
+const NAMED: usize = 25;
+
 /// Asked beside the questions of `bench search`.
 const MORE: [&str; 4] = [
     "where is the router matched",
@@ -133,8 +136,22 @@ fn measure(generator: &Generator, files: usize, report: &mut Report) -> Result<M
             update_peak = update_peak.max(updated.peak_rss_kib as f64 / 1024.0);
             anyhow::ensure!(found == "changed.rs", "after the update {name} is found in {found:?}");
         }
-        let update = row("one file changed until it is found", updates, "ms");
+        row("one file changed, everything looked at, until it is found", updates, "ms");
         row("update, peak RSS", vec![update_peak], "MiB");
+        let mut named = Vec::new();
+        for n in 0..NAMED {
+            let name = format!("okapi_tapir_{n}");
+            let text =
+                format!("/// Counts the stripes.\npub fn {name}() -> usize {{\n    {n}\n}}\n");
+            std::fs::write(root.join("named.rs"), text)?;
+            let started = Instant::now();
+            update(&home.paths.index_root(), &root, "named.rs")?;
+            let found = ask(&client, &root, &name).await?;
+            named.push(started.elapsed().as_secs_f64() * 1e3);
+            anyhow::ensure!(found == "named.rs", "after the update {name} is found in {found:?}");
+        }
+        let update = row("one named file changed until it is found", named.clone(), "ms");
+        row("the slowest of these", vec![named.into_iter().fold(0.0, f64::max)], "ms");
         tokio::time::sleep(SETTLE).await;
         let status = status(&client).await?;
         let worker = status.processes.iter().find(|p| p.role == ProcessRole::IndexWorker);
@@ -153,6 +170,29 @@ fn measure(generator: &Generator, files: usize, report: &mut Report) -> Result<M
             private_mib: private,
         })
     })
+}
+
+/// What the engine does for a watched workspace: a build process that is told what changed.
+fn update(indexes: &Path, root: &Path, path: &str) -> Result<()> {
+    let program = lapce_ai_ipc::paths::find_program("lapce-ai-index");
+    let program = program.context("lapce-ai-index is not built")?;
+    let dirs = std::fs::read_dir(indexes)?.flatten().map(|entry| entry.path());
+    let dir = dirs.into_iter().find(|dir| dir.join("meta.json").is_file());
+    let dir = dir.context("the engine has no index")?;
+    // While the engine tidies the index, the build is told to come later.
+    for _ in 0..1000 {
+        let mut command = std::process::Command::new(&program);
+        command.args(["build", "--only", path, "--root"]).arg(root).arg("--dir").arg(&dir);
+        command.arg("--cache").arg(indexes.join("cache"));
+        let output = command.output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        if output.status.success() {
+            return Ok(());
+        }
+        anyhow::ensure!(said.contains("another build"), "the update failed: {said}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    bail!("the index stays busy")
 }
 
 async fn build(client: &Client<EngineProtocol>, root: &Path) -> Result<BuildReport> {

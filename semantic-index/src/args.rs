@@ -35,6 +35,9 @@ pub(crate) enum Command {
         /// Start from nothing.
         #[arg(long)]
         force: bool,
+        /// Only this file or folder, as the workspace has it, may have changed; repeatable.
+        #[arg(long, value_name = "PATH", conflicts_with_all = ["fd", "force"])]
+        only: Vec<String>,
         /// Keep chunks of earlier contents here, and look for them.
         #[arg(long)]
         cache: Option<PathBuf>,

@@ -12,6 +12,7 @@ pub const POINTS: &[&str] = &[
     "copies-written",
     "list-saved",
     "meta-saved",
+    "list-merged",
     "compacted",
     "tidy-copies",
     "tidy-saved",

@@ -13,6 +13,7 @@ pub mod doc;
 pub mod embed;
 pub mod error;
 pub mod eval;
+pub mod fault;
 pub mod lang;
 pub mod limits;
 pub mod manifest;
@@ -25,8 +26,6 @@ pub mod walk;
 pub mod builder;
 #[cfg(feature = "lance")]
 pub mod cache;
-#[cfg(feature = "lance")]
-pub mod fault;
 #[cfg(feature = "lance")]
 mod rest;
 #[cfg(feature = "lance")]

@@ -38,6 +38,12 @@ pub const OUTLINE_LINE_BYTES: usize = 200;
 pub const OUTLINE_BYTES: usize = 64 << 10;
 /// Longest path in the list of files: what the system takes.
 pub const MAX_PATH_BYTES: usize = 4_096;
+/// Bytes of a block of the list of files.
+pub const LIST_BLOCK: usize = 8 << 10;
+/// A build merges the changes of the list into its base when there are more than this, and
+/// than this part of the base; and when an index is tidied.
+pub const LIST_CHANGES: (usize, usize) = (16_384, 4);
+pub const LIST_CHANGES_TIDY: (usize, usize) = (64, 64);
 /// Longest token indexed; longer ones are hashes and encoded data.
 pub const MAX_TOKEN_BYTES: usize = 40;
 /// Distinct words of a query that count.
@@ -49,6 +55,13 @@ pub const MAX_QUERY_BYTES: usize = 4_096;
 pub const CANDIDATES: usize = 150;
 /// Up to this many vectors are all compared exactly.
 pub const EXACT_VECTORS: usize = 10_000;
+/// A segment with as many rows has its vectors in groups of about so many.
+pub const GROUP_FROM_ROWS: usize = 16_384;
+pub const GROUP_ROWS: usize = 512;
+/// Of grouped rows a question looks at the nearest groups: this part of all rows, at least
+/// this many.
+pub const LOOK_PART: usize = 4;
+pub const LOOK_ROWS: usize = 131_072;
 /// Candidates that only the vectors found.
 pub const DENSE_CANDIDATES: usize = 60;
 /// Most hits of one search.
@@ -81,14 +94,16 @@ pub const WORKER_METADATA_CACHE: usize = 4 << 20;
 pub const REST_AFTER: Duration = Duration::from_secs(2);
 /// Tables a worker keeps open.
 pub const WORKER_OPEN_TABLES: usize = 8;
-/// From this many rows on, paths have an index of their own.
-pub const PATH_INDEX_ROWS: u64 = 50_000;
 /// A fragment with fewer rows is small: compaction joins it with its neighbours.
 pub const SMALL_FRAGMENT_ROWS: usize = 2_048;
 /// In a larger table the bulk of an index is not merged again.
 pub const LARGE_TABLE_ROWS: u64 = 100_000;
 /// Paths named in one delete predicate.
 pub const DELETE_PATHS: usize = 400;
+/// Rows named in one delete predicate.
+pub const DELETE_ROWS: usize = 4_000;
+/// An update of at most this many rows writes segments of at most twice as many.
+pub const UPDATE_ROWS: u64 = 8_192;
 /// Rows of one mapped segment; its words are gathered in memory, about 100 MB.
 pub const SEGMENT_ROWS: u64 = 131_072;
 /// Rows read at once for a segment.

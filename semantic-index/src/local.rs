@@ -16,6 +16,7 @@ use lapce_ai_index::manifest::{Files, Lock, State};
 use lapce_ai_index::rank::Weights;
 use lapce_ai_index::search::Index;
 use lapce_ai_index::shared::{self, Location, SHARED_FOLDER};
+use lapce_ai_index::walk::Only;
 use lapce_ai_index::{builder, search, server, store};
 
 use crate::args::{Arm, Command};
@@ -46,10 +47,24 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
             cache,
             location,
             publish,
+            only,
             ..
         } => {
             let location = location.as_deref().map(Location::parse).transpose()?;
-            build(&root, &dir, cache.as_deref(), force, json, location, publish)
+            let only = (!only.is_empty()).then(|| Only::new(only));
+            let options = builder::Options {
+                root,
+                dir: absolute(&dir)?,
+                force,
+                threads: server::builder_threads(),
+                batch_rows: BATCH_ROWS,
+                only,
+                cache: cache.as_deref().map(absolute).transpose()?,
+                max_bytes: 0,
+                location: None,
+                layer: None,
+            };
+            build(options, json, location, publish)
         }
         Command::Search { dir, query, limit, explain, json, arm, repeat } => server::one_thread()?
             .block_on(search(&dir, &query, limit, explain, json, arm_of(arm)?, repeat)),
@@ -70,26 +85,11 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
 }
 
 fn build(
-    root: &Path,
-    dir: &Path,
-    cache: Option<&Path>,
-    force: bool,
+    mut options: builder::Options,
     json: bool,
     location: Option<Location>,
     publish: bool,
 ) -> anyhow::Result<()> {
-    let mut options = builder::Options {
-        root: root.into(),
-        dir: absolute(dir)?,
-        force,
-        threads: server::builder_threads(),
-        batch_rows: BATCH_ROWS,
-        only: None,
-        cache: cache.map(absolute).transpose()?,
-        max_bytes: 0,
-        location: None,
-        layer: None,
-    };
     let progress: builder::OnProgress = Arc::new(|p| {
         eprintln!(
             "{:?} {}/{} files, {} chunks {}",
@@ -183,19 +183,25 @@ async fn verify(dir: &Path) -> anyhow::Result<()> {
     let state = State::load(dir).ok_or_else(|| no_index(dir))?;
     let db = state.db_path(dir);
     let files = Files::load(&db)
+        .filter(|files| files.is_whole(None))
         .with_context(|| format!("{} has no readable list of files; rebuild it", db.display()))?;
     let store =
         store::Store::open(&db, &store::session(WORKER_INDEX_CACHE, WORKER_METADATA_CACHE)).await?;
     let rows = store.count().await?;
     let stored: std::collections::HashSet<String> = store.paths().await?.into_iter().collect();
-    let missing =
-        files.records.iter().filter(|(path, r)| r.chunks > 0 && !stored.contains(*path)).count();
-    let unknown = stored.iter().filter(|path| !files.records.contains_key(*path)).count();
+    let missing = files.iter().filter(|(path, r)| r.chunks > 0 && !stored.contains(*path)).count();
+    let unknown = stored.iter().filter(|path| !files.contains(path)).count();
     println!("{} files, {} chunks listed, {rows} rows stored", files.count(), files.chunks());
     anyhow::ensure!(
         !files.dirty && missing == 0 && unknown == 0 && rows == files.chunks(),
         "the table and the list differ ({missing} files without rows, {unknown} unknown, dirty: {}); the next build repairs it",
         files.dirty
+    );
+    let (dims, version) = (store.dims().await?.unwrap_or(0), store.version().await?);
+    let copies = store::Copies::intact(&db, &state.view, dims);
+    anyhow::ensure!(
+        copies.is_some_and(|c| c.version() == version && c.rows() == rows),
+        "the mapped copies of the table are missing, damaged or of another version; the next build makes them again"
     );
     println!("ok");
     Ok(())

@@ -1,5 +1,6 @@
 //! The life of an index, from an empty folder to after a crash.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -96,6 +97,14 @@ impl Bench {
         let copies = Copies::open(&self.db(), &state.view).unwrap();
         assert_eq!(copies.version(), store.version().await.unwrap());
         assert_eq!(copies.rows(), store.count().await.unwrap());
+        let mut rows = HashSet::new();
+        for path in store.paths().await.unwrap() {
+            let here = copies.rows_of(&path);
+            assert!(!here.is_empty(), "{path}");
+            let found = store.rows(&here.iter().map(|row| (*row, 0.5)).collect::<Vec<_>>()).await;
+            assert!(found.unwrap().iter().all(|c| c.path == path && rows.insert(c.row)), "{path}");
+        }
+        assert_eq!(rows.len() as u64, copies.rows());
         for word in words {
             let terms = [(*word).to_string()];
             let mut table: Vec<_> = store.lexical(&terms, None, 10_000).await.unwrap();
@@ -124,7 +133,7 @@ impl Bench {
         let mut stored = store.paths().await.unwrap();
         stored.sort();
         let mut listed: Vec<_> =
-            files.records.iter().filter(|(_, r)| r.chunks > 0).map(|(p, _)| p.clone()).collect();
+            files.iter().filter(|(_, r)| r.chunks > 0).map(|(p, _)| p.to_owned()).collect();
         listed.sort();
         assert_eq!(stored, listed);
     }
@@ -293,8 +302,8 @@ async fn a_cancelled_build_keeps_what_it_finished() {
     let error = bench.build_with(false, progress, cancel).await.unwrap_err();
     assert!(matches!(error, Error::Cancelled), "{error}");
     let kept = Files::load(&bench.db()).unwrap();
-    assert!(kept.dirty && !kept.records.is_empty() && kept.records.len() < 200);
-    let path = kept.records.keys().next().unwrap().clone();
+    assert!(kept.dirty && !kept.is_empty() && kept.iter().count() < 200);
+    let path = kept.iter().next().unwrap().0.to_owned();
     let name = format!("function_{}", path[1..4].parse::<u32>().unwrap());
     assert!(bench.paths(&name).await.contains(&path), "what was finished is searchable");
     let report = bench.build().await;
@@ -333,8 +342,8 @@ async fn a_crash_between_commits_is_repaired() {
     // As after `kill -9` between adding new rows and remembering them: two files forgotten,
     // one of them deleted since, rows of both still there, and a row of an unlisted file.
     let mut files = Files::load(&bench.db()).unwrap();
-    files.records.remove("f1.rs");
-    files.records.remove("f2.rs");
+    files.remove("f1.rs");
+    files.remove("f2.rs");
     files.dirty = true;
     files.save(&bench.db()).unwrap();
     fs::remove_file(bench.root.join("f2.rs")).unwrap();
@@ -545,7 +554,7 @@ async fn lancedb_ranks_as_the_copy_in_memory_does() {
         ("lang.rs", include_str!("lang.rs")),
         ("walk.rs", include_str!("walk.rs")),
         ("builder.rs", include_str!("builder/mod.rs")),
-        ("manifest.rs", include_str!("manifest.rs")),
+        ("manifest.rs", include_str!("manifest/mod.rs")),
     ] {
         bench.write(path, text);
     }

@@ -235,7 +235,7 @@ fn killed_at_every_point_of_an_update_or_a_compaction_nothing_is_lost() {
     let build = ["build", "--root", root_arg, "--dir", dir_arg, "--cache", cache_arg];
     assert!(run(&build).status.success());
     for (round, point) in lapce_ai_index::fault::POINTS.iter().enumerate() {
-        let tidying = matches!(*point, "compacted" | "tidy-copies" | "tidy-saved");
+        let tidying = matches!(*point, "list-merged" | "compacted" | "tidy-copies" | "tidy-saved");
         // Small segments of the cache are joined when there are enough of them.
         let rounds = if *point == "cache-joined" { 12 } else { 1 };
         let mut killed = false;

@@ -12,7 +12,7 @@ mod progress;
 mod tidy;
 mod vectors;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -29,7 +29,7 @@ use crate::error::Error;
 use crate::fault::fault;
 use crate::limits::{
     BATCH_BYTES, CHECKPOINT_EVERY, COMPACT_AFTER_FRAGMENTS, KEEP_SHARED_VERSIONS, LARGE_TABLE_ROWS,
-    PIPELINE_FILES, TIDY_AFTER_FRAGMENTS,
+    LIST_CHANGES, PIPELINE_FILES, TIDY_AFTER_FRAGMENTS,
 };
 use crate::manifest::{FORMAT, Files, IN_SHARED, Lock, Record, State};
 use crate::shared::{Layer, Location};
@@ -92,6 +92,8 @@ struct Build {
     keeper: Keeper,
     folders: Vec<String>,
     ignored: Vec<String>,
+    /// The copies of the rows as they were, where they are those of the table.
+    before: Option<Copies>,
     /// The table is not what it was.
     changed: bool,
     /// Another table of the workspace is whole and serves until this one is.
@@ -135,6 +137,7 @@ pub async fn run(
         cache,
         folders: Vec::new(),
         ignored: Vec::new(),
+        before: None,
         changed: false,
         replaces: false,
         progress: Throttle::new(progress),
@@ -205,6 +208,7 @@ fn previous(options: &Options, embedder: &str) -> (State, Files) {
         && state.below.as_ref().map(|b| &b.location)
             == options.layer.as_ref().map(|l| &l.below.location)
         && let Some(files) = Files::load(&state.db_path(&options.dir))
+        && files.is_whole(options.only.as_ref())
     {
         return (state.clone(), files);
     }
@@ -240,12 +244,15 @@ fn remove_others(dir: &Path, keep: &str) {
 }
 
 /// Removes copies that no view needs any more; a reader keeps what it has mapped.
-fn remove_old_copies(db: &Path, view: &View, state: &State) {
+fn remove_old_copies(db: &Path, view: &View, state: &State, files: &Files) {
     for entry in std::fs::read_dir(db).into_iter().flatten().flatten() {
         let file = entry.file_name();
         let file = file.to_string_lossy();
         let old_shadow = file.starts_with("shadow-") && *file != state.shadow;
-        if old_shadow || is_copy(&file) && !is_needed(view, &state.view, &file) {
+        if old_shadow
+            || files.is_old_base(&file)
+            || is_copy(&file) && !is_needed(view, &state.view, &file)
+        {
             let _ = std::fs::remove_file(entry.path());
         }
     }
@@ -271,9 +278,15 @@ impl Build {
         let (todo, removed) = self.plan(found.entries, fresh);
         let mut store = if fresh { None } else { Some(self.open_table(&db).await?) };
         let dirty = self.files.dirty && !fresh;
-        let old = Copies::intact(&db, &self.state.view, self.dims());
+        let copies = Copies::intact(&db, &self.state.view, self.dims());
+        let old = copies.as_ref().map(Copies::view);
+        if let (Some(copies), Some(store)) = (copies, store.as_ref().filter(|_| !dirty))
+            && copies.version() == store.version().await?
+        {
+            self.before = Some(copies);
+        }
         let nothing = !fresh && !dirty && todo.is_empty() && removed.is_empty();
-        if nothing && old.is_some() && self.options.layer.is_none() {
+        if nothing && self.before.is_some() && self.options.layer.is_none() {
             return self.seen();
         }
         if !fresh {
@@ -281,8 +294,8 @@ impl Build {
         }
         self.changed = fresh || dirty || !removed.is_empty();
         if let Some(store) = store.as_ref().filter(|_| !removed.is_empty()) {
-            self.next_generation();
-            store.delete_older(&removed, u64::MAX >> 1).await?;
+            let generation = self.next_generation();
+            self.delete_older(store, &removed, generation).await?;
             fault("rows-deleted");
             self.report.files_removed = removed.len() as u64;
         }
@@ -293,7 +306,8 @@ impl Build {
         let store = store.ok_or_else(|| Error::Internal("no table".into()))?;
         let mut compacted = false;
         let mut view = old.clone().unwrap_or_default();
-        if self.changed || old.is_none() {
+        // Also when a tidying was killed between the table and its copies.
+        if self.changed || self.before.is_none() {
             self.progress.now(Phase::Optimize, walked, walked, self.files.chunks(), "");
             let fragments = store.small_fragments().await?;
             compacted = !fresh && fragments > COMPACT_AFTER_FRAGMENTS;
@@ -315,7 +329,7 @@ impl Build {
         self.next_generation();
         self.state.built_at = unix_micros() / 1_000_000;
         self.save(&db)?;
-        remove_old_copies(&db, &view, &self.state);
+        remove_old_copies(&db, &view, &self.state, &self.files);
         if compacted {
             // Readers look at the new version now.
             store.prune().await?;
@@ -336,7 +350,7 @@ impl Build {
         // Both hold words in memory, so that only a small table has them made at once.
         if !compact && self.files.chunks() <= LARGE_TABLE_ROWS {
             let mut next = || self.next_generation();
-            let copy = store.copy(db, old, dims, &mut next);
+            let copy = store.copy(db, old, dims, false, &mut next);
             let (indexed, view) = tokio::join!(store.index(threads), copy);
             indexed?;
             // The indexes are a version of their own, with the same rows.
@@ -346,7 +360,7 @@ impl Build {
         if compact {
             store.compact().await?;
         }
-        Ok(store.copy(db, old, dims, &mut || self.next_generation()).await?)
+        Ok(store.copy(db, old, dims, false, &mut || self.next_generation()).await?)
     }
 
     /// Nothing has changed: only the time of this look is news.
@@ -390,7 +404,7 @@ impl Build {
         let hidden: Vec<&str> = layer
             .hashes
             .keys()
-            .filter(|path| self.files.records.get(*path).is_none_or(|r| r.skip != IN_SHARED))
+            .filter(|path| self.files.get(path).is_none_or(|r| r.skip != IN_SHARED))
             .map(String::as_str)
             .collect();
         let text = serde_json::to_vec(&hidden).map_err(|e| Error::Internal(e.to_string()))?;
@@ -430,28 +444,44 @@ impl Build {
 
     /// (files to read, files that are gone)
     fn plan(&mut self, entries: Vec<Entry>, fresh: bool) -> (Vec<Entry>, Vec<String>) {
-        let only = self.options.only.as_ref().filter(|_| !fresh);
-        let mut gone: HashSet<&str> = match only {
-            None => self.files.records.keys().map(String::as_str).collect(),
+        if fresh {
+            return (entries, Vec::new());
+        }
+        let known = |path: &str| entries.binary_search_by(|e| e.path.as_str().cmp(path)).is_ok();
+        let gone = |(path, _): (&str, Record)| (!known(path)).then(|| path.to_owned());
+        let gone: Vec<String> = match self.options.only.as_ref() {
+            None => self.files.iter().filter_map(gone).collect(),
             Some(only) => {
-                let covered = |path: &&String| only.covers(path);
-                self.files.records.keys().filter(covered).map(String::as_str).collect()
+                let left_out = |path: &&str| {
+                    !known(path)
+                        && !self.files.contains(path)
+                        && self
+                            .options
+                            .root
+                            .join(path)
+                            .symlink_metadata()
+                            .is_ok_and(|m| !m.is_dir())
+                };
+                self.ignored = only.iter().filter(left_out).map(ToString::to_string).collect();
+                let within = only.iter().flat_map(|path| self.files.within(path));
+                within.filter_map(gone).collect::<BTreeSet<_>>().into_iter().collect()
             }
         };
-        if let Some(only) = only {
-            let found: HashSet<&str> = entries.iter().map(|e| e.path.as_str()).collect();
-            let left_out = |path: &&str| {
-                let file = self.options.root.join(path);
-                !found.contains(path)
-                    && !self.files.records.contains_key(*path)
-                    && file.symlink_metadata().is_ok_and(|meta| !meta.is_dir())
-            };
-            self.ignored = only.iter().filter(left_out).map(ToString::to_string).collect();
-        }
+        // Both are in order, so that a million files are not looked up one by one.
+        let mut listed = match self.options.only {
+            None => Some(self.files.iter().peekable()),
+            Some(_) => None,
+        };
         let mut todo = Vec::new();
         for entry in entries {
-            gone.remove(entry.path.as_str());
-            match self.files.records.get(&entry.path) {
+            let record = match &mut listed {
+                None => self.files.get(&entry.path),
+                Some(listed) => {
+                    while listed.next_if(|(path, _)| *path < entry.path.as_str()).is_some() {}
+                    listed.next_if(|(path, _)| *path == entry.path).map(|(_, record)| record)
+                }
+            };
+            match record {
                 Some(record)
                     if record.size == entry.size
                         && record.mtime == entry.mtime
@@ -465,8 +495,6 @@ impl Build {
                 Some(_) | None => todo.push(entry),
             }
         }
-        let gone: Vec<String> =
-            if fresh { Vec::new() } else { gone.into_iter().map(ToString::to_string).collect() };
         (todo, gone)
     }
 
@@ -475,16 +503,18 @@ impl Build {
         let was_dirty = self.files.dirty;
         let kept = todo
             .iter()
-            .filter_map(|e| self.files.records.remove_entry(&e.path))
+            .filter_map(|e| Some((e.path.clone(), self.files.remove(&e.path)?)))
             .collect::<Vec<_>>();
         for path in removed {
-            self.files.records.remove(path);
+            self.files.remove(path);
         }
         self.files.dirty = true;
-        self.files.save(db).map_err(Error::io("cannot write into", db))?;
+        self.save_list(db)?;
         fault("list-marked");
         // In memory the old hashes stay: an untouched file need not be cut again.
-        self.files.records.extend(kept);
+        for (path, record) in kept {
+            self.files.insert(path, record);
+        }
         self.files.dirty = was_dirty;
         Ok(())
     }
@@ -519,7 +549,7 @@ impl Build {
             let path = file.entry.path;
             let chunks = committed + rows.len() as u64;
             self.progress.maybe(Phase::Chunk, base + done, walked, chunks, &path);
-            let old = self.files.records.get(&path).copied();
+            let old = self.files.get(&path);
             let mut record = Record {
                 size: file.entry.size,
                 mtime: file.entry.mtime,
@@ -531,14 +561,14 @@ impl Build {
                 Outcome::Touched if self.in_shared(&path, &file.hash) => {
                     record.skip = IN_SHARED;
                     if old.is_none_or(|old| old.chunks == 0) {
-                        self.files.records.insert(path, record);
+                        self.files.insert(path, record);
                         continue;
                     }
                 }
                 Outcome::Touched => {
                     record =
                         Record { size: record.size, mtime: record.mtime, ..old.unwrap_or(record) };
-                    self.files.records.insert(path, record);
+                    self.files.insert(path, record);
                     continue;
                 }
                 Outcome::Skipped(reason) => {
@@ -617,7 +647,7 @@ impl Build {
         let wanted: HashSet<&str> = todo.iter().map(|e| e.path.as_str()).collect();
         let orphans: Vec<String> = all
             .iter()
-            .filter(|p| !self.files.records.contains_key(*p) && !wanted.contains(p.as_str()))
+            .filter(|p| !self.files.contains(p) && !wanted.contains(p.as_str()))
             .cloned()
             .collect();
         store.delete_older(&orphans, u64::MAX >> 1).await?;
@@ -652,12 +682,28 @@ impl Build {
             table.add(rows, generation, self.dims()).await?;
             fault("rows-added");
         }
-        table.delete_older(replaced, generation).await?;
+        self.delete_older(table, replaced, generation).await?;
         fault("rows-deleted");
         replaced.clear();
-        self.files.records.extend(pending.drain(..));
+        for (path, record) in pending.drain(..) {
+            self.files.insert(path, record);
+        }
         *rows = Rows::default();
         Ok(())
+    }
+
+    /// Deletes what older builds wrote of these files.
+    async fn delete_older(
+        &self,
+        table: &Store,
+        paths: &[String],
+        generation: u64,
+    ) -> Result<(), Error> {
+        let Some(before) = &self.before else {
+            return Ok(table.delete_older(paths, generation).await?);
+        };
+        let rows: Vec<u64> = paths.iter().flat_map(|path| before.rows_of(path)).collect();
+        Ok(table.delete_rows(&rows).await?)
     }
 
     /// An index never grows past its bound; what is committed stays.
@@ -680,8 +726,18 @@ impl Build {
         Ok(())
     }
 
+    /// Writes the list of files: what has changed of it, or now and then all.
+    fn save_list(&mut self, db: &Path) -> Result<(), Error> {
+        let (least, part) = LIST_CHANGES;
+        if self.files.has_grown(least, part) {
+            let number = self.next_generation();
+            self.files.merge(db, number).map_err(Error::io("cannot write into", db))?;
+        }
+        self.files.save(db).map_err(Error::io("cannot write into", db))
+    }
+
     fn save(&mut self, db: &Path) -> Result<(), Error> {
-        self.files.save(db).map_err(Error::io("cannot write into", db))?;
+        self.save_list(db)?;
         fault("list-saved");
         self.state.files = self.files.count();
         self.state.chunks = self.files.chunks();
@@ -695,11 +751,13 @@ impl Build {
         todo: Vec<Entry>,
         sender: &mpsc::Sender<Done>,
     ) -> Vec<std::thread::JoinHandle<()>> {
+        let fresh = self.files.is_empty();
+        let own = |path: &str| if fresh { None } else { self.files.get(path) };
         let known: Vec<Option<[u8; 16]>> = todo
             .iter()
             .map(|e| {
                 let shared = self.options.layer.as_ref().and_then(|l| l.hashes.get(&e.path));
-                let own = self.files.records.get(&e.path).filter(|r| r.skip == 0);
+                let own = own(&e.path).filter(|r| r.skip == 0);
                 shared.copied().or_else(|| own.map(|r| r.hash))
             })
             .collect();

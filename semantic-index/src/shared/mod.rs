@@ -236,8 +236,11 @@ impl Location {
         lease: &Lease,
     ) -> Result<Head, Error> {
         let list = format!("files-{}", state.generation);
-        std::fs::copy(db.join("files.bin"), db.join(&list))
-            .map_err(Error::io("cannot copy", db))?;
+        Files::load(db)
+            .filter(|files| files.is_whole(None))
+            .ok_or_else(|| Error::Internal("no list of files to publish".into()))?
+            .save_flat(&db.join(&list))
+            .map_err(Error::io("cannot write into", db))?;
         let view = copies::View::load(&db.join(&state.view))
             .ok_or_else(|| Error::Internal("no view to publish".into()))?;
         let mut objects = Vec::new();
@@ -341,7 +344,7 @@ impl Head {
         let why = "the list of files is damaged".to_owned();
         let files = self
             .list()
-            .and_then(|object| Files::load_file(&folder.join(&object.name)))
+            .and_then(|object| Files::load_flat(&folder.join(&object.name)))
             .ok_or(Error::Location { uri: location.uri.clone(), why })?;
         let below = Below {
             embedder: self.state.embedder.clone(),
@@ -350,8 +353,8 @@ impl Head {
             version: self.version,
             view: self.state.view.clone(),
         };
-        let indexed = files.records.into_iter().filter(|(_, r)| r.skip == 0);
-        Ok(Layer { below, hashes: indexed.map(|(path, r)| (path, r.hash)).collect() })
+        let indexed = files.iter().filter(|(_, r)| r.skip == 0);
+        Ok(Layer { below, hashes: indexed.map(|(path, r)| (path.to_owned(), r.hash)).collect() })
     }
 
     /// Makes a writer's folder what it was when this head was published.

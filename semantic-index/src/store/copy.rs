@@ -10,18 +10,20 @@ use futures::TryStreamExt;
 
 use super::copies::{self, Light, Lights, Part, SegmentWriter, View};
 use super::{LIGHT, Result, Store, column, light};
-use crate::limits::{COPY_BATCH_ROWS, SEGMENT_ROWS};
+use crate::limits::{COPY_BATCH_ROWS, SEGMENT_ROWS, UPDATE_ROWS};
 use crate::rank::Candidate;
 
 impl Store {
     /// Writes segments for the fragments that no segment copies yet, folding small ones in,
     /// and gives the view of all. `next` numbers new files. The view's version is that of
-    /// the table now.
+    /// the table now. A small update leaves large segments to the next tidying (`all`), so
+    /// that its cost follows what changed.
     pub async fn copy(
         &self,
         db: &Path,
         old: Option<View>,
         dims: usize,
+        all: bool,
         next: &mut (dyn FnMut() -> u64 + Send),
     ) -> Result<View> {
         let failed = |source: std::io::Error| lancedb::Error::Runtime {
@@ -70,7 +72,9 @@ impl Store {
             }
         }
         let sizes: Vec<_> = kept.iter().map(|k| k.2).collect();
-        let mut folded = copies::fold(&sizes, more, SEGMENT_ROWS).into_iter();
+        let small = !all && more <= UPDATE_ROWS && !kept.is_empty();
+        let most = if small { UPDATE_ROWS * 2 } else { SEGMENT_ROWS };
+        let mut folded = copies::fold(&sizes, more, most).into_iter();
         kept.retain(|_| !folded.next().unwrap_or(false));
         let has = covered(&kept);
         let mut rest: Vec<_> = fragments.into_iter().filter(|(id, _)| !has.contains(id)).collect();

@@ -16,7 +16,7 @@ use arrow_array::types::{Float32Type, Int8Type, UInt8Type, UInt32Type};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use futures::TryStreamExt;
 use lancedb::index::Index;
-use lancedb::index::scalar::{BTreeIndexBuilder, FtsIndexBuilder, FullTextSearchQuery, MatchQuery};
+use lancedb::index::scalar::{FtsIndexBuilder, FullTextSearchQuery, MatchQuery};
 use lancedb::query::{ExecutableQuery, QueryBase, Select};
 use lancedb::table::{CompactionOptions, OptimizeAction, OptimizeOptions};
 use lancedb::{Connection, ObjectStoreRegistry, Session, Table};
@@ -26,8 +26,7 @@ pub use rows::{Row, Rows};
 
 use crate::embed::cosine;
 use crate::limits::{
-    DELETE_PATHS, FTS_MEMORY_MIB, KEEP_VERSIONS, LARGE_TABLE_ROWS, PATH_INDEX_ROWS,
-    SMALL_FRAGMENT_ROWS,
+    DELETE_PATHS, DELETE_ROWS, FTS_MEMORY_MIB, KEEP_VERSIONS, LARGE_TABLE_ROWS, SMALL_FRAGMENT_ROWS,
 };
 use crate::rank::Candidate;
 
@@ -138,7 +137,7 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes the rows of these files that an older build wrote.
+    /// Deletes the rows of these files that an older build wrote; all paths are looked at.
     pub async fn delete_older(&self, paths: &[String], generation: u64) -> Result<()> {
         for some in paths.chunks(DELETE_PATHS) {
             let list = some
@@ -149,6 +148,15 @@ impl Store {
             self.table
                 .delete(format!("path IN ({list}) AND generation < {generation}").as_str())
                 .await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes rows by their ids, all of which are there. No other row is looked at.
+    pub async fn delete_rows(&self, rows: &[u64]) -> Result<()> {
+        for some in rows.chunks(DELETE_ROWS) {
+            let list = some.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+            self.table.delete(format!("_rowid IN ({list})").as_str()).await?;
         }
         Ok(())
     }
@@ -192,11 +200,6 @@ impl Store {
             .name(WORDS.into())
             .execute()
             .await?;
-        // Deleting a file's rows by path must not scan a large table.
-        if self.count().await? > PATH_INDEX_ROWS {
-            let paths = Index::BTree(BTreeIndexBuilder::default());
-            self.table.create_index(&["path"], paths).name("paths".into()).execute().await?;
-        }
         Ok(())
     }
 
@@ -204,7 +207,7 @@ impl Store {
     /// until `prune`.
     pub async fn compact(&self) -> Result<()> {
         // Fragments of different index deltas are not joined: first the deltas.
-        self.merge_indexes().await?;
+        self.merge_indexes(self.small_fragments().await?).await?;
         // Only small fragments are joined: what a large build wrote stays where it is.
         let options = CompactionOptions {
             num_threads: Some(1),
@@ -224,13 +227,14 @@ impl Store {
         })
     }
 
-    /// Joins the deltas of the indexes; in a large table the first, which holds most rows,
-    /// stays as it is, so that the cost follows what changed.
-    async fn merge_indexes(&self) -> Result<()> {
+    /// Joins the deltas of the indexes; in a large table only the last ones, as many as there
+    /// are small fragments, so that the cost follows what changed.
+    async fn merge_indexes(&self, small: usize) -> Result<()> {
         let deltas = self.table.index_stats(WORDS).await?.and_then(|s| s.num_indices).unwrap_or(1);
         let large = self.count().await? > LARGE_TABLE_ROWS;
-        let merged = (deltas as usize).saturating_sub(usize::from(large)).max(1);
-        self.table.optimize(OptimizeAction::Index(OptimizeOptions::merge(merged))).await?;
+        let most =
+            if large { small.min((deltas as usize).saturating_sub(1)) } else { deltas as usize };
+        self.table.optimize(OptimizeAction::Index(OptimizeOptions::merge(most.max(1)))).await?;
         Ok(())
     }
 

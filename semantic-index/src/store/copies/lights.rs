@@ -6,7 +6,8 @@
 //! same in the segment's other files.
 //!
 //! Layout, little endian: header; one record a row; strings; the fragments of the table
-//! that the segment copies, each with its first row here and how many there are.
+//! that the segment copies, each with its first row here and how many there are; the files
+//! by the hash of their path, with their first row and how many follow it.
 
 use std::fs::File;
 use std::io;
@@ -18,12 +19,14 @@ use memmap2::Mmap;
 
 use crate::rank::Candidate;
 
-const MAGIC: &[u8; 8] = b"LAILIT02";
+const MAGIC: &[u8; 8] = b"LAILIT03";
 const HEADER: usize = 64;
 /// row id u64, path at u32, other strings at u32, first line u32, last line u32, lengths of
 /// path, symbol and crumb u16 each, length of kind u8, flags u8.
 const RECORD: usize = 32;
 const RUN: usize = 16;
+/// hash u64, first row u32, rows u32.
+const FILE: usize = 16;
 
 /// One row on its way into the file.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +60,8 @@ pub struct Writer {
     /// Bytes of strings that are in the file.
     texts_done: u64,
     runs: Vec<Run>,
+    /// (hash of the path, first row, rows)
+    files: Vec<(u64, u32, u32)>,
     /// The path of the row before, and where it lies: rows of a file share it.
     path: (String, u32),
 }
@@ -73,6 +78,7 @@ impl Writer {
             texts: Vec::new(),
             texts_done: 0,
             runs: Vec::new(),
+            files: Vec::new(),
             path: (String::new(), 0),
         })
     }
@@ -86,6 +92,10 @@ impl Writer {
         }
         if self.path.0 != light.path || at == 0 {
             self.path = (light.path.to_owned(), self.text(light.path)?);
+            self.files.push((hash(light.path), at, 0));
+        }
+        if let Some(file) = self.files.last_mut() {
+            file.2 += 1;
         }
         let others = self.text(light.symbol)?;
         self.text(light.kind)?;
@@ -140,12 +150,18 @@ impl Writer {
             runs.extend_from_slice(&run.first.to_le_bytes());
             runs.extend_from_slice(&run.rows.to_le_bytes());
         }
+        self.files.sort_unstable();
+        for (hash, first, rows) in &self.files {
+            runs.extend_from_slice(&hash.to_le_bytes());
+            runs.extend_from_slice(&first.to_le_bytes());
+            runs.extend_from_slice(&rows.to_le_bytes());
+        }
         self.file.write_all_at(&runs, self.texts_at() + self.texts_done)?;
         let mut header = [0; HEADER];
         header[..8].copy_from_slice(MAGIC);
-        for (at, number) in
-            [self.count, self.texts_done, self.runs.len() as u64].into_iter().enumerate()
-        {
+        let numbers =
+            [self.count, self.texts_done, self.runs.len() as u64, self.files.len() as u64];
+        for (at, number) in numbers.into_iter().enumerate() {
             header[8 + at * 8..16 + at * 8].copy_from_slice(&number.to_le_bytes());
         }
         self.file.write_all_at(&header, 0)?;
@@ -164,6 +180,7 @@ pub struct Lights {
     count: u32,
     texts: Range<usize>,
     runs: Range<usize>,
+    files: Range<usize>,
 }
 
 impl Lights {
@@ -176,13 +193,14 @@ impl Lights {
         if map.get(..8)? != MAGIC {
             return None;
         }
-        let [count, texts, runs] = [1, 2, 3].map(|n| number(&map, n * 8));
+        let [count, texts, runs, files] = [1, 2, 3, 4].map(|n| number(&map, n * 8));
         let size = |count: u64, each: usize| usize::try_from(count).ok()?.checked_mul(each);
         let start = size(count?, RECORD)?.checked_add(HEADER)?;
         let end = start.checked_add(size(texts?, 1)?)?;
-        let all = end.checked_add(size(runs?, RUN)?)?;
+        let runs = end..end.checked_add(size(runs?, RUN)?)?;
+        let files = runs.end..runs.end.checked_add(size(files?, FILE)?)?;
         let count = u32::try_from(count?).ok()?;
-        (all == map.len()).then_some(Self { count, texts: start..end, runs: end..all, map })
+        (files.end == map.len()).then_some(Self { count, texts: start..end, runs, files, map })
     }
 
     pub fn len(&self) -> u32 {
@@ -247,6 +265,32 @@ impl Lights {
         }
     }
 
+    /// The places of a file's rows.
+    pub fn rows_of(&self, path: &str) -> Vec<u32> {
+        let wanted = hash(path);
+        let file = |at: usize| {
+            let at = self.files.start + at * FILE;
+            let half =
+                |at: usize| Some(u32::from_le_bytes(self.map.get(at..at + 4)?.try_into().ok()?));
+            Some((number(&self.map, at)?, half(at + 8)?, half(at + 12)?))
+        };
+        let count = self.files.len() / FILE;
+        let (mut low, mut high) = (0, count);
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            if file(middle).is_some_and(|f| f.0 < wanted) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let here = (low..count).map_while(file).take_while(|f| f.0 == wanted);
+        let inside = |first: u32, rows: u32| first..first.saturating_add(rows).min(self.count);
+        let rows = here.flat_map(|(_, first, rows)| inside(first, rows));
+        // Another path may have the same hash.
+        rows.filter(|row| self.get(*row).is_some_and(|c| c.path == path)).collect()
+    }
+
     /// Where the row with this id is, in a fragment's run.
     pub fn find(&self, run: Run, row: u64) -> Option<u32> {
         let (mut low, mut high) = (run.first, run.first.checked_add(run.rows)?);
@@ -267,6 +311,11 @@ impl Lights {
         // what was there.
         let _ = unsafe { self.map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
     }
+}
+
+fn hash(path: &str) -> u64 {
+    let hash = blake3::hash(path.as_bytes());
+    hash.as_bytes()[..8].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }
 
 /// The number at this byte.
@@ -341,6 +390,18 @@ mod tests {
     }
 
     #[test]
+    fn the_rows_of_a_file_are_found_by_its_path() {
+        let (_dir, path) = written();
+        let lights = Lights::open(&path).unwrap();
+        let count = ids().len() as u32;
+        for n in 0..count.div_ceil(4) {
+            let rows: Vec<u32> = (n * 4..n * 4 + 4).filter(|row| *row < count).collect();
+            assert_eq!(lights.rows_of(&format!("src/{n}.rs")), rows);
+        }
+        assert!(lights.rows_of("src/99.rs").is_empty() && lights.rows_of("").is_empty());
+    }
+
+    #[test]
     fn a_file_that_is_damaged_is_no_file_or_has_no_such_row() {
         let (_dir, path) = written();
         let whole = std::fs::read(&path).unwrap();
@@ -359,6 +420,7 @@ mod tests {
                 for run in lights.runs() {
                     let _ = lights.find(run, 77);
                 }
+                let _ = lights.rows_of("src/3.rs");
             }
         }
     }

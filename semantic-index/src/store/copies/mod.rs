@@ -9,6 +9,7 @@
 //! ones so that their number grows with the logarithm of the table. All of it can be made
 //! again from the table, and is trusted only with the version of the table it copies.
 
+mod clusters;
 mod cursor;
 mod lights;
 mod vectors;
@@ -24,11 +25,14 @@ pub use view::{Part, View};
 pub use writer::{Segment as SegmentWriter, fold};
 
 pub(super) use lights::{Light, Lights};
-use vectors::Vectors;
-use words::{Best, Totals, Words};
+use vectors::{At, Vectors};
+use words::{Best, Desk, Search, Totals, Words};
 
-use crate::limits::EXACT_VECTORS;
+use crate::limits::{EXACT_VECTORS, LOOK_PART, LOOK_ROWS};
 use crate::rank::Candidate;
+
+/// So many windows of rows are searched first, at least, and this part of all.
+const FIRST_WINDOWS: (usize, usize) = (8, 16);
 
 /// The files of one segment.
 pub(super) fn files(db: &Path, number: u64) -> [PathBuf; 3] {
@@ -120,14 +124,26 @@ impl Copies {
     }
 
     /// What a build may go on from: None when a copy is missing or damaged.
-    pub fn intact(db: &Path, view: &str, dims: usize) -> Option<View> {
+    pub fn intact(db: &Path, view: &str, dims: usize) -> Option<Self> {
         let copies = Self::open(db, view)?;
         let with = |s: &Segment| s.vectors.as_ref().is_some_and(|v| v.dims() == dims);
-        let whole = dims == 0 || copies.segments.iter().all(with);
-        whole.then(|| View {
-            version: copies.version,
-            segments: copies.segments.into_iter().map(|s| s.part).collect(),
-        })
+        (dims == 0 || copies.segments.iter().all(with)).then_some(copies)
+    }
+
+    /// The segments and what is gone of them.
+    pub fn view(&self) -> View {
+        let segments = self.segments.iter().map(|s| s.part.clone()).collect();
+        View { version: self.version, segments }
+    }
+
+    /// The ids of a file's rows in the table.
+    pub fn rows_of(&self, path: &str) -> Vec<u64> {
+        let own = self.segments.iter().filter(|s| !s.shared);
+        let live = own.flat_map(|s| {
+            let places = s.lights.rows_of(path).into_iter().filter(|at| !s.part.is_dead(*at));
+            places.filter_map(|at| s.lights.row(at))
+        });
+        live.collect()
     }
 
     /// The version of the table that this copies.
@@ -160,15 +176,32 @@ impl Copies {
             })
             .collect();
         let mut top = Top { limit, best: BinaryHeap::new() };
-        for (at, (segment, found)) in self.segments.iter().zip(found).enumerate() {
+        let (mut searches, mut windows) = (Vec::new(), Vec::new());
+        for (segment, found) in self.segments.iter().zip(found) {
             let terms: Vec<_> = found
                 .into_iter()
                 .zip(&weights)
                 .filter_map(|(term, weight)| Some((term?, *weight)))
                 .collect();
-            if !terms.is_empty() {
-                let mut offers = Offers { top: &mut top, segment: at as u32, part: &segment.part };
-                segment.words.search(&terms, self.totals, &mut offers);
+            let search = Search::new(&segment.words, &terms, self.totals);
+            search.windows(|window, bound| {
+                if bound > 0.0 {
+                    windows.push((bound, searches.len(), window));
+                }
+            });
+            searches.push(search);
+        }
+        // A few that promise most set the bar; the rest in order, since what is unpacked for
+        // one window serves the next.
+        let few = (windows.len() / FIRST_WINDOWS.1).max(FIRST_WINDOWS.0).min(windows.len());
+        windows.sort_unstable_by(|a, b| b.0.total_cmp(&a.0));
+        windows[few..].sort_unstable_by_key(|(_, segment, window)| (*segment, *window));
+        let mut desk = Desk::new(self.totals);
+        for (bound, at, window) in windows {
+            let part = &self.segments[at].part;
+            let mut offers = Offers { top: &mut top, segment: at as u32, part };
+            if bound >= offers.threshold() {
+                searches[at].window(window, &mut desk, &mut offers);
             }
         }
         let best = top.best.into_sorted_vec();
@@ -177,17 +210,42 @@ impl Copies {
 
     /// The rows with the highest cosine, best first.
     pub fn nearest(&self, query: &[i8], limit: usize) -> Vec<(Place, f32)> {
+        self.nearest_of(query, limit, LOOK_ROWS, LOOK_PART)
+    }
+
+    /// The same over the groups near the question: a part of all rows, at least `least`.
+    pub fn nearest_of(
+        &self,
+        query: &[i8],
+        limit: usize,
+        least: usize,
+        part: usize,
+    ) -> Vec<(Place, f32)> {
         let signs = Vectors::signs(query);
         let exact = self.totals.rows <= EXACT_VECTORS as u64;
         let mut few = Fewest::new(if exact { EXACT_VECTORS } else { limit * 4 }, query.len());
+        let (mut groups, mut grouped) = (Vec::new(), 0);
         for (at, segment) in self.segments.iter().enumerate() {
             let Some(vectors) = segment.vectors.as_ref().filter(|v| v.dims() == query.len()) else {
                 continue;
             };
-            vectors.differing(&signs, |row, distance| {
-                if distance <= few.limit && !segment.part.is_dead(row) {
-                    few.offer(distance, Place { segment: at as u32, row });
-                }
+            let any = vectors.groups(query, |group, near, rows| {
+                groups.push((near, at, group, rows));
+            });
+            if any {
+                grouped += vectors.len();
+                continue;
+            }
+            vectors.differing(&signs, |row, distance| few.look(at, &segment.part, row, distance));
+        }
+        groups.sort_unstable_by(|a, b| b.cmp(a));
+        let mut room = least.max(grouped / part);
+        for (_, at, group, rows) in groups {
+            let segment = &self.segments[at];
+            let Some(vectors) = segment.vectors.as_ref().filter(|_| room > 0) else { break };
+            room = room.saturating_sub(rows);
+            vectors.differing_in(group, &signs, |row, distance| {
+                few.look(at, &segment.part, row, distance);
             });
         }
         few.shrink();
@@ -291,6 +349,14 @@ struct Fewest {
 impl Fewest {
     fn new(wanted: usize, dims: usize) -> Self {
         Self { wanted, limit: dims as u16 + 8, found: Vec::new(), room: wanted * 4 }
+    }
+
+    fn look(&mut self, segment: usize, part: &Part, at: At<'_>, distance: u16) {
+        if distance <= self.limit
+            && let Some(row) = at.row().filter(|row| !part.is_dead(*row))
+        {
+            self.offer(distance, Place { segment: segment as u32, row });
+        }
     }
 
     fn offer(&mut self, distance: u16, place: Place) {

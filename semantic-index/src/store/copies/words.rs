@@ -1,10 +1,11 @@
 //! BM25 over the rows of one segment, in one mapped file.
 //!
 //! The table's words turned round: for each word the rows that have it and how often, in
-//! blocks of 128, each with the most occurrences and the shortest row in it. A search walks
-//! windows of rows; words that cannot lift a row above the best so far are looked up only
-//! for rows that others lift, and windows in which nothing can are left out. The result is
-//! exact. Nothing is held in memory but a cursor a word.
+//! blocks of 128, each with the most that a row of it is worth. A search takes windows of
+//! rows, some that may hold the best first, and leaves out those that can hold none; words that
+//! cannot lift a row of a window among the best so far are looked up only for rows that others
+//! lift. The result is exact. Nothing is held in memory but a cursor a word, and a bound for each
+//! word and window.
 //!
 //! Layout, little endian: header; length of each row (u16); words in order, a record each;
 //! their text; their postings. A posting is the distance to the row before it, shifted left
@@ -19,15 +20,14 @@ use std::path::Path;
 
 use memmap2::Mmap;
 
-use super::cursor::{BLOCK, Cursor, ENTRY, K1, int, long, score, short};
+use super::cursor::{BLOCK, Cursor, ENTRY, K1, int, long, rounded, score, short, unpack, worth};
 
-const MAGIC: &[u8; 8] = b"LAIWRD01";
+const MAGIC: &[u8; 8] = b"LAIWRD02";
 const HEADER: usize = 64;
-/// text at u32, text length u16, most occurrences u16, rows u32, shortest row u16, 0 u16,
-/// postings at u64.
+/// text at u32, text length u16, most of a row's worth u16, rows u32, 0 u32, postings at u64.
 const TERM: usize = 24;
 /// Rows that are scored together.
-pub const WINDOW: u32 = 4096;
+pub const WINDOW: u32 = 1024;
 
 /// What BM25 needs to know of the whole index.
 #[derive(Debug, Clone, Copy)]
@@ -43,7 +43,7 @@ impl Totals {
         ((n - df + 0.5) / (df + 0.5) + 1.0).ln() * (K1 + 1.0)
     }
 
-    fn mean(self) -> f64 {
+    pub fn mean(self) -> f64 {
         (self.length as f64 / self.rows.max(1) as f64).max(f64::MIN_POSITIVE)
     }
 }
@@ -52,38 +52,46 @@ impl Totals {
 #[derive(Debug, Default)]
 struct Postings {
     bytes: Vec<u8>,
-    /// (last row, end of bytes, most, shortest) of each full block.
-    blocks: Vec<(u32, u32, u16, u16)>,
+    /// (last row, end of bytes) of each full block.
+    blocks: Vec<(u32, u32)>,
     rows: u32,
     last: u32,
-    /// Of the open block.
-    most: u16,
-    shortest: u16,
 }
 
 impl Postings {
-    fn push(&mut self, row: u32, count: u16, length: u16) {
+    fn push(&mut self, row: u32, count: u16) {
         let distance = if self.rows == 0 { row } else { row - self.last };
         varint(&mut self.bytes, u64::from(distance) << 1 | u64::from(count == 1));
         if count != 1 {
             varint(&mut self.bytes, u64::from(count));
         }
-        if (self.rows as usize).is_multiple_of(BLOCK) {
-            (self.most, self.shortest) = (count, length);
-        } else {
-            (self.most, self.shortest) = (self.most.max(count), self.shortest.min(length));
-        }
         self.rows += 1;
         self.last = row;
         if (self.rows as usize).is_multiple_of(BLOCK) {
-            self.blocks.push((row, self.bytes.len() as u32, self.most, self.shortest));
+            self.blocks.push((row, self.bytes.len() as u32));
         }
     }
 
     fn close(&mut self) {
         if !(self.rows as usize).is_multiple_of(BLOCK) {
-            self.blocks.push((self.last, self.bytes.len() as u32, self.most, self.shortest));
+            self.blocks.push((self.last, self.bytes.len() as u32));
         }
+    }
+
+    /// The most that a row of each block is worth.
+    fn most(&self, lengths: &[u16], mean: f64) -> Vec<u16> {
+        let (mut start, mut before) = (0, 0);
+        let mut out = Vec::with_capacity(self.blocks.len());
+        for (last, end) in &self.blocks {
+            let mut most = 0.0_f64;
+            unpack(&self.bytes[start..*end as usize], before, |row, count| {
+                most = most.max(worth(count, lengths[row as usize], mean));
+                true
+            });
+            out.push(rounded(most));
+            (start, before) = (*end as usize, *last);
+        }
+        out
     }
 }
 
@@ -126,7 +134,7 @@ impl Writer {
         self.row.sort_unstable();
         for same in self.row.chunk_by(u32::eq) {
             let count = u16::try_from(same.len()).unwrap_or(u16::MAX);
-            self.postings[same[0] as usize].push(row, count, short);
+            self.postings[same[0] as usize].push(row, count);
         }
         self.lengths.push(short);
         self.length += u64::from(short);
@@ -144,34 +152,35 @@ impl Writer {
             out.write_all(&length.to_le_bytes())?;
         }
         let (mut text_at, mut at) = (0_u32, 0_u64);
+        let mean = Totals { rows: self.lengths.len() as u64, length: self.length }.mean();
+        let mut worths = Vec::with_capacity(terms.len());
         for (text, number) in &terms {
             let postings = &mut self.postings[*number as usize];
             postings.close();
-            let most = postings.blocks.iter().map(|b| b.2).max().unwrap_or(0);
-            let shortest = postings.blocks.iter().map(|b| b.3).min().unwrap_or(0);
+            let worth = postings.most(&self.lengths, mean);
+            let most = worth.iter().copied().max().unwrap_or(0);
             out.write_all(&text_at.to_le_bytes())?;
             out.write_all(&(text.len() as u16).to_le_bytes())?;
             out.write_all(&most.to_le_bytes())?;
             out.write_all(&postings.rows.to_le_bytes())?;
-            out.write_all(&shortest.to_le_bytes())?;
-            out.write_all(&[0; 2])?;
+            out.write_all(&[0; 4])?;
             out.write_all(&at.to_le_bytes())?;
             let directory = if postings.rows as usize > BLOCK { postings.blocks.len() } else { 0 };
             text_at = text_at.checked_add(text.len() as u32).ok_or_else(too_large)?;
             at += (directory * ENTRY + postings.bytes.len()) as u64;
+            worths.push(if directory > 0 { worth } else { Vec::new() });
         }
         for (text, _) in &terms {
             out.write_all(text.as_bytes())?;
         }
-        for (_, number) in &terms {
+        for ((_, number), worths) in terms.iter().zip(&worths) {
             let postings = &self.postings[*number as usize];
-            if postings.rows as usize > BLOCK {
-                for (last, end, most, shortest) in &postings.blocks {
-                    out.write_all(&last.to_le_bytes())?;
-                    out.write_all(&end.to_le_bytes())?;
-                    out.write_all(&most.to_le_bytes())?;
-                    out.write_all(&shortest.to_le_bytes())?;
-                }
+            // A word with one block has no worths here.
+            for ((last, end), most) in postings.blocks.iter().zip(worths) {
+                out.write_all(&last.to_le_bytes())?;
+                out.write_all(&end.to_le_bytes())?;
+                out.write_all(&most.to_le_bytes())?;
+                out.write_all(&[0; 2])?;
             }
             out.write_all(&postings.bytes)?;
         }
@@ -212,7 +221,6 @@ pub struct Term {
     /// How many rows have it.
     pub rows: u32,
     pub(super) most: u16,
-    pub(super) shortest: u16,
     pub(super) bytes: Range<usize>,
 }
 
@@ -283,76 +291,120 @@ impl Words {
         sane.then_some(Term {
             rows: int(&self.map, at + 8)?,
             most: short(&self.map, at + 6)?,
-            shortest: short(&self.map, at + 12)?,
             bytes: from..to,
         })
     }
 
-    fn length_of(&self, row: u32) -> u16 {
-        short(&self.map[self.lengths.clone()], row as usize * 2).unwrap_or(u16::MAX)
+    /// The lengths of the rows of a window.
+    fn lengths(&self, from: u32, to: u32) -> &[[u8; 2]] {
+        let all = self.map.get(self.lengths.clone()).unwrap_or_default().as_chunks::<2>().0;
+        all.get(from as usize..to as usize).unwrap_or_default()
+    }
+}
+
+/// A question on its way through one segment.
+pub struct Search<'a> {
+    words: &'a Words,
+    cursors: Vec<Cursor<'a>>,
+    windows: usize,
+    /// Cursor by cursor, the most that a row of each window can get from it.
+    bounds: Vec<f64>,
+}
+
+/// What a search writes into, window after window.
+pub struct Desk {
+    mean: f64,
+    scores: Vec<f64>,
+    order: Vec<usize>,
+}
+
+impl Desk {
+    pub fn new(totals: Totals) -> Self {
+        let scores = vec![0.0; WINDOW as usize];
+        Self { mean: totals.mean(), scores, order: Vec::new() }
+    }
+}
+
+impl<'a> Search<'a> {
+    /// `weights` are of the whole index and belong to `terms`.
+    pub fn new(words: &'a Words, terms: &[(Term, f64)], totals: Totals) -> Self {
+        // The bounds were written with the lengths of the segment alone.
+        let drift = (totals.mean() / words.totals().mean()).max(1.0);
+        let mut cursors: Vec<Cursor<'_>> = terms
+            .iter()
+            .filter_map(|(term, weight)| Cursor::new(words, term, *weight, drift))
+            .collect();
+        let windows = words.rows.div_ceil(WINDOW) as usize;
+        let mut bounds = vec![0.0; cursors.len() * windows];
+        for (cursor, bounds) in cursors.iter_mut().zip(bounds.chunks_mut(windows.max(1))) {
+            cursor.bounds(WINDOW, bounds);
+        }
+        Self { words, cursors, windows, bounds }
     }
 
-    /// Offers every row that may be among the best, with its score, to `best`. `weights`
-    /// are of the whole index and belong to `terms`.
-    pub fn search(&self, terms: &[(Term, f64)], totals: Totals, best: &mut impl Best) {
-        let mean = totals.mean();
-        let mut cursors: Vec<Cursor<'_>> =
-            terms.iter().filter_map(|(term, weight)| Cursor::new(self, term, *weight)).collect();
-        let mut scores = vec![0.0_f64; WINDOW as usize];
-        let mut order: Vec<usize> = (0..cursors.len()).collect();
-        let mut from = 0_u32;
-        while from < self.rows {
-            let to = from.saturating_add(WINDOW).min(self.rows);
-            for cursor in &mut cursors {
-                cursor.bound = cursor.bound_within(from, to, mean);
-            }
-            order.sort_unstable_by(|a, b| cursors[*a].bound.total_cmp(&cursors[*b].bound));
-            // The words that together cannot lift a row: looked up for others' rows only.
-            let (mut few, mut sum) = (0, 0.0);
-            while few < order.len() && sum + cursors[order[few]].bound <= best.threshold() {
-                sum += cursors[order[few]].bound;
-                few += 1;
-            }
-            let mut seen = [0_u64; WINDOW as usize / 64];
-            for at in &order[few..] {
-                let weight = cursors[*at].weight;
-                cursors[*at].each_within(from, to, |row, count| {
-                    let slot = (row - from) as usize;
-                    seen[slot / 64] |= 1 << (slot % 64);
-                    scores[slot] += score(weight, count, self.length_of(row), mean);
-                });
-            }
-            for (word, bits) in seen.iter().enumerate() {
-                let mut bits = *bits;
-                while bits != 0 {
-                    let slot = word * 64 + bits.trailing_zeros() as usize;
-                    bits &= bits - 1;
-                    let row = from + slot as u32;
-                    let mut sum_here = std::mem::take(&mut scores[slot]);
-                    let mut rest = sum;
-                    for at in order[..few].iter().rev() {
-                        if sum_here + rest <= best.threshold() {
-                            break;
-                        }
-                        let cursor = &mut cursors[*at];
-                        rest -= cursor.bound;
-                        if let Some(count) = cursor.count_in(row) {
-                            sum_here += score(cursor.weight, count, self.length_of(row), mean);
-                        }
+    /// Tells of each window the most that a row of it can score.
+    pub fn windows(&self, mut each: impl FnMut(u32, f64)) {
+        for window in 0..self.windows {
+            let of = |at: usize| self.bounds[at * self.windows + window];
+            each(window as u32, (0..self.cursors.len()).map(of).sum());
+        }
+    }
+
+    /// Offers every row of the window that may be among the best, with its score, to `best`.
+    pub fn window(&mut self, window: u32, desk: &mut Desk, best: &mut impl Best) {
+        let from = window * WINDOW;
+        let to = from.saturating_add(WINDOW).min(self.words.rows);
+        let (windows, bounds) = (self.windows, &self.bounds);
+        let bound = |at: usize| bounds[at * windows + window as usize];
+        let Desk { mean, scores, order } = desk;
+        order.clear();
+        order.extend((0..self.cursors.len()).filter(|at| bound(*at) > 0.0));
+        order.sort_unstable_by(|a, b| bound(*a).total_cmp(&bound(*b)));
+        // The words that together cannot lift a row: looked up for others' rows only.
+        let (mut few, mut sum) = (0, 0.0);
+        while few < order.len() && sum + bound(order[few]) < best.threshold() {
+            sum += bound(order[few]);
+            few += 1;
+        }
+        let lengths = self.words.lengths(from, to);
+        let length = |slot: usize| lengths.get(slot).map_or(u16::MAX, |l| u16::from_le_bytes(*l));
+        let mut seen = [0_u64; WINDOW as usize / 64];
+        for at in &order[few..] {
+            let weight = self.cursors[*at].weight;
+            self.cursors[*at].each_within(from, to, |row, count| {
+                let slot = (row - from) as usize;
+                seen[slot / 64] |= 1 << (slot % 64);
+                scores[slot] += score(weight, count, length(slot), *mean);
+            });
+        }
+        for (word, bits) in seen.iter().enumerate() {
+            let mut bits = *bits;
+            while bits != 0 {
+                let slot = word * 64 + bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                let mut here = std::mem::take(&mut scores[slot]);
+                let mut rest = sum;
+                for at in order[..few].iter().rev() {
+                    if here + rest < best.threshold() {
+                        break;
                     }
-                    if sum_here > best.threshold() {
-                        best.offer(row, sum_here);
+                    rest -= bound(*at);
+                    let cursor = &mut self.cursors[*at];
+                    if let Some(count) = cursor.count_in(from + slot as u32) {
+                        here += score(cursor.weight, count, length(slot), *mean);
                     }
                 }
+                if here >= best.threshold() {
+                    best.offer(from + slot as u32, here);
+                }
             }
-            from = to;
         }
     }
 }
 
 /// Keeps the best rows.
 pub trait Best {
-    /// A row must score more.
+    /// A row must score as much; among equals the first wins.
     fn threshold(&self) -> f64;
     fn offer(&mut self, row: u32, score: f64);
 }
@@ -407,7 +459,8 @@ mod tests {
         (dir, path)
     }
 
-    fn ask(words: &Words, query: &[String], limit: usize) -> Vec<(u32, f64)> {
+    /// `whole`: the file is not damaged, so that its bounds hold.
+    fn ask(words: &Words, query: &[String], limit: usize, whole: bool) -> Vec<(u32, f64)> {
         let totals = words.totals();
         let terms: Vec<_> = query
             .iter()
@@ -415,7 +468,20 @@ mod tests {
             .map(|term| (term.clone(), totals.weight(u64::from(term.rows))))
             .collect();
         let mut best = Top(Vec::new(), limit);
-        words.search(&terms, totals, &mut best);
+        let mut search = Search::new(words, &terms, totals);
+        let mut desk = Desk::new(totals);
+        let mut windows = Vec::new();
+        search.windows(|window, bound| windows.push((bound, window)));
+        windows.sort_by(|a, b| b.0.total_cmp(&a.0));
+        for (bound, window) in windows {
+            let before = best.0.clone();
+            let least = best.threshold();
+            search.window(window, &mut desk, &mut best);
+            // What the order of windows rests on.
+            assert!(bound >= least || best.0 == before || !whole);
+            let new = best.0.iter().filter(|row| !before.contains(row));
+            assert!(new.into_iter().all(|(_, score)| *score <= bound || !whole), "{bound}");
+        }
         best.0
     }
 
@@ -437,14 +503,14 @@ mod tests {
         ] {
             let query: Vec<String> = query.iter().map(ToString::to_string).collect();
             for limit in [1, 10, 150] {
-                let (ours, all) = (ask(&words, &query, limit), full.search(&query, limit));
+                let (ours, all) = (ask(&words, &query, limit, true), full.search(&query, limit));
                 assert_eq!(ours.len(), all.len(), "{query:?}");
                 for (ours, full) in ours.iter().zip(&all) {
                     assert!((ours.1 as f32 - full.1).abs() < 1e-4, "{query:?} {ours:?} {full:?}");
                 }
             }
         }
-        assert!(ask(&words, &["absent".into()], 5).is_empty());
+        assert!(ask(&words, &["absent".into()], 5, true).is_empty());
     }
 
     #[test]
@@ -462,7 +528,7 @@ mod tests {
             bytes[at] ^= 0xff;
             std::fs::write(&bad, &bytes).unwrap();
             if let Some(words) = Words::open(&bad) {
-                assert!(ask(&words, &query, 20).iter().all(|(row, _)| *row < 600));
+                assert!(ask(&words, &query, 20, false).iter().all(|(row, _)| *row < 600));
             }
         }
     }
@@ -470,6 +536,6 @@ mod tests {
     #[test]
     fn an_empty_segment_finds_nothing() {
         let (_dir, path) = written(&[]);
-        assert!(ask(&Words::open(&path).unwrap(), &["w0".into()], 5).is_empty());
+        assert!(ask(&Words::open(&path).unwrap(), &["w0".into()], 5, true).is_empty());
     }
 }

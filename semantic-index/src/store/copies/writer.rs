@@ -64,9 +64,10 @@ impl Segment {
 /// Which of the segments with these live rows (and all rows) are written anew, when rows
 /// that no segment has are `more`: those that lost half of their rows, and the small ones
 /// up to the first that is larger than all that is written. Each row is thus written again
-/// only when its segment doubles.
+/// only when its segment doubles. None that holds more than `most` is written again.
 pub fn fold(segments: &[(u64, u64)], more: u64, most: u64) -> Vec<bool> {
-    let mut folded: Vec<bool> = segments.iter().map(|(live, all)| live * 2 < *all).collect();
+    let hollow = |(live, all): &(u64, u64)| live * 2 < *all && *live <= most;
+    let mut folded: Vec<bool> = segments.iter().map(hollow).collect();
     let mut sum: u64 =
         more + segments.iter().zip(&folded).filter(|(_, f)| **f).map(|(s, _)| s.0).sum::<u64>();
     if sum == 0 {
@@ -115,5 +116,6 @@ mod tests {
         assert_eq!(fold(&[(131_000, 131_000), (100, 100)], 200, 131_072), [false, true]);
         assert_eq!(fold(&[(40, 100), (60, 100)], 0, 1000), [true, false]);
         assert_eq!(fold(&[(10, 10), (20, 20)], 0, 1000), [false, false]);
+        assert_eq!(fold(&[(400, 1000), (10, 10), (70, 300)], 5, 80), [false, false, true]);
     }
 }

@@ -1,25 +1,25 @@
 //! What the index holds, file by file, so that an update touches only what changed.
 //!
-//! Two files in the index folder. `meta.json` names the database folder in use and sums
-//! it up: the worker reads it before each search. `<db>/files.bin` lists the indexed
-//! files with size, time and hash; only builds read it. Both are replaced atomically, and
-//! an entry is written only after its rows are committed: after a crash a file may be
-//! indexed again, never forgotten.
+//! `meta.json` names the database folder in use and sums it up: the worker reads it before
+//! each search. `<db>/files.bin` and the base below it (`files`) list the indexed files with
+//! size, time and hash; only builds read them. Both are replaced atomically, and an entry is
+//! written only after its rows are committed: after a crash a file may be indexed again,
+//! never forgotten.
 
-use std::collections::HashMap;
+mod base;
+mod files;
+
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::MAX_PATH_BYTES;
+pub use files::Files;
 
 /// Changes when chunks, tokens or the table change shape: older indexes are rebuilt.
 pub const FORMAT: u32 = 1;
-
-const MAGIC: &[u8; 8] = b"LAIXFIL1";
 
 /// Sum of an index.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,7 +90,7 @@ fn digits(text: &str) -> bool {
 pub const IN_SHARED: u8 = u8::MAX;
 
 /// One indexed file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Record {
     pub size: u64,
     pub mtime: i64,
@@ -100,115 +100,35 @@ pub struct Record {
     pub skip: u8,
 }
 
-/// All indexed files.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Files {
-    pub records: HashMap<String, Record>,
-    /// A build began and did not finish: rows may exist that no record tells of.
-    pub dirty: bool,
+/// Appends a record.
+fn encode(path: &str, record: &Record, out: &mut Vec<u8>) {
+    out.extend_from_slice(&(path.len() as u32).to_le_bytes());
+    out.extend_from_slice(path.as_bytes());
+    out.extend_from_slice(&record.size.to_le_bytes());
+    out.extend_from_slice(&record.mtime.to_le_bytes());
+    out.extend_from_slice(&record.hash);
+    out.extend_from_slice(&record.chunks.to_le_bytes());
+    out.push(record.skip);
 }
 
-impl Files {
-    /// None when missing or damaged: the index is then built anew.
-    pub fn load(db: &Path) -> Option<Self> {
-        Self::load_file(&db.join("files.bin"))
+/// Takes a record off the front.
+fn decode<'a>(bytes: &mut &'a [u8]) -> Option<(&'a str, Record)> {
+    fn take<'a, const N: usize>(bytes: &mut &'a [u8]) -> Option<&'a [u8; N]> {
+        let (first, rest) = bytes.split_first_chunk()?;
+        *bytes = rest;
+        Some(first)
     }
-
-    /// The same, from a file of another name.
-    pub fn load_file(file: &Path) -> Option<Self> {
-        Self::decode(io::BufReader::with_capacity(1 << 18, File::open(file).ok()?))
-    }
-
-    pub fn save(&self, db: &Path) -> io::Result<()> {
-        replace_with(&db.join("files.bin"), |out| self.encode(out))
-    }
-
-    pub fn chunks(&self) -> u64 {
-        self.records.values().map(|r| u64::from(r.chunks)).sum()
-    }
-
-    /// Files that are searchable.
-    pub fn count(&self) -> u64 {
-        self.records.values().filter(|r| r.skip == 0 || r.skip == IN_SHARED).count() as u64
-    }
-
-    /// Piece by piece: the list of a million files is a hundred megabytes.
-    fn encode(&self, out: impl Write) -> io::Result<()> {
-        let mut out = Hashing { inner: out, hash: blake3::Hasher::new() };
-        out.write_all(MAGIC)?;
-        out.write_all(&[u8::from(self.dirty)])?;
-        out.write_all(&(self.records.len() as u64).to_le_bytes())?;
-        let mut one = Vec::new();
-        for (path, record) in &self.records {
-            one.clear();
-            one.extend_from_slice(&(path.len() as u32).to_le_bytes());
-            one.extend_from_slice(path.as_bytes());
-            one.extend_from_slice(&record.size.to_le_bytes());
-            one.extend_from_slice(&record.mtime.to_le_bytes());
-            one.extend_from_slice(&record.hash);
-            one.extend_from_slice(&record.chunks.to_le_bytes());
-            one.push(record.skip);
-            out.write_all(&one)?;
-        }
-        let sum = out.hash.finalize();
-        out.inner.write_all(sum.as_bytes())
-    }
-
-    fn decode(from: impl Read) -> Option<Self> {
-        let mut from = Hashing { inner: from, hash: blake3::Hasher::new() };
-        if &from.take::<8>()? != MAGIC {
-            return None;
-        }
-        let dirty = from.take::<1>()?[0] != 0;
-        let count = u64::from_le_bytes(from.take()?);
-        let mut records = HashMap::new();
-        for _ in 0..count {
-            let len = u32::from_le_bytes(from.take()?) as usize;
-            if len > MAX_PATH_BYTES {
-                return None;
-            }
-            let mut path = vec![0; len];
-            from.fill(&mut path)?;
-            let path = String::from_utf8(path).ok()?;
-            let size = u64::from_le_bytes(from.take()?);
-            let mtime = i64::from_le_bytes(from.take()?);
-            let hash = from.take()?;
-            let chunks = u32::from_le_bytes(from.take()?);
-            let skip = from.take::<1>()?[0];
-            records.insert(path, Record { size, mtime, hash, chunks, skip });
-        }
-        let sum = from.hash.finalize();
-        let mut end = Vec::new();
-        from.inner.take(33).read_to_end(&mut end).ok()?;
-        (sum.as_bytes() == end.as_slice()).then_some(Self { records, dirty })
-    }
-}
-
-/// Hashes what passes.
-struct Hashing<T> {
-    inner: T,
-    hash: blake3::Hasher,
-}
-
-impl<T: Write> Hashing<T> {
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.hash.update(bytes);
-        self.inner.write_all(bytes)
-    }
-}
-
-impl<T: Read> Hashing<T> {
-    fn fill(&mut self, bytes: &mut [u8]) -> Option<()> {
-        self.inner.read_exact(bytes).ok()?;
-        self.hash.update(bytes);
-        Some(())
-    }
-
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let mut bytes = [0; N];
-        self.fill(&mut bytes)?;
-        Some(bytes)
-    }
+    let length = u32::from_le_bytes(*take(bytes)?) as usize;
+    let (path, rest) = bytes.split_at_checked(length)?;
+    *bytes = rest;
+    let record = Record {
+        size: u64::from_le_bytes(*take(bytes)?),
+        mtime: i64::from_le_bytes(*take(bytes)?),
+        hash: *take(bytes)?,
+        chunks: u32::from_le_bytes(*take(bytes)?),
+        skip: take::<1>(bytes)?[0],
+    };
+    Some((std::str::from_utf8(path).ok()?, record))
 }
 
 /// The first 16 bytes of the blake3 of some bytes.
@@ -273,40 +193,6 @@ impl Lock {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn sample() -> Files {
-        let mut files = Files { dirty: true, ..Files::default() };
-        for n in 0..50_u64 {
-            files.records.insert(
-                format!("src/größe/{n}.rs"),
-                Record { size: n, mtime: -5, hash: [n as u8; 16], chunks: 3, skip: 0 },
-            );
-        }
-        files
-    }
-
-    #[test]
-    fn files_survive_a_round_trip() {
-        let dir = tempfile::tempdir().unwrap();
-        sample().save(dir.path()).unwrap();
-        assert_eq!(Files::load(dir.path()), Some(sample()));
-    }
-
-    #[test]
-    fn damage_is_noticed() {
-        let mut good = Vec::new();
-        sample().encode(&mut good).unwrap();
-        for cut in [0, 7, 31, 40, good.len() - 1] {
-            assert!(Files::decode(&good[..cut]).is_none());
-        }
-        let longer = [&good[..], &[0]].concat();
-        assert!(Files::decode(&longer[..]).is_none());
-        for at in (0..good.len()).step_by(97) {
-            let mut bad = good.clone();
-            bad[at] ^= 1;
-            assert!(Files::decode(&bad[..]).is_none(), "bit flip at {at}");
-        }
-    }
 
     #[test]
     fn one_builder_at_a_time() {
