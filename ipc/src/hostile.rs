@@ -15,7 +15,7 @@ use crate::limits::RING_MIN;
 use crate::protocol::{EngineProtocol, Wire as _};
 use crate::ring::producer::Producer;
 use crate::ring::region::{Mine, Peers, Region};
-use crate::ring::{Capacity, Lane, Own as _, Word};
+use crate::ring::{Capacity, Lane, Own as _, Word, slot};
 use crate::server::{Cx, Handler, Peer};
 use crate::sys::wake::Wake;
 use crate::wire::engine::{Event, Reply, Request};
@@ -137,13 +137,20 @@ impl Attacker<'_> {
         let lane = if act & 0x80 == 0 { Lane::Control } else { Lane::Bulk };
         match act & 0x0f {
             0 => {
-                let word = match self.byte().unwrap_or(0) % 6 {
+                let word = match self.byte().unwrap_or(0) % 8 {
                     0 => Word::ControlTail,
                     1 => Word::BulkTail,
                     2 => Word::ControlHead,
                     3 => Word::BulkHead,
                     4 => Word::Park,
-                    _ => Word::Cpu,
+                    5 => Word::Cpu,
+                    6 => Word::Taken,
+                    _ => {
+                        let index = usize::from(self.byte().unwrap_or(0)) % slot::WORDS;
+                        let value = self.number();
+                        self.own.write_slot(index, value);
+                        return true;
+                    }
                 };
                 let value = self.number();
                 self.own.publish(word, value);

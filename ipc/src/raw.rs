@@ -101,6 +101,7 @@ impl Raw {
         let lane = usize::from(bytes.len() > SMALL);
         let largest = fragment(bytes.len());
         self.producers[lane].spread(bytes.len() >= LARGE);
+        self.producers[0].has_taken(self.consumers[0].head());
         let prefix = [bytes.len() as u64, 0];
         let mut rest = bytes;
         loop {

@@ -15,7 +15,7 @@ mod tx;
 #[cfg(feature = "raw")]
 pub(crate) use tx::fragment;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use futures::task::AtomicWaker;
@@ -80,6 +80,8 @@ pub(crate) struct Core {
     tx: Mutex<tx::Tx>,
     /// Output waits for space in a ring.
     stalled: AtomicBool,
+    /// Control bytes copied out, for `tx` to tell the peer with its next message.
+    taken: AtomicU64,
     /// The driver has something to look at besides its descriptors.
     kicked: AtomicBool,
     kick: AtomicWaker,
@@ -120,6 +122,7 @@ impl Core {
             peer,
             spin: options.spin,
             stalled: AtomicBool::new(false),
+            taken: AtomicU64::new(0),
             kicked: AtomicBool::new(false),
             kick: AtomicWaker::new(),
             ticking: AtomicBool::new(false),

@@ -113,6 +113,7 @@ impl Rx {
             let mut body = Buf::with_capacity(((total as usize) + 15) & !15);
             self.control.body(&core.peers, &record, PREFIX, &mut body);
             self.control.consume(&record);
+            core.taken.store(self.control.head(), Ordering::Release);
             handled += 1;
             core.deliver(role, Message { kind, lane: Lane::Control, stream, extra, body })?;
         }

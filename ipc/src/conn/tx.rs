@@ -1,6 +1,7 @@
 //! Outgoing messages: straight into a ring, or into a queue when it is full.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 
 use super::Core;
 use super::message::{FIRST, Kind, MORE, PREFIX, prefix};
@@ -158,6 +159,9 @@ impl Tx {
         let payload = &out.buf[PREFIX..];
         let total = payload.len() as u32;
         let producer = &mut self.lanes[lane as usize];
+        if lane == Lane::Control {
+            producer.has_taken(core.taken.load(Ordering::Acquire));
+        }
         let largest = match lane {
             Lane::Control => producer.max_body() - PREFIX,
             Lane::Bulk => fragment(payload.len()).min(producer.max_body() - PREFIX),

@@ -1,6 +1,6 @@
 //! Reading records out of the peer's ring, believing nothing.
 
-use super::{Buf, Lane, Own, RECORD_HEADER, Theirs, WRAP, record_size, unpack};
+use super::{Buf, Lane, Own, RECORD_HEADER, Theirs, WRAP, record_size, slot, unpack};
 use crate::error::Violation;
 use crate::limits::RECORD_SHARE;
 
@@ -15,6 +15,8 @@ pub struct Consumer {
     /// The peer's tail as last seen and checked.
     tail: u64,
     seq: u64,
+    /// The record at the head is in the slot.
+    in_slot: bool,
 }
 
 /// A record's header, checked; its body is still in the ring.
@@ -23,19 +25,31 @@ pub struct Record {
     pub kind: u16,
     pub flags: u16,
     pub len: usize,
-    at: usize,
+    at: At,
+    /// Bytes by which it moves the head.
+    size: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    Ring(usize),
+    Slot,
 }
 
 impl Consumer {
     pub fn new(lane: Lane, capacity: usize) -> Self {
-        Self { lane, capacity: capacity as u64, head: 0, told: 0, tail: 0, seq: 0 }
+        let capacity = capacity as u64;
+        Self { lane, capacity, head: 0, told: 0, tail: 0, seq: 0, in_slot: false }
     }
 
     /// Whether the peer's tail has moved, without believing it. For spinning.
     #[inline]
     pub fn stirs<T: Theirs>(&self, theirs: &T) -> bool {
         // With the tail comes the record: both lines travel at once.
-        theirs.hint(self.lane, (self.head & (self.capacity - 1)) as usize);
+        match self.lane {
+            Lane::Control => theirs.hint_slot(),
+            Lane::Bulk => theirs.hint(self.lane, (self.head & (self.capacity - 1)) as usize),
+        }
         theirs.load(self.lane.tail()) != self.head
     }
 
@@ -46,6 +60,11 @@ impl Consumer {
         theirs.acquire();
         if tail < self.tail || tail - self.head > self.capacity || !tail.is_multiple_of(16) {
             return Err(self.broken(format_args!("tail {tail} after {}", self.tail)));
+        }
+        // The slot is used by a writer that knows that all before has been taken, so by the
+        // first record after that or not at all. One look there, while its line is here.
+        if self.lane == Lane::Control && self.head == self.tail && tail != self.tail {
+            self.in_slot = theirs.read_slot(slot::START) == self.head | 1;
         }
         self.tail = tail;
         Ok(tail)
@@ -68,6 +87,9 @@ impl Consumer {
                 return Ok(None);
             }
             let available = limit - self.head;
+            if self.in_slot {
+                return self.slot(theirs, available).map(Some);
+            }
             let at = self.head & (self.capacity - 1);
             let [word, seq] = theirs.head16(self.lane, at as usize);
             let (len, kind, flags) = unpack(word);
@@ -95,14 +117,40 @@ impl Consumer {
                     "record of {len} bytes at {at} with {available} available"
                 )));
             }
-            return Ok(Some(Record { kind, flags, len: len as usize, at: at as usize }));
+            let at = At::Ring(at as usize);
+            return Ok(Some(Record { kind, flags, len: len as usize, at, size }));
         }
+    }
+
+    /// The record in the slot, of which `available` bytes may be.
+    fn slot<T: Theirs>(&self, theirs: &T, available: u64) -> Result<Record, Violation> {
+        let (len, kind, flags) = unpack(theirs.read_slot(slot::HEADER));
+        let size = theirs.read_slot(slot::ADVANCE);
+        let len = len as usize;
+        let fits = len <= slot::BODY_WORDS * 8 && size > 0 && size <= available;
+        if !fits || !size.is_multiple_of(16) || kind == 0 || kind == WRAP {
+            return Err(self.broken(format_args!(
+                "record of kind {kind} and {len} bytes in the slot, taking {size} of {available}"
+            )));
+        }
+        Ok(Record { kind, flags, len, at: At::Slot, size })
     }
 
     /// Appends bytes `from..` of the record's body to `into`; `from` is a multiple of 16.
     pub fn body<T: Theirs>(&self, theirs: &T, record: &Record, from: usize, into: &mut Buf) {
-        let at = record.at + RECORD_HEADER + from;
-        theirs.copy_out(self.lane, at, record.len.saturating_sub(from), into);
+        match record.at {
+            At::Ring(at) => {
+                let len = record.len.saturating_sub(from);
+                theirs.copy_out(self.lane, at + RECORD_HEADER + from, len, into);
+            }
+            At::Slot => {
+                let mut words = [[0; 8]; slot::BODY_WORDS];
+                for at in from / 8..record.len.div_ceil(8) {
+                    words[at] = theirs.read_slot(slot::BODY + at).to_le_bytes();
+                }
+                into.extend_from_slice(words.as_flattened().get(from..record.len).unwrap_or(&[]));
+            }
+        }
     }
 
     /// The first 16 bytes of the record's body, which has at least that many.
@@ -110,13 +158,17 @@ impl Consumer {
         if record.len < 16 {
             return Err(self.broken(format_args!("record of {} bytes", record.len)));
         }
-        Ok(theirs.head16(self.lane, record.at + RECORD_HEADER))
+        Ok(match record.at {
+            At::Ring(at) => theirs.head16(self.lane, at + RECORD_HEADER),
+            At::Slot => [0, 1].map(|i| theirs.read_slot(slot::BODY + i)),
+        })
     }
 
     /// Moves past a record whose body has been copied out.
     pub fn consume(&mut self, record: &Record) {
-        self.head += record_size(record.len) as u64;
+        self.head += record.size;
         self.seq += 1;
+        self.in_slot = false;
     }
 
     /// Tells the peer what may be overwritten, if there is anything to tell.

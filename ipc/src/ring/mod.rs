@@ -30,7 +30,8 @@ pub enum Lane {
     Bulk = 1,
 }
 
-/// The shared words of one side, each on a pair of cache lines of its own.
+/// The shared words of one side, each on a pair of cache lines of its own, but for
+/// `Taken` and the [slot], which share the pair of `ControlTail`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Word {
     /// Bytes ever written into my control ring.
@@ -43,6 +44,38 @@ pub enum Word {
     Park = 5,
     /// The CPU I last spun or parked on, plus one.
     Cpu = 6,
+    /// `ControlHead` as it was when I last published on control: who gets my answer
+    /// learns without another line that I have taken the question.
+    Taken = 7,
+}
+
+impl Word {
+    /// Where it is in the region.
+    pub(crate) fn offset(self) -> usize {
+        match self {
+            Self::Taken => Self::ControlTail.offset() + 8,
+            word => word as usize * WORD_STRIDE,
+        }
+    }
+}
+
+/// What the slot consists of, in words from its start. A short control message to a
+/// reader that has taken everything lies here, in the lines that this reader polls, and
+/// not in the ring, where it would cost two more lines to transfer.
+pub mod slot {
+    /// Position in the ring at which the message belongs, plus one: never zero.
+    pub const START: usize = 0;
+    /// As the first word of a record's header.
+    pub const HEADER: usize = 1;
+    /// Bytes by which it advances the ring's tail.
+    pub const ADVANCE: usize = 2;
+    pub const BODY: usize = 3;
+    /// Words of the body: the prefix and 64 bytes.
+    pub const BODY_WORDS: usize = 10;
+    pub const WORDS: usize = BODY + BODY_WORDS;
+    /// Where it is in the region: after the tail and `Taken`.
+    pub const OFFSET: usize = super::WORD_STRIDE + 16;
+    const _: () = assert!(OFFSET + WORDS * 8 <= 2 * super::WORD_STRIDE);
 }
 
 impl Lane {
@@ -112,6 +145,8 @@ pub trait Own {
     fn write16(&self, lane: Lane, at: usize, words: [u64; 2]);
     /// Copies `bytes` into `lane` at `at`; panics outside of it.
     fn write(&self, lane: Lane, at: usize, bytes: &[u8]);
+    /// Writes a word of the [slot].
+    fn write_slot(&self, index: usize, word: u64);
     /// Full barrier between a store of ours and a load of theirs.
     fn fence(&self);
 }
@@ -122,6 +157,10 @@ pub trait Theirs {
     fn load(&self, word: Word) -> u64;
     /// Asks for the cache lines at `at` ahead of time; never reads them.
     fn hint(&self, _lane: Lane, _at: usize) {}
+    /// As [`Theirs::hint`], for the second line of the [slot].
+    fn hint_slot(&self) {}
+    /// A word of the [slot], loaded once.
+    fn read_slot(&self, index: usize) -> u64;
     /// Orders the loads before it before the reads after it.
     fn acquire(&self);
     /// The two words at `at` (a multiple of 16), each loaded once.

@@ -12,13 +12,14 @@ use loom::sync::{Arc, Condvar, Mutex};
 use super::consumer::Consumer;
 use super::park::{News, Parker, Waker};
 use super::producer::Producer;
-use super::{Buf, Lane, Own, Theirs, Word};
+use super::{Buf, Lane, Own, Theirs, Word, slot};
 
 const CAPACITY: usize = 256;
 
 /// The memory of one side.
 struct Memory {
-    words: [AtomicU64; 7],
+    words: [AtomicU64; 8],
+    slot: Vec<UnsafeCell<u64>>,
     data: Vec<UnsafeCell<u64>>,
     /// Tests of the tests leave these out.
     release: bool,
@@ -29,6 +30,7 @@ impl Memory {
     fn new(release: bool, fences: bool) -> Self {
         Self {
             words: std::array::from_fn(|_| AtomicU64::new(0)),
+            slot: (0..slot::WORDS).map(|_| UnsafeCell::new(0)).collect(),
             data: (0..CAPACITY / 8).map(|_| UnsafeCell::new(0)).collect(),
             release,
             fences,
@@ -58,6 +60,10 @@ impl Own for Memory {
             self.data[at / 8 + i].with_mut(|p| unsafe { *p = u64::from_le_bytes(full) });
         }
     }
+    fn write_slot(&self, index: usize, word: u64) {
+        // SAFETY: loom checks that nobody else accesses the cell now.
+        self.slot[index].with_mut(|p| unsafe { *p = word });
+    }
     fn fence(&self) {
         if self.fences {
             fence(Ordering::SeqCst);
@@ -71,6 +77,10 @@ impl Theirs for Memory {
     }
     fn acquire(&self) {
         fence(Ordering::Acquire);
+    }
+    fn read_slot(&self, index: usize) -> u64 {
+        // SAFETY: loom checks that nobody writes the cell now.
+        self.slot[index].with(|p| unsafe { *p })
     }
     fn head16(&self, _lane: Lane, at: usize) -> [u64; 2] {
         // SAFETY: loom checks that nobody writes the cells now.
@@ -116,8 +126,14 @@ fn check(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     builder.check(model);
 }
 
-/// One record, if there is one.
+/// One record, if there is one, and the head told in a word of its own.
 fn pop(consumer: &mut Consumer, own: &Memory, theirs: &Memory) -> Option<u8> {
+    let came = consumed(consumer, theirs)?;
+    consumer.release(own);
+    Some(came)
+}
+
+fn consumed(consumer: &mut Consumer, theirs: &Memory) -> Option<u8> {
     let tail = consumer.look(theirs).unwrap();
     let record = consumer.next(theirs, tail).unwrap()?;
     let mut buf = Buf::new();
@@ -125,7 +141,6 @@ fn pop(consumer: &mut Consumer, own: &Memory, theirs: &Memory) -> Option<u8> {
     assert_eq!(buf.len(), 16);
     assert!(buf.iter().all(|&b| b == buf[0]), "torn record {:?}", &buf[..]);
     consumer.consume(&record);
-    consumer.release(own);
     Some(buf[0])
 }
 
@@ -164,6 +179,52 @@ fn data_flow(count: u8, release: bool, fences: bool) {
         }
     }
     writer.join().unwrap();
+}
+
+/// Short messages there and back, each through the slot: both sides write theirs again
+/// and again, with nothing but the head that comes with the other's message to say that
+/// the last one has been taken. With `early` the answerer
+/// tells of what it has not copied yet.
+fn slot_flow(count: u8, early: bool) {
+    let a = Arc::new(Memory::new(true, true));
+    let b = Arc::new(Memory::new(true, true));
+    let answerer = {
+        let (a, b) = (Arc::clone(&a), Arc::clone(&b));
+        loom::thread::spawn(move || {
+            let mut producer = Producer::new(Lane::Control, CAPACITY);
+            let mut consumer = Consumer::new(Lane::Control, CAPACITY);
+            for n in 1..=count {
+                if early {
+                    while !consumer.stirs(&*a) {
+                        loom::thread::yield_now();
+                    }
+                    // A fault: the head is told before the copy is made.
+                    let tail = consumer.look(&*a).unwrap();
+                    producer.has_taken(tail);
+                    producer.push(&*b, &*a, 2, 0, body(n), &[]).unwrap().unwrap();
+                }
+                while let None = consumed(&mut consumer, &a).map(|got| assert_eq!(got, n)) {
+                    loom::thread::yield_now();
+                }
+                if !early {
+                    producer.has_taken(consumer.head());
+                    producer.push(&*b, &*a, 2, 0, body(n), &[]).unwrap().unwrap();
+                }
+            }
+        })
+    };
+    let mut producer = Producer::new(Lane::Control, CAPACITY);
+    let mut consumer = Consumer::new(Lane::Control, CAPACITY);
+    for n in 1..=count {
+        producer.has_taken(consumer.head());
+        producer.push(&*a, &*b, 2, 0, body(n), &[]).unwrap().unwrap();
+        // In the ring it would take 32 bytes.
+        assert_eq!(producer.in_ring(), 16, "not through the slot: this would show nothing");
+        while let None = consumed(&mut consumer, &b).map(|got| assert_eq!(got, n)) {
+            loom::thread::yield_now();
+        }
+    }
+    answerer.join().unwrap();
 }
 
 /// The ring is full; the producer parks until the consumer has freed space.
@@ -218,6 +279,17 @@ fn a_wrap_arrives_whole() {
 #[test]
 fn space_in_a_full_ring_wakes_its_writer() {
     check(3, || space_flow(true));
+}
+
+#[test]
+fn the_slot_is_not_written_before_it_has_been_read() {
+    check(3, || slot_flow(2, false));
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn told_too_early_the_model_finds_the_slot_overwritten() {
+    check(3, || slot_flow(2, true));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Writing records into my ring.
 
-use super::{Lane, Own, RECORD_HEADER, Theirs, WRAP, pack, record_size};
+use super::{Lane, Own, RECORD_HEADER, Theirs, WRAP, Word, pack, record_size, slot};
 use crate::error::Violation;
 use crate::limits::{RECORD_SHARE, REWIND_BULK, REWIND_CONTROL};
 
@@ -14,6 +14,9 @@ pub struct Producer {
     /// The peer's head as last seen: room is at least what this says.
     head: u64,
     seq: u64,
+    /// What we have taken of the peer's control ring: to be told with the next record,
+    /// and as told.
+    taken: [u64; 2],
     /// Offset past which an empty ring starts over: what was used last is in both caches.
     rewind: u64,
 }
@@ -29,7 +32,7 @@ impl Producer {
             Lane::Control => REWIND_CONTROL.min(capacity / 4),
             Lane::Bulk => REWIND_BULK.min(capacity / 4),
         };
-        Self { lane, capacity, tail: 0, head: 0, seq: 0, rewind }
+        Self { lane, capacity, tail: 0, head: 0, seq: 0, taken: [0; 2], rewind }
     }
 
     /// Largest body of one record.
@@ -56,6 +59,11 @@ impl Producer {
         }
     }
 
+    /// The head of this side's consumer of the same lane, to be told with the next record.
+    pub fn has_taken(&mut self, head: u64) {
+        self.taken[0] = head;
+    }
+
     /// Writes and publishes one record; its body is `first`, then `rest`.
     pub fn push<O: Own, T: Theirs>(
         &mut self,
@@ -68,9 +76,15 @@ impl Producer {
     ) -> Result<Result<(), Full>, Violation> {
         let len = 16 + rest.len();
         assert!(len <= self.max_body(), "record larger than its share of the ring");
-        let size = record_size(len) as u64;
         let mut at = self.tail & (self.capacity - 1);
         let mut skip = 0;
+        if self.lane == Lane::Control && len <= slot::BODY_WORDS * 8 && self.all_taken(theirs)? {
+            let advance = if at < self.rewind { RECORD_HEADER as u64 } else { self.capacity - at };
+            self.fill_slot(own, pack(len as u32, kind, flags), advance, first, rest);
+            self.publish(own, advance);
+            return Ok(Ok(()));
+        }
+        let size = record_size(len) as u64;
         if at + size > self.capacity {
             skip = self.capacity - at;
         } else if at >= self.rewind && at < self.rewind + size && size <= at {
@@ -105,11 +119,67 @@ impl Producer {
         fault("body-written");
         self.header(own, at, len as u32, kind, flags);
         fault("header-written");
+        self.publish(own, skip + size);
+        Ok(Ok(()))
+    }
+
+    fn publish<O: Own>(&mut self, own: &O, advance: u64) {
         self.seq += 1;
-        self.tail += skip + size;
+        self.tail += advance;
+        let [taken, told] = self.taken;
+        if self.lane == Lane::Control && taken != told {
+            self.taken[1] = taken;
+            own.publish(Word::Taken, taken);
+        }
         own.publish(self.lane.tail(), self.tail);
         fault("tail-published");
-        Ok(Ok(()))
+    }
+
+    /// Whether the peer has taken everything, as far as can be seen from the line that its
+    /// messages come in. Then nobody reads the slot, until the next tail.
+    fn all_taken<T: Theirs>(&mut self, theirs: &T) -> Result<bool, Violation> {
+        if self.head != self.tail {
+            // What the peer told last is older than what it tells here, or newer.
+            let taken = theirs.load(Word::Taken);
+            if taken > self.head {
+                // The peer's reads of what it has taken come before our writes.
+                theirs.acquire();
+                self.check(taken)?;
+                self.head = taken;
+            }
+        }
+        Ok(self.head == self.tail)
+    }
+
+    /// The message into the slot; it takes no more room in the ring than it must to have
+    /// a position of its own.
+    fn fill_slot<O: Own>(
+        &self,
+        own: &O,
+        header: u64,
+        advance: u64,
+        first: [u64; 2],
+        rest: &[u8],
+    ) {
+        // The last words first: they are on the second line, and the first one, which the
+        // reader polls, is left alone until they are there.
+        let (words, odd) = rest.as_chunks::<8>();
+        if !odd.is_empty() {
+            let mut last = [0; 8];
+            last[..odd.len()].copy_from_slice(odd);
+            own.write_slot(slot::BODY + 2 + words.len(), u64::from_le_bytes(last));
+        }
+        for (i, word) in words.iter().enumerate().rev() {
+            own.write_slot(slot::BODY + 2 + i, u64::from_le_bytes(*word));
+        }
+        fault("body-written");
+        own.write_slot(slot::BODY + 1, first[1].to_le());
+        own.write_slot(slot::BODY, first[0].to_le());
+        fault("prefix-written");
+        own.write_slot(slot::ADVANCE, advance);
+        own.write_slot(slot::HEADER, header);
+        own.write_slot(slot::START, self.tail | 1);
+        fault("header-written");
     }
 
     fn header<O: Own>(&self, own: &O, at: u64, len: u32, kind: u16, flags: u16) {
@@ -121,13 +191,18 @@ impl Producer {
         let head = theirs.load(self.lane.head());
         // The peer's reads of what it consumed come before our writes over it.
         theirs.acquire();
+        self.check(head)?;
+        self.head = head;
+        Ok(())
+    }
+
+    fn check(&self, head: u64) -> Result<(), Violation> {
         if head < self.head || head > self.tail || !head.is_multiple_of(16) {
             return Err(Violation(format!(
                 "head {head} of the {:?} ring is not within {}..={}",
                 self.lane, self.head, self.tail
             )));
         }
-        self.head = head;
         Ok(())
     }
 }

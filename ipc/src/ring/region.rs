@@ -7,7 +7,7 @@ use std::any::Any;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use super::{Buf, Capacity, Lane, Own, Theirs, WORD_STRIDE, Word};
+use super::{Buf, Capacity, Lane, Own, Theirs, Word, slot};
 
 /// A mapping and what keeps it alive.
 pub struct Region {
@@ -42,7 +42,14 @@ impl Region {
     fn word(&self, word: Word) -> *mut u64 {
         // SAFETY: all words lie in the header, which is part of the region (checked in
         // `Mine::new` and `Peers::new`).
-        unsafe { self.base.as_ptr().add(word as usize * WORD_STRIDE).cast() }
+        unsafe { self.base.as_ptr().add(word.offset()).cast() }
+    }
+
+    #[expect(clippy::cast_ptr_alignment, reason = "regions are page-aligned, the slot to 16")]
+    fn slot(&self, index: usize) -> *mut u64 {
+        assert!(index < slot::WORDS, "outside the slot");
+        // SAFETY: in the header, as the words are.
+        unsafe { self.base.as_ptr().add(slot::OFFSET + index * 8).cast() }
     }
 }
 
@@ -160,6 +167,13 @@ impl Own for Mine {
     }
 
     #[inline]
+    fn write_slot(&self, index: usize, word: u64) {
+        // SAFETY: in bounds, aligned, mapped read-write, alive as long as self; every
+        // access in this process is atomic.
+        unsafe { AtomicU64::from_ptr(self.region.slot(index)) }.store(word, Ordering::Relaxed);
+    }
+
+    #[inline]
     fn fence(&self) {
         fence(Ordering::SeqCst);
     }
@@ -216,6 +230,25 @@ impl Theirs for Peers {
         }
         #[cfg(not(all(target_arch = "x86_64", not(miri))))]
         let _ = (lane, at);
+    }
+
+    #[inline]
+    fn hint_slot(&self) {
+        #[cfg(all(target_arch = "x86_64", not(miri)))]
+        {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: inside the region; a prefetch has no effect but on caches.
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T0>(self.region.slot(slot::WORDS - 1).cast());
+            }
+        }
+    }
+
+    #[inline]
+    fn read_slot(&self, index: usize) -> u64 {
+        // SAFETY: in bounds, aligned, mapped for reading, alive as long as self; Relaxed
+        // as in `load`.
+        unsafe { AtomicU64::from_ptr(self.region.slot(index)) }.load(Ordering::Relaxed)
     }
 
     #[inline]
