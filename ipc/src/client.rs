@@ -4,10 +4,11 @@
 //! reply land in its slot. Whoever waits for a slot reads the ring itself for a moment
 //! before it sleeps, so that a quick answer costs no task switch.
 
-use std::collections::{HashMap, VecDeque};
+mod slots;
+
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,18 +16,18 @@ use futures::{Stream, StreamExt};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::conn::{Core, End, Kind, Message, PREFIX, Role, drive, lock};
+use crate::conn::{Core, End, Kind, PREFIX, Role as _, drive};
 use crate::error::{CallError, ConnectError, Violation};
 use crate::handshake;
-use crate::limits::{
-    CALLS_MAX, CLIENT_QUEUE_MAX, CREDIT_BYTES, CREDIT_EVENTS, MESSAGE_MAX, STREAM_BYTES,
-    STREAM_EVENTS,
-};
+use crate::limits::{CLIENT_QUEUE_MAX, MESSAGE_MAX};
 use crate::protocol::{Ident, Protocol, Wire};
 use crate::ring::Buf;
 use crate::server::Peer;
 use crate::wire::WireError;
 use crate::wire::engine::ConnectionInfo;
+#[cfg(feature = "fuzzing")]
+pub(crate) use slots::slots_for_tests;
+use slots::{Outcome, Slots};
 
 /// What a side asks for when it connects or serves.
 #[derive(Debug, Clone)]
@@ -345,162 +346,5 @@ impl<P: Protocol> std::fmt::Debug for Call<P> {
             .field("protocol", &P::NAME)
             .field("id", &self.id)
             .finish_non_exhaustive()
-    }
-}
-
-/// A client's role with `calls` open, for the hostile peer to play with.
-#[cfg(feature = "fuzzing")]
-pub(crate) fn slots_for_tests(calls: u64) -> Slots {
-    let slots = Slots::default();
-    for _ in 0..calls {
-        let _ = slots.open(|_| ());
-    }
-    slots
-}
-
-/// The open calls of a connection, by stream number.
-#[derive(Default)]
-pub(crate) struct Slots(Mutex<Table>);
-
-#[derive(Default)]
-struct Table {
-    slots: HashMap<u64, Slot>,
-    last: u64,
-    lost: Option<String>,
-}
-
-#[derive(Default)]
-struct Slot {
-    events: VecDeque<Buf>,
-    outcome: Option<Outcome>,
-    waker: Option<std::task::Waker>,
-    came: Credit,
-    taken: Credit,
-    told: Credit,
-}
-
-/// Events and bytes since the stream began.
-#[derive(Debug, Default, Clone, Copy)]
-struct Credit {
-    events: u64,
-    bytes: u64,
-}
-
-enum Outcome {
-    Came(Kind, Buf),
-    Lost(String),
-}
-
-struct Taken {
-    event: Poll<Option<Buf>>,
-    credit: Option<Credit>,
-}
-
-impl Slots {
-    fn open(&self, send: impl FnOnce(u64)) -> Result<u64, CallError> {
-        let mut table = lock(&self.0);
-        if let Some(how) = &table.lost {
-            return Err(CallError::Disconnected(how.clone()));
-        }
-        if table.slots.len() >= CALLS_MAX {
-            return Err(CallError::Busy(format!("{CALLS_MAX} calls are open")));
-        }
-        table.last += 1;
-        let id = table.last;
-        table.slots.insert(id, Slot::default());
-        // Sent under the lock: numbers reach the ring in order.
-        send(id);
-        Ok(id)
-    }
-
-    fn take(&self, id: u64, cx: &mut Context<'_>) -> Taken {
-        let mut table = lock(&self.0);
-        let Some(slot) = table.slots.get_mut(&id) else {
-            return Taken { event: Poll::Ready(None), credit: None };
-        };
-        if let Some(buf) = slot.events.pop_front() {
-            slot.taken.events += 1;
-            slot.taken.bytes += buf.len() as u64;
-            let due = slot.taken.events - slot.told.events >= u64::from(CREDIT_EVENTS)
-                || slot.taken.bytes - slot.told.bytes >= CREDIT_BYTES;
-            let credit = (due && slot.outcome.is_none()).then(|| {
-                slot.told = slot.taken;
-                slot.taken
-            });
-            return Taken { event: Poll::Ready(Some(buf)), credit };
-        }
-        if slot.outcome.is_some() {
-            return Taken { event: Poll::Ready(None), credit: None };
-        }
-        if !slot.waker.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
-            slot.waker = Some(cx.waker().clone());
-        }
-        Taken { event: Poll::Pending, credit: None }
-    }
-
-    fn ready(&self, id: u64) -> bool {
-        lock(&self.0).slots.get(&id).is_none_or(|s| !s.events.is_empty() || s.outcome.is_some())
-    }
-
-    fn close(&self, id: u64) -> Option<Outcome> {
-        lock(&self.0).slots.remove(&id)?.outcome
-    }
-
-    /// Forgets a call; whether the server still works on it.
-    fn abandon(&self, id: u64) -> bool {
-        lock(&self.0).slots.remove(&id).is_some_and(|slot| slot.outcome.is_none())
-    }
-}
-
-impl Role for Slots {
-    fn message(&self, _core: &Core, message: Message) -> Result<(), Violation> {
-        let Message { kind, stream, body, .. } = message;
-        let mut table = lock(&self.0);
-        if stream == 0 || stream > table.last {
-            return Err(Violation(format!("{kind:?} for call {stream}, which was never made")));
-        }
-        // Unknown from here on means cancelled a moment ago.
-        let Some(slot) = table.slots.get_mut(&stream) else { return Ok(()) };
-        if slot.outcome.is_some() {
-            return Err(Violation(format!("{kind:?} after the reply of call {stream}")));
-        }
-        match kind {
-            Kind::Event => {
-                let open = Credit {
-                    events: slot.came.events - slot.told.events,
-                    bytes: slot.came.bytes - slot.told.bytes,
-                };
-                if open.events >= u64::from(STREAM_EVENTS) || open.bytes >= STREAM_BYTES {
-                    return Err(Violation(format!("event beyond the credit of call {stream}")));
-                }
-                slot.came.events += 1;
-                slot.came.bytes += body.len() as u64;
-                slot.events.push_back(body);
-            }
-            Kind::Reply | Kind::Error => slot.outcome = Some(Outcome::Came(kind, body)),
-            other => return Err(Violation(format!("{other:?} from a server"))),
-        }
-        if let Some(waker) = slot.waker.take() {
-            waker.wake();
-        }
-        Ok(())
-    }
-
-    fn ended(&self, how: &End) {
-        let mut table = lock(&self.0);
-        let text = how.to_string();
-        for slot in table.slots.values_mut() {
-            if slot.outcome.is_none() {
-                slot.outcome = Some(Outcome::Lost(text.clone()));
-            }
-            if let Some(waker) = slot.waker.take() {
-                waker.wake();
-            }
-        }
-        table.lost = Some(text);
-    }
-
-    fn waiting(&self) -> bool {
-        lock(&self.0).slots.values().any(|slot| slot.outcome.is_none())
     }
 }

@@ -4,24 +4,29 @@
 //! answers with its own, or with a refusal that says why in words. Each side checks user,
 //! version, schema, capacities, seals and sizes before it maps anything.
 
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+mod exchange;
 
-use tokio::io::Interest;
+use std::io;
+#[cfg(feature = "portable")]
+use std::os::fd::AsFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use exchange::{receive, send};
+
 use crate::client::{Options, Transport};
 use crate::error::{ConnectError, Refusal};
-use crate::hello::{Hello, PRELUDE, Role, reason_code, reason_from};
-use crate::limits::{HELLO_MAX, HELLO_TIMEOUT, PROTOCOL_MAX, PROTOCOL_MIN};
+use crate::hello::{Hello, Role, reason_code, reason_from};
+use crate::limits::{HELLO_TIMEOUT, PROTOCOL_MAX, PROTOCOL_MIN};
 use crate::paths::current_uid;
 use crate::protocol::{Ident, Protocol};
 use crate::ring::Capacity;
 use crate::ring::region::{Mine, Peers};
 use crate::server::Peer;
 use crate::sys::eventfd::EventFd;
-use crate::sys::socket::{Credentials, peer_credentials, recv_with_fds, send_with_fds};
+use crate::sys::socket::{Credentials, peer_credentials};
 use crate::sys::wake::Wake;
 use crate::sys::{self, memfd};
 
@@ -356,61 +361,4 @@ fn peer_of(theirs: &Hello, credentials: Credentials, session: [u8; 16]) -> Peer 
         version: theirs.version.clone(),
         session: hex,
     }
-}
-
-async fn send(socket: &UnixStream, hello: &Hello, fds: &[RawFd]) -> io::Result<()> {
-    let bytes = hello.encode();
-    let mut sent = 0;
-    while sent < bytes.len() {
-        socket.writable().await?;
-        let attached = if sent == 0 { fds } else { &[] };
-        match socket.try_io(Interest::WRITABLE, || {
-            send_with_fds(socket.as_fd().as_raw_fd(), &bytes[sent..], attached)
-        }) {
-            Ok(n) => sent += n,
-            Err(e)
-                if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
-}
-
-async fn receive(socket: &UnixStream) -> Result<(Hello, Vec<OwnedFd>), ConnectError> {
-    let mut fds = Vec::new();
-    let mut prelude = [0; PRELUDE];
-    fill(socket, &mut prelude, &mut fds).await?;
-    let len = Hello::body_len(&prelude).map_err(ConnectError::Handshake)?;
-    let mut body = [0; HELLO_MAX];
-    fill(socket, &mut body[..len], &mut fds).await?;
-    let hello = Hello::decode(&body[..len]).map_err(ConnectError::Handshake)?;
-    Ok((hello, fds))
-}
-
-async fn fill(
-    socket: &UnixStream,
-    bytes: &mut [u8],
-    fds: &mut Vec<OwnedFd>,
-) -> Result<(), ConnectError> {
-    let mut got = 0;
-    while got < bytes.len() {
-        socket.readable().await?;
-        match socket.try_io(Interest::READABLE, || {
-            recv_with_fds(socket.as_fd().as_raw_fd(), &mut bytes[got..], fds)
-        }) {
-            Ok(0) => {
-                return Err(ConnectError::Handshake(
-                    "the other side hung up during the hello".into(),
-                ));
-            }
-            Ok(n) => got += n,
-            Err(e)
-                if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            Err(e) => return Err(e.into()),
-        }
-        if fds.len() > sys::socket::FDS_MAX {
-            return Err(ConnectError::Handshake("too many descriptors".into()));
-        }
-    }
-    Ok(())
 }

@@ -15,7 +15,7 @@ use crate::limits::RING_MIN;
 use crate::protocol::{EngineProtocol, Wire as _};
 use crate::ring::producer::Producer;
 use crate::ring::region::{Mine, Peers, Region};
-use crate::ring::{Capacity, Lane, Own as _, Word, slot};
+use crate::ring::{Capacity, Lane, Own as _, Way, Word, slot};
 use crate::server::{Cx, Handler, Peer};
 use crate::sys::wake::Wake;
 use crate::wire::engine::{Event, Reply, Request};
@@ -146,9 +146,7 @@ impl Attacker<'_> {
                     5 => Word::Cpu,
                     6 => Word::Taken,
                     _ => {
-                        let index = usize::from(self.byte().unwrap_or(0)) % slot::WORDS;
-                        let value = self.number();
-                        self.own.write_slot(index, value);
+                        self.forge_slot();
                         return true;
                     }
                 };
@@ -158,7 +156,7 @@ impl Attacker<'_> {
             1 => {
                 let at = self.number() as usize % (CAPACITY.of(lane) - 16);
                 let bytes: Vec<u8> = (0..16).map(|_| self.byte().unwrap_or(0)).collect();
-                self.own.write(lane, at, &bytes);
+                self.own.write(lane, at, &bytes, Way::Memory);
             }
             // Well-formed requests, so that later acts meet open calls.
             2..=5 => {
@@ -191,6 +189,18 @@ impl Attacker<'_> {
             }
         }
         true
+    }
+
+    /// Says that the slot holds the next message, and puts anything there.
+    fn forge_slot(&mut self) {
+        let at = self.lanes[Lane::Control as usize].tail();
+        for index in slot::HEADER..slot::WORDS {
+            let word = self.number();
+            self.own.write_slot(index, word);
+        }
+        self.own.write_slot(slot::START, at | 1);
+        let size = u64::from(self.byte().unwrap_or(0) % 4) * 16;
+        self.own.publish(Word::ControlTail, at + size);
     }
 
     #[expect(clippy::too_many_arguments, reason = "a message, field by field")]

@@ -22,6 +22,7 @@ use crate::error::{ConnectError, Refusal};
 use crate::limits;
 use crate::paths::{self, Paths};
 use crate::protocol::{EngineProtocol, Ident};
+use crate::sys::socket::peer_credentials;
 
 /// The program of the engine.
 pub const ENGINE_PROGRAM: &str = "lapce-ai-engine";
@@ -274,19 +275,8 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 /// an engine of any version, and for one that hangs.
 pub fn listener_pid(paths: &Paths) -> Option<u32> {
     let socket = std::os::unix::net::UnixStream::connect(paths.engine_socket()).ok()?;
-    let mut cred = libc::ucred { pid: 0, uid: 0, gid: 0 };
-    let mut len = libc::socklen_t::try_from(size_of::<libc::ucred>()).ok()?;
-    // SAFETY: `cred` and `len` describe one ucred, which SO_PEERCRED fills.
-    let got = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_PEERCRED,
-            (&raw mut cred).cast(),
-            &raw mut len,
-        )
-    };
-    (got == 0 && cred.uid == paths::current_uid()).then(|| u32::try_from(cred.pid).ok()).flatten()
+    let credentials = peer_credentials(&socket).ok()?;
+    (credentials.uid == paths::current_uid()).then_some(credentials.pid)
 }
 
 /// How long [`connect_or_start`] may take in all.

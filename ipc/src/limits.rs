@@ -24,6 +24,10 @@ pub const FRAGMENT: usize = 16 << 10;
 /// A message of at least this many bytes goes in larger fragments through all of the ring.
 pub const LARGE: usize = 256 << 10;
 pub const FRAGMENT_LARGE: usize = 32 << 10;
+/// So many bytes of it are copied by ordinary stores; the rest too if that took less than
+/// this, else past the cache.
+pub const PROBE: usize = 2 << 10;
+pub const PROBE_TIME: Duration = Duration::from_nanos(500);
 /// Up to this many bytes are copied into a ring by 16-byte stores, and from that many on
 /// past the cache (`ring::copy`).
 pub const SHORT: usize = 256;

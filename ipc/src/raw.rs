@@ -130,36 +130,43 @@ impl Raw {
             for lane in 0..2 {
                 let consumer = &mut self.consumers[lane];
                 let tail = consumer.look(&self.peers).expect("an honest peer");
-                while let Some(record) = consumer.next(&self.peers, tail).expect("an honest peer") {
+                loop {
+                    let consumer = &mut self.consumers[lane];
+                    let record = consumer.next(&self.peers, tail).expect("an honest peer");
+                    let Some(record) = record else { break };
                     let [len, _] = consumer.prefix(&self.peers, &record).expect("an honest peer");
                     total = Some(len as usize);
                     consumer.body(&self.peers, &record, 16, into);
                     consumer.consume(&record);
-                    if consumer.held() * 8 >= u64::from(self.peers.capacity().bulk)
-                        && consumer.release(&self.mine)
-                        && wait != Wait::Spin
-                        && self.waker.must_wake(&self.mine, &self.peers, News::Space)
-                    {
-                        self.wake.wake();
+                    if consumer.held() * 8 >= u64::from(self.peers.capacity().bulk) {
+                        self.release(lane, wait);
                     }
                     if total == Some(into.len()) {
                         break;
                     }
                 }
                 // Told in lumps while more waits, at once when all is read.
+                let consumer = &self.consumers[lane];
                 let lump = consumer.held() * 8 >= u64::from(self.peers.capacity().control);
-                if (lump || consumer.head() == tail)
-                    && consumer.release(&self.mine)
-                    && wait != Wait::Spin
-                    && self.waker.must_wake(&self.mine, &self.peers, News::Space)
-                {
-                    self.wake.wake();
+                if lump || consumer.head() == tail {
+                    self.release(lane, wait);
                 }
                 if total == Some(into.len()) {
                     return;
                 }
             }
             self.wait(wait, None);
+        }
+    }
+
+    /// Tells the peer what it may overwrite.
+    fn release(&mut self, lane: usize, wait: Wait) {
+        // A spinning peer never sleeps, so nobody needs waking.
+        if self.consumers[lane].release(&self.mine)
+            && wait != Wait::Spin
+            && self.waker.must_wake(&self.mine, &self.peers, News::Space)
+        {
+            self.wake.wake();
         }
     }
 
@@ -186,7 +193,7 @@ impl Raw {
             }
         };
         if !spin.is_zero() {
-            let start = Instant::now();
+            let mut start = None;
             loop {
                 for _ in 0..64 {
                     if self.stirs(full) {
@@ -194,7 +201,8 @@ impl Raw {
                     }
                     std::hint::spin_loop();
                 }
-                if spin != Duration::MAX && start.elapsed() > spin {
+                if spin != Duration::MAX && start.get_or_insert_with(Instant::now).elapsed() > spin
+                {
                     break;
                 }
             }

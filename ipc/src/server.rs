@@ -4,29 +4,28 @@
 //! reply ends it. When the caller cancels, its deadline passes or it dies, the handler is
 //! told, and dropped if it does not end soon.
 
+mod call;
+mod connections;
+
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use tokio::net::UnixStream;
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use call::Cx;
+use call::{CallState, Stream, send_error};
+pub use connections::Connections;
+
 use crate::client::Options;
-use crate::conn::{Core, End, Kind, Message, PREFIX, Role, drive, lock};
-use crate::error::{Cancelled, Refusal, ServeError, Violation};
-use crate::handshake;
-use crate::limits::{
-    BEHIND_EVENTS, CALLS_MAX, CANCEL_GRACE, CONNECTIONS_MAX, MERGE_DELAY, MERGE_EVENTS,
-    MESSAGE_MAX, REQUEST_BYTES_MAX, STREAM_BYTES, STREAM_EVENTS,
-};
-use crate::protocol::{Ident, Protocol, Wire};
+use crate::conn::{Core, End, Kind, Message, Role, lock};
+use crate::error::{ServeError, Violation};
+use crate::limits::{CALLS_MAX, CANCEL_GRACE, REQUEST_BYTES_MAX};
+use crate::protocol::{Ident, Protocol, Wire as _};
 use crate::ring::Lane;
-use crate::wire::engine::ConnectionInfo;
 use crate::wire::{ErrorKind, WireError};
 
 /// Who is on the other side, as the kernel (pid, uid) and the hello (the rest) say.
@@ -51,243 +50,6 @@ pub trait Handler<P: Protocol>: Send + Sync + 'static {
         request: P::Request,
         cx: Cx<P>,
     ) -> impl Future<Output = Result<P::Reply, WireError>> + Send;
-}
-
-/// The handler's side of one call.
-pub struct Cx<P: Protocol>(Arc<CallState<P>>);
-
-impl<P: Protocol> Clone for Cx<P> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-struct CallState<P: Protocol> {
-    core: Arc<Core>,
-    stream: Arc<Stream>,
-    tasks: TaskTracker,
-    deadline: Option<Instant>,
-    outbox: tokio::sync::Mutex<Outbox<P>>,
-}
-
-/// Events held back while the reader is behind.
-struct Outbox<P: Protocol> {
-    held: Option<P::Event>,
-    merged: u32,
-    /// Tells a delayed flush whether it is still meant.
-    generation: u64,
-}
-
-impl<P: Protocol> Cx<P> {
-    /// Sends an event; waits while the reader is behind. Events that `P::merge` can
-    /// join may leave together, at the latest after `limits::MERGE_DELAY`.
-    pub async fn emit(&self, event: P::Event) -> Result<(), Cancelled> {
-        let state = &self.0;
-        if state.stream.token.is_cancelled() {
-            return Err(Cancelled);
-        }
-        let mut outbox = state.outbox.lock().await;
-        let mut event = event;
-        if let Some(mut held) = outbox.held.take() {
-            match P::merge(&mut held, event) {
-                None => {
-                    outbox.merged += 1;
-                    if outbox.merged < MERGE_EVENTS {
-                        outbox.held = Some(held);
-                        return Ok(());
-                    }
-                    return state.send(&held).await;
-                }
-                Some(next) => {
-                    state.send(&held).await?;
-                    event = next;
-                }
-            }
-        }
-        if !state.behind() {
-            return state.send(&event).await;
-        }
-        outbox.held = Some(event);
-        outbox.merged = 1;
-        outbox.generation += 1;
-        let (later, generation) = (Arc::clone(state), outbox.generation);
-        state.tasks.spawn(async move {
-            tokio::select! {
-                () = tokio::time::sleep(MERGE_DELAY) => {}
-                () = later.stream.token.cancelled() => return,
-            }
-            let mut outbox = later.outbox.lock().await;
-            if outbox.generation == generation {
-                // An error means cancelled: nobody reads it.
-                let _ = later.flush(&mut outbox).await;
-            }
-        });
-        Ok(())
-    }
-
-    /// Fires when the caller dropped the call, its deadline passed, or it is gone.
-    pub fn cancelled(&self) -> &CancellationToken {
-        &self.0.stream.token
-    }
-
-    pub fn peer(&self) -> &Peer {
-        self.0.core.peer()
-    }
-
-    /// Time the caller gives this call, if it said so.
-    pub fn time_left(&self) -> Option<Duration> {
-        self.0.deadline.map(|at| at.saturating_duration_since(Instant::now()))
-    }
-}
-
-impl<P: Protocol> CallState<P> {
-    fn behind(&self) -> bool {
-        lock(&self.stream.credit).open_events() >= u64::from(BEHIND_EVENTS)
-            || self.core.queued() > 0
-    }
-
-    async fn flush(&self, outbox: &mut Outbox<P>) -> Result<(), Cancelled> {
-        match outbox.held.take() {
-            Some(held) => self.send(&held).await,
-            None => Ok(()),
-        }
-    }
-
-    /// Sends one event when the reader has room for it.
-    async fn send(&self, event: &P::Event) -> Result<(), Cancelled> {
-        let Ok(buf) = event.encode(self.core.buffer()) else {
-            tracing::error!(protocol = P::NAME, "an event does not encode; dropped");
-            return Ok(());
-        };
-        if buf.len() - PREFIX > MESSAGE_MAX {
-            tracing::error!(
-                protocol = P::NAME,
-                bytes = buf.len(),
-                "an event is too large; dropped"
-            );
-            return Ok(());
-        }
-        self.stream.credit(buf.len() - PREFIX).await?;
-        tokio::select! {
-            biased;
-            () = self.core.room() => {}
-            () = self.stream.token.cancelled() => return Err(Cancelled),
-        }
-        if self.stream.token.is_cancelled() {
-            return Err(Cancelled);
-        }
-        let bulk = self.stream.bulk.load(Ordering::Relaxed);
-        if self.core.send(Kind::Event, self.stream.id, 0, buf, bulk) {
-            self.stream.bulk.store(true, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-
-    /// Ends the stream: what is held back, then the reply.
-    async fn reply(&self, result: Result<P::Reply, WireError>) {
-        let mut outbox = self.outbox.lock().await;
-        if self.flush(&mut outbox).await.is_err() {
-            return;
-        }
-        drop(outbox);
-        tokio::select! {
-            biased;
-            () = self.core.room() => {}
-            () = self.stream.token.cancelled() => return,
-        }
-        let result = result.and_then(|reply| {
-            let buf = reply.encode(self.core.buffer()).map_err(|e| {
-                WireError::new(ErrorKind::Internal, format!("the reply does not encode: {e}"))
-            })?;
-            if buf.len() - PREFIX > MESSAGE_MAX {
-                let text = format!("a reply of {} bytes is too large to send", buf.len() - PREFIX);
-                return Err(WireError::new(ErrorKind::Limit, text));
-            }
-            Ok(buf)
-        });
-        let bulk = self.stream.bulk.load(Ordering::Relaxed);
-        match result {
-            Ok(buf) => {
-                self.core.send(Kind::Reply, self.stream.id, 0, buf, bulk);
-            }
-            Err(error) => send_error(&self.core, self.stream.id, &error, bulk),
-        }
-    }
-}
-
-fn send_error(core: &Core, stream: u64, error: &WireError, bulk: bool) {
-    match error.encode(core.buffer()) {
-        Ok(buf) => {
-            core.send(Kind::Error, stream, 0, buf, bulk);
-        }
-        Err(e) => tracing::error!("an error does not encode: {e}"),
-    }
-}
-
-/// One open call.
-struct Stream {
-    id: u64,
-    token: CancellationToken,
-    bytes: usize,
-    /// Has used the bulk lane, and stays there.
-    bulk: AtomicBool,
-    credit: Mutex<Ledger>,
-    credited: Notify,
-}
-
-#[derive(Default)]
-struct Ledger {
-    sent_events: u64,
-    sent_bytes: u64,
-    taken_events: u64,
-    taken_bytes: u64,
-}
-
-impl Ledger {
-    fn open_events(&self) -> u64 {
-        self.sent_events - self.taken_events
-    }
-
-    fn has_room(&self) -> bool {
-        self.open_events() < u64::from(STREAM_EVENTS)
-            && self.sent_bytes - self.taken_bytes < STREAM_BYTES
-    }
-}
-
-impl Stream {
-    /// Waits for credit and spends it. One emitter at a time (the outbox lock).
-    async fn credit(&self, bytes: usize) -> Result<(), Cancelled> {
-        loop {
-            let told = self.credited.notified();
-            tokio::pin!(told);
-            told.as_mut().enable();
-            {
-                let mut ledger = lock(&self.credit);
-                if ledger.has_room() {
-                    ledger.sent_events += 1;
-                    ledger.sent_bytes += bytes as u64;
-                    return Ok(());
-                }
-            }
-            tokio::select! {
-                () = told => {}
-                () = self.token.cancelled() => return Err(Cancelled),
-            }
-        }
-    }
-
-    fn taken(&self, events: u64, bytes: u64) -> Result<(), Violation> {
-        let mut ledger = lock(&self.credit);
-        let forward = events >= ledger.taken_events && bytes >= ledger.taken_bytes;
-        if !forward || events > ledger.sent_events || bytes > ledger.sent_bytes {
-            return Err(Violation(format!("credit of call {} for what was not sent", self.id)));
-        }
-        ledger.taken_events = events;
-        ledger.taken_bytes = bytes;
-        drop(ledger);
-        self.credited.notify_waiters();
-        Ok(())
-    }
 }
 
 /// The server's [`Role`].
@@ -361,14 +123,7 @@ impl<P: Protocol, H: Handler<P>> Serving<P, H> {
             return Ok(());
         }
         let Some(shared) = self.core.upgrade() else { return Ok(()) };
-        let stream = Arc::new(Stream {
-            id,
-            token: core.gone().child_token(),
-            bytes,
-            bulk: AtomicBool::new(false),
-            credit: Mutex::default(),
-            credited: Notify::new(),
-        });
+        let stream = Arc::new(Stream::new(id, core.gone().child_token(), bytes));
         streams.bytes += bytes;
         streams.open.insert(id, Arc::clone(&stream));
         drop(streams);
@@ -380,7 +135,7 @@ impl<P: Protocol, H: Handler<P>> Serving<P, H> {
             stream,
             tasks: self.tasks.clone(),
             deadline,
-            outbox: tokio::sync::Mutex::new(Outbox { held: None, merged: 0, generation: 0 }),
+            outbox: tokio::sync::Mutex::default(),
         });
         let closing =
             Closing { id, started, streams: Arc::clone(&self.streams), state: Arc::clone(&state) };
@@ -523,121 +278,4 @@ where
     H: Handler<P>,
 {
     Connections::default().serve(stream, ident, Options::default(), handler).await
-}
-
-/// The connections a server has: the cap, and what `status` shows.
-#[derive(Clone)]
-pub struct Connections(Arc<Registry>);
-
-struct Registry {
-    max: usize,
-    table: Mutex<(u64, HashMap<u64, Weak<Core>>)>,
-}
-
-impl Default for Connections {
-    fn default() -> Self {
-        Self::new(CONNECTIONS_MAX)
-    }
-}
-
-/// One place among the connections, from before the handshake to the end.
-struct Seat {
-    registry: Arc<Registry>,
-    number: u64,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        lock(&self.registry.table).1.remove(&self.number);
-    }
-}
-
-/// Ends the connection when the future that serves it is dropped.
-struct EndOnDrop(Arc<Core>);
-
-impl Drop for EndOnDrop {
-    fn drop(&mut self) {
-        self.0.finish(End::Local("the server stopped serving".into()));
-        self.0.gone().cancel();
-    }
-}
-
-impl Connections {
-    /// At most `max` at a time; more are refused with a message.
-    pub fn new(max: usize) -> Self {
-        Self(Arc::new(Registry { max, table: Mutex::default() }))
-    }
-
-    /// As [`serve`], counted and listed.
-    pub async fn serve<P, H>(
-        &self,
-        stream: UnixStream,
-        ident: Ident,
-        options: Options,
-        handler: Arc<H>,
-    ) -> Result<(), ServeError>
-    where
-        P: Protocol,
-        H: Handler<P>,
-    {
-        let (seat, refuse) = self.seat();
-        let link = handshake::accept::<P>(stream, &ident, &options, refuse).await?;
-        let (core, inputs) = Core::new(link, &options);
-        let core = Arc::new(core);
-        lock(&self.0.table).1.insert(seat.number, Arc::downgrade(&core));
-        let guard = EndOnDrop(Arc::clone(&core));
-        let role = Serving::<P, H>::new(&core, handler);
-        let end = drive(&core, &role, inputs).await?;
-        drop(guard);
-        role.tasks.close();
-        role.tasks.wait().await;
-        drop(seat);
-        match end {
-            End::Broken(violation) => {
-                tracing::warn!(
-                    session = %core.peer().session,
-                    peer = %core.peer().name,
-                    pid = core.peer().pid,
-                    "connection closed: peer broke the protocol: {violation}"
-                );
-                Err(violation.into())
-            }
-            End::Left(how) | End::Local(how) => {
-                tracing::debug!(session = %core.peer().session, "connection closed: {how}");
-                Ok(())
-            }
-        }
-    }
-
-    /// Takes a place; beyond the last one there is a reason to refuse.
-    fn seat(&self) -> (Seat, Option<(Refusal, String)>) {
-        let mut table = lock(&self.0.table);
-        let taken = table.1.len();
-        table.0 += 1;
-        let number = table.0;
-        table.1.insert(number, Weak::new());
-        let refuse = (taken >= self.0.max).then(|| {
-            let text = format!(
-                "{taken} connections are open, which is all this server takes; close some windows"
-            );
-            (Refusal::Busy, text)
-        });
-        (Seat { registry: Arc::clone(&self.0), number }, refuse)
-    }
-
-    /// Connections that are open now.
-    pub fn len(&self) -> usize {
-        lock(&self.0.table).1.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    pub fn snapshot(&self) -> Vec<ConnectionInfo> {
-        let mut cores: Vec<_> =
-            lock(&self.0.table).1.iter().filter_map(|(n, c)| Some((*n, c.upgrade()?))).collect();
-        cores.sort_by_key(|(number, _)| *number);
-        cores.iter().map(|(_, core)| core.info()).collect()
-    }
 }

@@ -39,7 +39,7 @@ struct RawHello {
 impl Default for RawHello {
     fn default() -> Self {
         Self {
-            versions: (1, 1),
+            versions: (2, 2),
             role: 1,
             schema: EngineProtocol::SCHEMA,
             rings: (CONTROL, BULK),
@@ -291,11 +291,9 @@ async fn a_client_of_the_wrong_protocol_is_refused_by_name() {
 }
 
 #[tokio::test]
+#[ignore = "becoming another user takes root; `cargo xtask test users` runs it"]
 async fn another_user_is_refused() {
-    if lapce_ai_ipc::paths::current_uid() != 0 {
-        eprintln!("NOT RUN: becoming another user takes root");
-        return;
-    }
+    assert_eq!(lapce_ai_ipc::paths::current_uid(), 0, "becoming another user takes root");
     let dir = tempfile::Builder::new()
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
         .tempdir()

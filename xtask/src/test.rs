@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything CI runs, step by step, with a table at the end.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 use std::time::Instant;
 
@@ -33,6 +34,7 @@ const STEPS: &[Step] = &[
     Step { name: "clippy", what: "clippy has no warning", run: clippy },
     Step { name: "slim", what: "the index with some languages, and without LanceDB", run: slim },
     Step { name: "unit", what: "tests of every package without LanceDB", run: unit },
+    Step { name: "users", what: "another user is refused (needs root or sudo)", run: users },
     Step { name: "index", what: "tests of the index over real LanceDB", run: index },
     Step { name: "plugin", what: "the volt builds and runs in wasmtime", run: plugin },
     Step { name: "model", what: "the engine with a real model server", run: model },
@@ -154,6 +156,17 @@ fn unit(ctx: &Ctx) -> Result<()> {
     }
     run(&mut cargo)?;
     run(ctx.cargo()?.args(["test", "-p", "lapce-ai-benches"]))
+}
+
+/// Becoming another user takes root; a runner that is not root gets it from sudo.
+fn users(ctx: &Ctx) -> Result<()> {
+    let mut cargo = ctx.cargo()?;
+    cargo.args(["test", "-p", "lapce-ai-ipc", "--test", "strangers", "--", "--ignored"]);
+    if std::fs::metadata("/proc/self")?.uid() != 0 {
+        let arch = std::env::consts::ARCH.to_uppercase();
+        cargo.env(format!("CARGO_TARGET_{arch}_UNKNOWN_LINUX_GNU_RUNNER"), "sudo -n");
+    }
+    run(&mut cargo)
 }
 
 fn index(ctx: &Ctx) -> Result<()> {

@@ -3,14 +3,13 @@
 use std::io::{BufReader, Read as _, Write as _};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use lapce_ai_ipc::raw::{Buf, Raw, Wait};
 
+use super::floors::{Copies, Line, memfd};
 use super::machine::{Peer, Place};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -21,6 +20,9 @@ pub enum Mechanism {
     EventFd,
     /// No other process: the copies that a message needs, in one thread.
     Memcpy,
+    /// The same copies between two processes, through one shared buffer each way, both
+    /// sides spinning on a word: the floor for large messages.
+    SharedCopy,
     RingSpin,
     RingPark,
     RingAdaptive,
@@ -39,7 +41,7 @@ impl Mechanism {
     pub fn takes(self, size: usize) -> bool {
         match self {
             Self::CacheLine | Self::EventFd => size == 64,
-            Self::Memcpy => size > 64,
+            Self::Memcpy | Self::SharedCopy => size > 64,
             _ => true,
         }
     }
@@ -57,7 +59,10 @@ impl Mechanism {
 
     /// Whether its message rate is measured.
     pub fn streams(self) -> bool {
-        !matches!(self, Self::CacheLine | Self::EventFd | Self::Memcpy | Self::RingPark)
+        !matches!(
+            self,
+            Self::CacheLine | Self::EventFd | Self::Memcpy | Self::SharedCopy | Self::RingPark
+        )
     }
 
     fn wait(self) -> Wait {
@@ -101,6 +106,7 @@ enum Ends {
     Line(Line),
     Events(OwnedFd, OwnedFd),
     Copy(Vec<u8>),
+    Shared(Copies),
     Ring(Box<Raw>, Wait),
     Socket(UnixStream),
     Json {
@@ -117,7 +123,7 @@ impl Link {
         let name = mechanism.name();
         let (ends, peer) = match mechanism {
             Mechanism::CacheLine => {
-                let memory = memfd()?;
+                let memory = memfd(4096)?;
                 let peer = Peer::start(&name, place, counts, &[memory.as_raw_fd()], false)?;
                 (Ends::Line(Line::map(&memory)?), Some(peer))
             }
@@ -128,6 +134,11 @@ impl Link {
                 (Ends::Events(a, b), Some(peer))
             }
             Mechanism::Memcpy => (Ends::Copy(vec![0; size]), None),
+            Mechanism::SharedCopy => {
+                let memory = memfd(Copies::memory(size))?;
+                let peer = Peer::start(&name, place, counts, &[memory.as_raw_fd()], false)?;
+                (Ends::Shared(Copies::map(&memory, size, false)?), Some(peer))
+            }
             Mechanism::RingSpin | Mechanism::RingPark | Mechanism::RingAdaptive => {
                 let (ours, theirs) = pair()?;
                 let peer = Peer::start(&name, place, counts, &[theirs.as_raw_fd()], false)?;
@@ -179,6 +190,12 @@ impl Link {
                 // The peer fills its answer too.
                 fill(payload, seed + 1);
                 total
+            }
+            Ends::Shared(copies) => {
+                copies.send(payload);
+                back.resize(*size, 0);
+                copies.receive(back);
+                sum(back)
             }
             Ends::Ring(ring, wait) => {
                 ring.send(payload, *wait);
@@ -257,6 +274,16 @@ pub fn serve(mechanism: Mechanism, fds: &[RawFd], size: usize, messages: usize) 
             }
         }
         Mechanism::Memcpy => bail!("has no peer"),
+        Mechanism::SharedCopy => {
+            let mut copies = Copies::map(&fd(0), size, true)?;
+            let mut buf = vec![0; size];
+            loop {
+                copies.receive(&mut buf);
+                total = std::hint::black_box(total.wrapping_add(sum(&buf)));
+                fill(&mut buf, total as usize);
+                copies.send(&buf);
+            }
+        }
         Mechanism::RingSpin | Mechanism::RingPark | Mechanism::RingAdaptive => {
             let wait = mechanism.wait();
             let mut ring = ring(UnixStream::from(fd(0)), false)?;
@@ -348,60 +375,6 @@ fn read_frame(from: &mut impl std::io::BufRead) -> Result<Option<Message>> {
     let mut body = vec![0; len];
     from.read_exact(&mut body)?;
     Ok(Some(serde_json::from_slice(&body)?))
-}
-
-/// Two words, each on a line of its own.
-struct Line(NonNull<u8>);
-
-impl Line {
-    fn map(fd: &OwnedFd) -> Result<Self> {
-        let both = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new mapping of a whole page of the file; result checked.
-        let base = unsafe {
-            libc::mmap(std::ptr::null_mut(), 4096, both, libc::MAP_SHARED, fd.as_raw_fd(), 0)
-        };
-        if base == libc::MAP_FAILED {
-            bail!("failed to map a page: {}", std::io::Error::last_os_error());
-        }
-        Ok(Self(NonNull::new(base.cast()).context("mapped at null")?))
-    }
-
-    fn word(&self, at: usize) -> &AtomicU64 {
-        // SAFETY: inside the page, aligned, mapped until the process ends.
-        unsafe { AtomicU64::from_ptr(self.0.as_ptr().add(at * 128).cast()) }
-    }
-
-    fn ping(&self, value: u64) -> u64 {
-        self.word(0).store(value, Ordering::Release);
-        while self.word(1).load(Ordering::Acquire) != value {
-            std::hint::spin_loop();
-        }
-        value
-    }
-
-    fn pong(&self) -> ! {
-        let mut last = 0;
-        loop {
-            let value = self.word(0).load(Ordering::Acquire);
-            if value == last {
-                std::hint::spin_loop();
-            } else {
-                last = value;
-                self.word(1).store(value, Ordering::Release);
-            }
-        }
-    }
-}
-
-fn memfd() -> Result<OwnedFd> {
-    // SAFETY: plain system calls, results checked; the descriptor is inherited on purpose.
-    unsafe {
-        let fd = libc::memfd_create(c"bench".as_ptr(), 0);
-        if fd < 0 || libc::ftruncate(fd, 4096) != 0 {
-            bail!("failed to make a page: {}", std::io::Error::last_os_error());
-        }
-        Ok(OwnedFd::from_raw_fd(fd))
-    }
 }
 
 fn eventfd() -> Result<OwnedFd> {

@@ -1,4 +1,4 @@
-//! `ipc`: the ring beside a bare cache line, a bare eventfd, a Unix socket, a pipe with
+//! `ipc`: the ring beside a bare cache line, a bare eventfd, plain copies, a Unix socket, a pipe with
 //! JSON-RPC, and (feature `iceoryx2`) iceoryx2.
 //!
 //! Two processes; the sender fills and the receiver sums every byte, both ways. All
@@ -6,6 +6,7 @@
 //! what the machine does meanwhile hits all of them; the bars are ratios within the run.
 
 mod calls;
+mod floors;
 #[cfg(feature = "iceoryx2")]
 mod iceoryx;
 mod links;
@@ -138,6 +139,8 @@ pub fn run(options: &Options) -> Result<Report> {
         }
         Err(error) => report.note("engine not measured", format!("{error:#}")),
     }
+    let floor = after_silence((options.samples / 400).clamp(20, 1000))?;
+    times.insert(("engine ping parked".into(), Mechanism::EventFd.name()), floor);
     let sorted: BTreeMap<_, _> = times.into_iter().map(|(k, v)| (k, Samples::new(v))).collect();
     for ((case, mechanism), samples) in &sorted {
         report.rows.push(samples.row(case, mechanism, "µs"));
@@ -200,6 +203,20 @@ fn one_round(
     Ok(())
 }
 
+/// Microseconds of bare eventfds there and back, each after a millisecond of silence: what
+/// is left of a call between sleeping processes without all that we do.
+fn after_silence(n: usize) -> Result<Vec<f64>> {
+    let mut link = Link::start(Mechanism::EventFd, Place::Free, 64, 0)?;
+    let mut values = Vec::with_capacity(n);
+    for i in 0..n {
+        std::thread::sleep(Duration::from_millis(1));
+        let started = Instant::now();
+        link.round_trip(i)?;
+        values.push(started.elapsed().as_secs_f64() * 1e6);
+    }
+    Ok(values)
+}
+
 fn human(size: usize) -> String {
     match size {
         s if s >= 1 << 20 => format!("{:>2} MiB", s >> 20),
@@ -234,6 +251,8 @@ fn bars(
             let case = format!("{} {label}", human(size));
             let name = format!("{} p50 / two memcpys each way", human(size));
             ratio(&name, &case, M::RingSpin, M::Memcpy, 0.5, 1.3);
+            let name = format!("{} p50 / the same copies between the two processes", human(size));
+            ratio(&name, &case, M::RingSpin, M::SharedCopy, 0.5, 1.3);
         }
         #[cfg(feature = "iceoryx2")]
         {

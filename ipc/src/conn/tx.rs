@@ -166,7 +166,9 @@ impl Tx {
             Lane::Control => producer.max_body() - PREFIX,
             Lane::Bulk => fragment(payload.len()).min(producer.max_body() - PREFIX),
         };
-        producer.spread(payload.len() >= LARGE);
+        if out.sent == 0 {
+            producer.spread(payload.len() >= LARGE);
+        }
         let head = prefix(out.stream, total, out.extra);
         loop {
             let end = payload.len().min(out.sent + largest);

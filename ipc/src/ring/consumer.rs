@@ -144,11 +144,15 @@ impl Consumer {
                 theirs.copy_out(self.lane, at + RECORD_HEADER + from, len, into);
             }
             At::Slot => {
-                let mut words = [[0; 8]; slot::BODY_WORDS];
-                for at in from / 8..record.len.div_ceil(8) {
-                    words[at] = theirs.read_slot(slot::BODY + at).to_le_bytes();
+                // Word by word, and each only once.
+                into.reserve(record.len.saturating_sub(from));
+                for at in (from..record.len).step_by(8) {
+                    let word = theirs.read_slot(slot::BODY + at / 8).to_le_bytes();
+                    match record.len - at {
+                        8.. => into.extend_from_slice(&word),
+                        odd => into.extend_from_slice(&word[..odd]),
+                    }
                 }
-                into.extend_from_slice(words.as_flattened().get(from..record.len).unwrap_or(&[]));
             }
         }
     }

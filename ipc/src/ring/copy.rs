@@ -3,19 +3,21 @@
 //! Of the latter the compiler must assume nothing: it may not read a byte twice, nor
 //! conclude anything from a value. So every load is volatile or inside `asm!`.
 
+use super::Way;
+
 /// Copies `len` bytes from `src` to `dst`, which the peer's CPU will read next.
 ///
-/// Large ones go past this CPU's cache: a line that the other CPU read a moment ago
-/// costs more to get back than to replace, several times more when the two share no
-/// cache (`cargo xtask bench ipc`).
+/// Long ones go past this CPU's cache unless `large` says otherwise: a line that the other
+/// CPU read a moment ago costs more to get back than to replace, several times more when
+/// the two share no cache (`cargo xtask bench ipc`).
 ///
 /// # Safety
 /// As [`std::ptr::copy_nonoverlapping`].
 #[inline]
 #[expect(clippy::cast_ptr_alignment, reason = "checked before")]
-pub(super) unsafe fn copy_in(src: *const u8, dst: *mut u8, len: usize) {
+pub(super) unsafe fn copy_in(src: *const u8, dst: *mut u8, len: usize, large: Way) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    if len >= crate::limits::PAST_CACHE {
+    if len >= crate::limits::PAST_CACHE && large == Way::Memory {
         use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
         let to_line = dst.align_offset(64);
         let mut i = to_line;

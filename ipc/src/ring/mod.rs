@@ -133,6 +133,15 @@ impl Capacity {
     }
 }
 
+/// How a long piece gets into the ring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Past this CPU's cache.
+    Memory,
+    /// By ordinary stores.
+    Cache,
+}
+
 /// Memory that this side alone writes.
 pub trait Own {
     /// Plain store.
@@ -143,8 +152,8 @@ pub trait Own {
     fn claim(&self, _lane: Lane, _at: usize, _len: usize, _word: Word) {}
     /// Writes two words at `at` (a multiple of 16); panics outside the lane.
     fn write16(&self, lane: Lane, at: usize, words: [u64; 2]);
-    /// Copies `bytes` into `lane` at `at`; panics outside of it.
-    fn write(&self, lane: Lane, at: usize, bytes: &[u8]);
+    /// Copies `bytes` into `lane` at `at`, long ones as `large` says; panics outside of it.
+    fn write(&self, lane: Lane, at: usize, bytes: &[u8], large: Way);
     /// Writes a word of the [slot].
     fn write_slot(&self, index: usize, word: u64);
     /// Full barrier between a store of ours and a load of theirs.

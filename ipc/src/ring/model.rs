@@ -12,7 +12,7 @@ use loom::sync::{Arc, Condvar, Mutex};
 use super::consumer::Consumer;
 use super::park::{News, Parker, Waker};
 use super::producer::Producer;
-use super::{Buf, Lane, Own, Theirs, Word, slot};
+use super::{Buf, Lane, Own, Theirs, Way, Word, slot};
 
 const CAPACITY: usize = 256;
 
@@ -52,7 +52,7 @@ impl Own for Memory {
             self.data[at / 8 + i].with_mut(|p| unsafe { *p = word });
         }
     }
-    fn write(&self, _lane: Lane, at: usize, bytes: &[u8]) {
+    fn write(&self, _lane: Lane, at: usize, bytes: &[u8], _large: Way) {
         for (i, word) in bytes.chunks(8).enumerate() {
             let mut full = [0; 8];
             full[..word.len()].copy_from_slice(word);
@@ -203,7 +203,7 @@ fn slot_flow(count: u8, early: bool) {
                     producer.has_taken(tail);
                     producer.push(&*b, &*a, 2, 0, body(n), &[]).unwrap().unwrap();
                 }
-                while let None = consumed(&mut consumer, &a).map(|got| assert_eq!(got, n)) {
+                while consumed(&mut consumer, &a).map(|got| assert_eq!(got, n)).is_none() {
                     loom::thread::yield_now();
                 }
                 if !early {
@@ -220,7 +220,7 @@ fn slot_flow(count: u8, early: bool) {
         producer.push(&*a, &*b, 2, 0, body(n), &[]).unwrap().unwrap();
         // In the ring it would take 32 bytes.
         assert_eq!(producer.in_ring(), 16, "not through the slot: this would show nothing");
-        while let None = consumed(&mut consumer, &b).map(|got| assert_eq!(got, n)) {
+        while consumed(&mut consumer, &b).map(|got| assert_eq!(got, n)).is_none() {
             loom::thread::yield_now();
         }
     }

@@ -1,8 +1,10 @@
 //! Writing records into my ring.
 
-use super::{Lane, Own, RECORD_HEADER, Theirs, WRAP, Word, pack, record_size, slot};
+use std::time::Instant;
+
+use super::{Lane, Own, RECORD_HEADER, Theirs, WRAP, Way, Word, pack, record_size, slot};
 use crate::error::Violation;
-use crate::limits::{RECORD_SHARE, REWIND_BULK, REWIND_CONTROL};
+use crate::limits::{PROBE, PROBE_TIME, RECORD_SHARE, REWIND_BULK, REWIND_CONTROL};
 
 /// The writing end of one lane. State that matters lives here, in private memory; what
 /// is in shared memory is only ever written from it.
@@ -19,6 +21,8 @@ pub struct Producer {
     taken: [u64; 2],
     /// Offset past which an empty ring starts over: what was used last is in both caches.
     rewind: u64,
+    /// How the rest of a large message is copied; unknown before its first piece.
+    way: Option<Way>,
 }
 
 /// No room now; the peer has to consume first.
@@ -32,7 +36,16 @@ impl Producer {
             Lane::Control => REWIND_CONTROL.min(capacity / 4),
             Lane::Bulk => REWIND_BULK.min(capacity / 4),
         };
-        Self { lane, capacity, tail: 0, head: 0, seq: 0, taken: [0; 2], rewind }
+        Self {
+            lane,
+            capacity,
+            tail: 0,
+            head: 0,
+            seq: 0,
+            taken: [0; 2],
+            rewind,
+            way: Some(Way::Memory),
+        }
     }
 
     /// Largest body of one record.
@@ -46,15 +59,22 @@ impl Producer {
         self.head
     }
 
+    #[cfg(feature = "fuzzing")]
+    pub fn tail(&self) -> u64 {
+        self.tail
+    }
+
     /// Bytes published and not yet consumed, as far as known.
     pub fn in_ring(&self) -> u64 {
         self.tail - self.head
     }
 
-    /// Where an empty ring starts over from now on: a message larger than the part in use
-    /// is faster through all of the ring.
+    /// Before a message, whether it is large. A large one is faster through all of the ring,
+    /// and, where the two CPUs share a cache that holds it, with ordinary stores. Where
+    /// they are now only a try tells: with its first piece.
     pub fn spread(&mut self, all: bool) {
         if self.lane == Lane::Bulk {
+            self.way = if all { None } else { Some(Way::Memory) };
             self.rewind = if all { self.capacity } else { REWIND_BULK.min(self.capacity / 4) };
         }
     }
@@ -115,12 +135,26 @@ impl Producer {
         }
         own.write16(self.lane, at as usize + RECORD_HEADER, first);
         fault("prefix-written");
-        own.write(self.lane, at as usize + RECORD_HEADER + 16, rest);
+        self.write(own, at as usize + RECORD_HEADER + 16, rest);
         fault("body-written");
         self.header(own, at, len as u32, kind, flags);
         fault("header-written");
         self.publish(own, skip + size);
         Ok(Ok(()))
+    }
+
+    fn write<O: Own>(&mut self, own: &O, at: usize, bytes: &[u8]) {
+        let (probe, bytes) =
+            bytes.split_at(if self.way.is_some() { 0 } else { PROBE.min(bytes.len()) });
+        if !probe.is_empty() {
+            let started = Instant::now();
+            own.write(self.lane, at, probe, Way::Cache);
+            // Until the stores are done, not only on their way.
+            own.fence();
+            let near = started.elapsed() < PROBE_TIME;
+            self.way = Some(if near { Way::Cache } else { Way::Memory });
+        }
+        own.write(self.lane, at + probe.len(), bytes, self.way.unwrap_or(Way::Memory));
     }
 
     fn publish<O: Own>(&mut self, own: &O, advance: u64) {
@@ -153,14 +187,7 @@ impl Producer {
 
     /// The message into the slot; it takes no more room in the ring than it must to have
     /// a position of its own.
-    fn fill_slot<O: Own>(
-        &self,
-        own: &O,
-        header: u64,
-        advance: u64,
-        first: [u64; 2],
-        rest: &[u8],
-    ) {
+    fn fill_slot<O: Own>(&self, own: &O, header: u64, advance: u64, first: [u64; 2], rest: &[u8]) {
         // The last words first: they are on the second line, and the first one, which the
         // reader polls, is left alone until they are there.
         let (words, odd) = rest.as_chunks::<8>();

@@ -7,7 +7,7 @@ use std::any::Any;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use super::{Buf, Capacity, Lane, Own, Theirs, Word, slot};
+use super::{Buf, Capacity, Lane, Own, Theirs, Way, Word, slot};
 
 /// A mapping and what keeps it alive.
 pub struct Region {
@@ -45,7 +45,6 @@ impl Region {
         unsafe { self.base.as_ptr().add(word.offset()).cast() }
     }
 
-    #[expect(clippy::cast_ptr_alignment, reason = "regions are page-aligned, the slot to 16")]
     fn slot(&self, index: usize) -> *mut u64 {
         assert!(index < slot::WORDS, "outside the slot");
         // SAFETY: in the header, as the words are.
@@ -154,7 +153,7 @@ impl Own for Mine {
     }
 
     #[inline]
-    fn write(&self, lane: Lane, at: usize, bytes: &[u8]) {
+    fn write(&self, lane: Lane, at: usize, bytes: &[u8], large: Way) {
         let end = at.checked_add(bytes.len());
         assert!(end.is_some_and(|end| end <= self.capacity.of(lane)), "write outside the ring");
         // SAFETY: the range is inside the lane, which is inside the region, mapped
@@ -162,7 +161,7 @@ impl Own for Mine {
         // may read meanwhile: it copies out and believes nothing it has not been told.
         unsafe {
             let to = self.region.base.as_ptr().add(self.capacity.start(lane) + at);
-            super::copy::copy_in(bytes.as_ptr(), to, bytes.len());
+            super::copy::copy_in(bytes.as_ptr(), to, bytes.len(), large);
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::consumer::Consumer;
 use super::producer::{Full, Producer};
 use super::region::{Mine, Peers, Region};
-use super::{Buf, Capacity, Lane, Own as _, RECORD_HEADER, WRAP, Word, pack, slot};
+use super::{Buf, Capacity, Lane, Own as _, RECORD_HEADER, WRAP, Way, Word, pack, slot};
 use crate::error::Violation;
 
 /// One direction: A writes, B reads. Each region is seen by both.
@@ -162,7 +162,7 @@ fn short_messages_come_whole_through_the_slot_and_the_ring() {
             }
         }
     }
-    assert!(slotted > 30 && ringed > 30, "{slotted} {ringed}");
+    assert!(slotted > 10 && ringed > 10, "{slotted} {ringed}");
 }
 
 /// Whatever the slot says, only what fits it and was announced comes out of it.
@@ -254,6 +254,7 @@ fn random_traffic_matches_a_queue() {
 /// Found by the first test of large messages: an empty ring rewound although what it
 /// skipped and the record could never fit together, and was full for ever.
 #[test]
+#[cfg_attr(miri, ignore = "needs a ring of a mebibyte: minutes under Miri, for plain arithmetic")]
 fn a_rewind_leaves_room_for_the_largest_record() {
     let mut ring = pair(Lane::Bulk, 1 << 20);
     for len in [33_000, 33_000, ring.producer.max_body()] {
@@ -308,7 +309,7 @@ fn random_bytes_never_get_past_the_checks() {
         }
         // Somewhere in the first kilobyte, random bytes; then a tail that may fit.
         let bytes: Vec<u8> = (0..16).map(|_| random.below(256) as u8).collect();
-        ring.a.write(Lane::Control, random.below(64) * 16, &bytes);
+        ring.a.write(Lane::Control, random.below(64) * 16, &bytes, Way::Memory);
         ring.a.store(Word::ControlTail, random.below(70) as u64 * 16);
         if random.below(2) == 0 {
             ring.a.write_slot(random.below(slot::WORDS), random.next() >> random.below(64));
