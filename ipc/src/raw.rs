@@ -132,8 +132,11 @@ impl Raw {
                 let tail = consumer.look(&self.peers).expect("an honest peer");
                 loop {
                     let consumer = &mut self.consumers[lane];
-                    let record = consumer.next(&self.peers, tail).expect("an honest peer");
-                    let Some(record) = record else { break };
+                    let record = match consumer.next(&self.peers, tail) {
+                        Ok(Some(record)) => record,
+                        Ok(None) => break,
+                        Err(violation) => panic!("an honest peer: {violation}"),
+                    };
                     let [len, _] = consumer.prefix(&self.peers, &record).expect("an honest peer");
                     total = Some(len as usize);
                     consumer.body(&self.peers, &record, 16, into);

@@ -89,7 +89,9 @@ pub fn sum(bytes: &[u8]) -> u64 {
             *t ^= u64::from_le_bytes(*word);
         }
     }
-    let rest = rest.iter().fold(0u64, |s, &b| s.wrapping_add(b.into()));
+    let (words, rest) = rest.as_chunks::<8>();
+    let words = words.iter().fold(0, |sum, word| sum ^ u64::from_le_bytes(*word));
+    let rest = rest.iter().fold(words, |s, &b| s.wrapping_add(b.into()));
     total.iter().fold(rest, |a, &b| a.wrapping_add(b))
 }
 

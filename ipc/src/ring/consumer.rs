@@ -54,6 +54,7 @@ impl Consumer {
     }
 
     /// Loads and checks the peer's tail.
+    #[inline]
     pub fn look<T: Theirs>(&mut self, theirs: &T) -> Result<u64, Violation> {
         let tail = theirs.load(self.lane.tail());
         // Everything written before this tail was published is visible from here on.
@@ -75,6 +76,11 @@ impl Consumer {
     }
 
     /// The next record before `limit`, which is a tail that [`Consumer::look`] returned.
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "a record handed over in memory costs as much as its transfer between near cores"
+    )]
     pub fn next<T: Theirs>(&mut self, theirs: &T, limit: u64) -> Result<Option<Record>, Violation> {
         debug_assert!(limit <= self.tail);
         let mut wrapped = false;
@@ -123,6 +129,11 @@ impl Consumer {
     }
 
     /// The record in the slot, of which `available` bytes may be.
+    #[inline(always)]
+    #[expect(
+        clippy::inline_always,
+        reason = "a record handed over in memory costs as much as its transfer between near cores"
+    )]
     fn slot<T: Theirs>(&self, theirs: &T, available: u64) -> Result<Record, Violation> {
         let (len, kind, flags) = unpack(theirs.read_slot(slot::HEADER));
         let size = theirs.read_slot(slot::ADVANCE);
@@ -137,6 +148,7 @@ impl Consumer {
     }
 
     /// Appends bytes `from..` of the record's body to `into`; `from` is a multiple of 16.
+    #[inline]
     pub fn body<T: Theirs>(&self, theirs: &T, record: &Record, from: usize, into: &mut Buf) {
         match record.at {
             At::Ring(at) => {
@@ -158,6 +170,7 @@ impl Consumer {
     }
 
     /// The first 16 bytes of the record's body, which has at least that many.
+    #[inline]
     pub fn prefix<T: Theirs>(&self, theirs: &T, record: &Record) -> Result<[u64; 2], Violation> {
         if record.len < 16 {
             return Err(self.broken(format_args!("record of {} bytes", record.len)));
@@ -169,6 +182,7 @@ impl Consumer {
     }
 
     /// Moves past a record whose body has been copied out.
+    #[inline]
     pub fn consume(&mut self, record: &Record) {
         self.head += record.size;
         self.seq += 1;
@@ -176,6 +190,7 @@ impl Consumer {
     }
 
     /// Tells the peer what may be overwritten, if there is anything to tell.
+    #[inline]
     pub fn release<O: Own>(&mut self, own: &O) -> bool {
         if self.told == self.head {
             return false;
@@ -190,6 +205,7 @@ impl Consumer {
         self.head - self.told
     }
 
+    #[cold]
     fn broken(&self, what: std::fmt::Arguments<'_>) -> Violation {
         Violation(format!("{:?} ring at {}: {what}", self.lane, self.head))
     }

@@ -85,6 +85,7 @@ impl Producer {
     }
 
     /// Writes and publishes one record; its body is `first`, then `rest`.
+    #[inline]
     pub fn push<O: Own, T: Theirs>(
         &mut self,
         own: &O,
@@ -157,6 +158,7 @@ impl Producer {
         own.write(self.lane, at + probe.len(), bytes, self.way.unwrap_or(Way::Memory));
     }
 
+    #[inline]
     fn publish<O: Own>(&mut self, own: &O, advance: u64) {
         self.seq += 1;
         self.tail += advance;
@@ -171,6 +173,7 @@ impl Producer {
 
     /// Whether the peer has taken everything, as far as can be seen from the line that its
     /// messages come in. Then nobody reads the slot, until the next tail.
+    #[inline]
     fn all_taken<T: Theirs>(&mut self, theirs: &T) -> Result<bool, Violation> {
         if self.head != self.tail {
             // What the peer told last is older than what it tells here, or newer.
@@ -187,6 +190,7 @@ impl Producer {
 
     /// The message into the slot; it takes no more room in the ring than it must to have
     /// a position of its own.
+    #[inline]
     fn fill_slot<O: Own>(&self, own: &O, header: u64, advance: u64, first: [u64; 2], rest: &[u8]) {
         // The last words first: they are on the second line, and the first one, which the
         // reader polls, is left alone until they are there.
