@@ -2,6 +2,7 @@
 //! The same code under a real fuzzer: `ipc/fuzz`.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::Path;
 
 use lapce_ai_ipc::hostile::{Verdict, play};
@@ -38,6 +39,13 @@ fn side(bytes: &[u8]) -> Verdict {
     }
 }
 
+/// What a fuzzer has found: `LAPCE_AI_TEST_KEEP_CORPUS=ITS_FOLDER cargo test -p lapce-ai-ipc
+/// --test hostile` renews the kept corpus with the shortest script of each class.
+fn found(folder: &OsString) -> Vec<Vec<u8>> {
+    let files = std::fs::read_dir(folder).unwrap();
+    files.map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
+}
+
 #[test]
 fn the_corpus_ends_as_it_did_when_it_was_kept() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/hostile_peer");
@@ -55,8 +63,8 @@ fn the_corpus_ends_as_it_did_when_it_was_kept() {
 fn thousands_of_random_attacks_find_no_panic_and_are_caught() {
     let mut classes: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let (mut closed, mut tolerated, mut messages_seen) = (0, 0, 0);
-    for seed in 0..40_000 {
-        let script = script(seed);
+    let keep = std::env::var_os("LAPCE_AI_TEST_KEEP_CORPUS");
+    for script in (0..40_000).map(script).chain(keep.iter().flat_map(found)) {
         match side(&script) {
             Verdict::Closed(reason) => {
                 closed += 1;
@@ -73,8 +81,7 @@ fn thousands_of_random_attacks_find_no_panic_and_are_caught() {
     }
     assert!(closed > 5000 && classes.len() >= 15, "{closed} closed: {:#?}", classes.keys());
     assert!(messages_seen > 0, "{tolerated} scripts, and nothing ever got through");
-    // `LAPCE_AI_TEST_KEEP_CORPUS=1 cargo test -p lapce-ai-ipc --test hostile` renews it.
-    if std::env::var_os("LAPCE_AI_TEST_KEEP_CORPUS").is_some() {
+    if keep.is_some() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/hostile_peer");
         for (n, script) in classes.values().enumerate() {
             std::fs::write(folder.join(format!("attack-{n:02}")), script).unwrap();
