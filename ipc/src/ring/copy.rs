@@ -16,6 +16,8 @@ use super::Way;
 #[inline]
 #[expect(clippy::cast_ptr_alignment, reason = "checked before")]
 pub(super) unsafe fn copy_in(src: *const u8, dst: *mut u8, len: usize, large: Way) {
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = large;
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     if len >= crate::limits::PAST_CACHE && large == Way::Memory {
         use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
