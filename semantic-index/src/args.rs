@@ -157,6 +157,12 @@ pub(crate) struct Eval {
     /// Print the queries that score below this.
     #[arg(long)]
     pub(crate) misses: Option<f64>,
+    /// Use this table of words instead of the product's.
+    #[arg(long, conflicts_with = "store")]
+    pub(crate) table: Option<PathBuf>,
+    /// Write chunks and queries to this folder as JSON lines and measure nothing.
+    #[arg(long, conflicts_with = "store")]
+    pub(crate) dump: Option<PathBuf>,
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
+use lapce_ai_index::embed::{self, Embedder, default_embedder};
 use lapce_ai_index::eval::{self, Memory, Place, Searcher, Table};
 use lapce_ai_index::rank::Weights;
 use lapce_ai_index::{embed, sniff, walk};
@@ -126,13 +127,7 @@ fn one(
     name: &str,
 ) -> anyhow::Result<()> {
     let mut own = Vec::new();
-    let searcher: Box<dyn Searcher> = if args.doc_sentences {
-        let stripped = eval::docs::strip(root, DOC_QUERIES);
-        own = stripped.queries;
-        let mut memory = Memory::of(stripped.files, weights.clone());
-        memory.arm = mode(args.arm);
-        Box::new(memory)
-    } else if args.store {
+    let searcher: Box<dyn Searcher> = if args.store {
         #[cfg(feature = "lance")]
         {
             Box::new(crate::local::Built::new(root, weights.clone(), args.arm)?)
@@ -140,7 +135,25 @@ fn one(
         #[cfg(not(feature = "lance"))]
         anyhow::bail!("--store needs the feature `lance`")
     } else {
-        let mut memory = Memory::load(root, weights.clone())?;
+        let files = if args.doc_sentences {
+            let stripped = eval::docs::strip(root, DOC_QUERIES);
+            own = stripped.queries;
+            stripped.files
+        } else {
+            eval::files(root)?.collect()
+        };
+        if let Some(folder) = &args.dump {
+            std::fs::create_dir_all(folder)?;
+            let name = if name.is_empty() { "corpus" } else { name };
+            let file = std::fs::File::create(folder.join(format!("{name}.jsonl")))?;
+            let queries = if args.doc_sentences { &own } else { queries };
+            return eval::dump(&files, queries, &mut std::io::BufWriter::new(file));
+        }
+        let embedder = match &args.table {
+            Some(file) => Some(table_of(file)?),
+            None => default_embedder(),
+        };
+        let mut memory = Memory::of(files, weights.clone(), embedder);
         memory.arm = mode(args.arm);
         let (chunks, took) = (memory.chunks(), memory.embedding.as_secs_f64() * 1e3);
         eprintln!("{name} {chunks} chunks, {:.3} ms each for vectors", took / chunks.max(1) as f64);
@@ -172,6 +185,13 @@ fn one(
 const DOC_QUERIES: usize = 200;
 /// Queries taken from one repository's history.
 const COMMIT_QUERIES: usize = 200;
+
+/// A table that is to be tried; it stays for as long as the process does.
+fn table_of(file: &Path) -> anyhow::Result<Arc<dyn Embedder>> {
+    let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
+    let table = embed::Table::new(bytes.leak()).with_context(|| file.display().to_string())?;
+    Ok(Arc::new(table))
+}
 
 fn mode(arm: Arm) -> eval::Mode {
     match arm {

@@ -40,6 +40,7 @@ DEFS = {
     "php": "(function_definition) @d (method_declaration) @d (class_declaration) @d (interface_declaration) @d (trait_declaration) @d (comment) @c",
     "kotlin": "(function_declaration) @d (class_declaration) @d (object_declaration) @d (line_comment) @c (multiline_comment) @c",
     "swift": "(function_declaration) @d (class_declaration) @d (protocol_declaration) @d (comment) @c (multiline_comment) @c",
+    "lua": "(function_declaration) @d (comment) @c",
     "scala": "(function_definition) @d (class_definition) @d (trait_definition) @d (object_definition) @d (comment) @c (block_comment) @c",
 }
 DEFS["typescript"] = DEFS["tsx"] = DEFS["javascript"] + " (interface_declaration) @d (type_alias_declaration) @d (enum_declaration) @d (abstract_class_declaration) @d"
@@ -90,7 +91,7 @@ class Seen:
         path = os.path.join(c.WORK, "eval-lines.pkl")
         if not os.path.exists(path):
             lines, queries = set(), set()
-            for name in sorted(c.excluded()):
+            for name in sorted(c.excluded() | c.VALIDATION):
                 for _, data in self.files(name):
                     for line in data.decode("utf8", "replace").split("\n"):
                         key = self.key(line)
@@ -118,6 +119,10 @@ class Seen:
         if len(keys) < 2:
             return False
         return sum(hash_line(k) in self.lines for k in keys) > 0.5 * len(keys)
+
+    def of(self, repo):
+        """What to hold a repository's pairs against: one to validate on is no copy of itself."""
+        return None if repo in c.VALIDATION else self
 
     def query(self, query):
         return " ".join(sorted(set(c.parts(query)))) in self.queries
@@ -299,7 +304,7 @@ def finish(pairs, seen, rng, caps):
         if count.get(kind, 0) >= caps.get(kind, 10**9):
             continue
         key = (kind, query.lower(), code[:300])
-        if key in once or len(code) < 30 or seen.copy(code) or seen.query(query):
+        if key in once or len(code) < 30 or (seen and (seen.copy(code) or seen.query(query))):
             continue
         once.add(key)
         count[kind] = count.get(kind, 0) + 1
@@ -361,11 +366,11 @@ def main():
             continue
         began = time.time()
         if what == "defs":
-            meta, pairs = mine_defs(repo, seen)
+            meta, pairs = mine_defs(repo, seen.of(repo))
             json.dump(meta, open(f"{c.WORK}/pairs/meta/{key}.json", "w"))
         else:
             spdx, _ = c.licence(c.mirror_path(repo), c.tree(c.mirror_path(repo)))
-            pairs = mine_commits(repo, seen) if spdx and all(s in c.PERMISSIVE for s in spdx) else []
+            pairs = mine_commits(repo, seen.of(repo)) if spdx and all(s in c.PERMISSIVE for s in spdx) else []
         pickle.dump(pairs, open(target + ".part", "wb"))
         os.replace(target + ".part", target)
         kinds = {}

@@ -66,7 +66,11 @@ pub fn strip(root: &Path, most: usize) -> Stripped {
                 .iter()
                 .any(|w| !tokens::is_stop_word(w) && words.contains(tokens::stem(w)));
             let key = crate::manifest::hash(sentence.as_bytes());
-            let line = chunk.start_line + line;
+            // What is left of the comment is blank: the definition starts after it.
+            let lines = bare.lines().enumerate().skip((chunk.start_line + line) as usize - 1);
+            let mut lines = lines.take_while(|(n, _)| *n < chunk.end_line as usize);
+            let Some((line, _)) = lines.find(|(_, text)| !text.trim().is_empty()) else { continue };
+            let line = line as u32 + 1;
             found.push((
                 key,
                 Labelled {
@@ -189,6 +193,11 @@ mod tests {
         )
         .unwrap();
         std::fs::write(
+            dir.path().join("c.rb"),
+            "# Opens the door of the house\n#\n# @param key [Key]\ndef unlock(key)\n  turn(key)\nend\n",
+        )
+        .unwrap();
+        std::fs::write(
             dir.path().join("b.py"),
             "def load(path):\n    \"\"\"Read every record from the given file.\"\"\"\n    return open(path)\n",
         )
@@ -198,8 +207,14 @@ mod tests {
         queries.sort_unstable();
         assert_eq!(
             queries,
-            ["Drops the oldest entry of the cache", "Read every record from the given file"]
+            [
+                "Drops the oldest entry of the cache",
+                "Opens the door of the house",
+                "Read every record from the given file"
+            ]
         );
+        let ruby = stripped.queries.iter().find(|q| q.query.starts_with("Opens")).unwrap();
+        assert!(matches!(&ruby.relevant[0], Target::Place { line: Some(4), .. }), "{ruby:?}");
         let rust = stripped.queries.iter().find(|q| q.query.starts_with("Drops")).unwrap();
         assert!(matches!(&rust.relevant[0], Target::Place { line: Some(3), .. }), "{rust:?}");
         assert_eq!(rust.split, "hard");

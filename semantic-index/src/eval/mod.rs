@@ -8,7 +8,9 @@ pub mod commits;
 pub mod docs;
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
@@ -185,7 +187,7 @@ pub struct Memory {
     candidates: Vec<Candidate>,
     vectors: Vec<Option<Vec<i8>>>,
     index: Bm25,
-    embedder: Option<std::sync::Arc<dyn Embedder>>,
+    embedder: Option<Arc<dyn Embedder>>,
     pub weights: Weights,
     pub arm: Mode,
     /// What the vectors of all chunks took.
@@ -210,22 +212,20 @@ impl std::fmt::Debug for Memory {
 
 impl Memory {
     pub fn load(root: &Path, weights: Weights) -> anyhow::Result<Self> {
-        anyhow::ensure!(root.is_dir(), "{} is not a folder", root.display());
-        let entries = walk::walk(root, 2, &AtomicBool::new(false), |_| {}).entries;
-        let files = entries.into_iter().filter_map(|entry| {
-            let text = sniff::text_of(std::fs::read(root.join(&entry.path)).ok()?).ok()?;
-            Some((entry.path, text))
-        });
-        Ok(Self::of(files, weights))
+        Ok(Self::of(files(root)?, weights, default_embedder()))
     }
 
     /// Over files given as (path, text).
-    pub fn of(files: impl IntoIterator<Item = (String, String)>, weights: Weights) -> Self {
+    pub fn of(
+        files: impl IntoIterator<Item = (String, String)>,
+        weights: Weights,
+        embedder: Option<Arc<dyn Embedder>>,
+    ) -> Self {
         let mut out = Self {
             candidates: Vec::new(),
             vectors: Vec::new(),
             index: Bm25::default(),
-            embedder: default_embedder(),
+            embedder,
             weights,
             arm: Mode::Hybrid,
             embedding: std::time::Duration::ZERO,
@@ -321,6 +321,50 @@ impl Searcher for Memory {
             })
             .collect())
     }
+}
+
+/// (path, text) of every file that would be indexed.
+pub fn files(root: &Path) -> anyhow::Result<impl Iterator<Item = (String, String)>> {
+    anyhow::ensure!(root.is_dir(), "{} is not a folder", root.display());
+    let entries = walk::walk(root, 2, &AtomicBool::new(false), |_| {}).entries;
+    let root = root.to_path_buf();
+    Ok(entries.into_iter().filter_map(move |entry| {
+        let text = sniff::text_of(std::fs::read(root.join(&entry.path)).ok()?).ok()?;
+        Some((entry.path, text))
+    }))
+}
+
+/// Writes chunks and queries as JSON lines: what `training/` fits tables and weights to.
+pub fn dump(
+    files: &[(String, String)],
+    queries: &[Labelled],
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let mut chunker = Chunker::new();
+    for (path, text) in files {
+        let flags = sniff::flags_of(path, text);
+        for chunk in chunker.chunk(path, text) {
+            let line = serde_json::json!({
+                "path": path, "start": chunk.start_line, "end": chunk.end_line,
+                "symbol": chunk.symbol, "kind": chunk.kind, "crumb": chunk.crumb,
+                "flags": flags, "code": &text[chunk.start..chunk.end],
+            });
+            writeln!(out, "{line}")?;
+        }
+    }
+    for labelled in queries {
+        let targets: Vec<_> = labelled
+            .relevant
+            .iter()
+            .chain(&labelled.secondary)
+            .map(|t| serde_json::json!({"path": t.path(), "lines": t.lines()}))
+            .collect();
+        let line = serde_json::json!({
+            "query": labelled.query, "split": labelled.split, "targets": targets,
+        });
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
 }
 
 /// Reads queries: a JSONL file, or a JSON array as the development set has it. A line that

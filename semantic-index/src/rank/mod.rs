@@ -102,8 +102,8 @@ pub fn rank(
     // Not each arm by its own best: a weak best BM25 stays weak, so that meaning can win
     // where no word matches.
     let parts_of = |c: &Candidate| {
-        let [lexical, dense, name] = [c.lexical / profile.bm25, c.dense, c.name];
-        [lexical, profile.dense * dense.max(0.0), profile.name * name.max(0.0)]
+        let [lexical, dense, name] = [c.lexical.max(0.0) / profile.bm25, c.dense, c.name];
+        [lexical.powf(profile.power), profile.dense * dense.max(0.0), profile.name * name.max(0.0)]
     };
     let top = candidates.iter().map(|c| parts_of(c).iter().sum()).fold(0.0, f32::max);
     let top = top.max(f32::MIN_POSITIVE);

@@ -84,6 +84,12 @@ fn sentences_are_told_from_questions_and_changes() {
     for (text, kind) in [
         ("Returns the number of open sockets", Kind::Sentence),
         ("drops every entry that is older than the limit", Kind::Sentence),
+        ("removes all listeners of one event", Kind::Sentence),
+        ("Updates node positions after layout changes", Kind::Sentence),
+        ("fixes wrong offsets after long lines", Kind::Words),
+        ("headers that repeat in one reply", Kind::Sentence),
+        ("routes with wildcards in their path", Kind::Sentence),
+        ("tokens per second of one client", Kind::Words),
         ("how does the router find the handler", Kind::Words),
         ("Fix the handling of empty bodies", Kind::Words),
         ("Added the missing header to every reply", Kind::Words),

@@ -25,6 +25,9 @@ pub struct Weights {
 pub struct Profile {
     /// BM25 that weighs as much as a cosine of 1 with `dense` 1.
     pub bm25: f32,
+    /// Over 1, a weak BM25 (few words of the query, or common ones) weighs less than its
+    /// share, so that meaning decides where words match only by chance.
+    pub power: f32,
     pub dense: f32,
     /// Cosine of the query with the symbol alone.
     pub name: f32,
@@ -46,6 +49,7 @@ impl Default for Profile {
     fn default() -> Self {
         Self {
             bm25: 30.0,
+            power: 1.0,
             dense: 1.0,
             name: 0.0,
             coherence: 0.4,
@@ -67,7 +71,8 @@ impl Default for Weights {
             // Says what one definition does: where its file lies says little, and two
             // definitions of one file are as good as two of different ones.
             sentence: Profile {
-                bm25: 40.0,
+                bm25: 30.0,
+                power: 1.6,
                 dense: 2.0,
                 name: 0.5,
                 coherence: 0.0,
