@@ -9,7 +9,7 @@ import common as c
 
 print("""# Notices
 
-The table `code-static-v1.bin` was trained on text mined from the public repositories below. It holds numbers and
+The table `code-static-v2.bin` was trained on text mined from the public repositories below. It holds numbers and
 single words (and pairs of words), none of their code. Each was read under the licence files in its root, named here with
 their copyright lines; `training/data.tsv` holds commits and counts. Repositories marked *validation* were only measured on.
 

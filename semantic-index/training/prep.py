@@ -17,6 +17,7 @@ import numpy as np
 
 import common as c
 from lexical import STOP
+from mine import Seen
 
 WORDS = int(os.environ.get("WORDS", 25_000))
 PHRASES = int(os.environ.get("PHRASES", 7_500))
@@ -88,12 +89,17 @@ def place(crumb, symbol):
 
 
 def load():
+    seen = Seen()
     for path in sorted(glob.glob(f"{c.WORK}/pairs/defs/*.pkl")):
         repo = os.path.basename(path)[:-4].replace("+", "/", 1)
         pairs = pickle.load(open(path, "rb"))
         commits = path.replace("/defs/", "/commits/")
         if os.path.exists(commits):
             pairs += pickle.load(open(commits, "rb"))
+        if repo in c.excluded():
+            continue
+        if repo not in c.VALIDATION:
+            pairs = [x for x in pairs if not seen.copy(x[2])]
         yield repo, pairs
 
 
@@ -112,8 +118,8 @@ def main():
         here = set()
         rows = []
         for kind, query, code, crumb, symbol in pairs:
-            q, t, p = c.parts(query), c.parts(code)[:MAX_TOKENS], c.parts(place(crumb, symbol))
-            rows.append((KINDS.index(kind), q, t, p))
+            q, t, p = c.parts(query), c.parts(code)[:MAX_TOKENS], c.parts(place(crumb, ""))
+            rows.append((KINDS.index(kind), q, t, p, c.parts(symbol)))
             for side in (q, t):
                 seen = set(side)
                 df.update(seen)
@@ -122,7 +128,7 @@ def main():
         repos.update(here)
         if PHRASES:
             here = set()
-            for _, q, t, _ in rows[::4]:
+            for _, q, t, *_ in rows[::4]:
                 for side in (q, t):
                     seen = {x for x in zip(side, side[1:]) if x[0] != x[1]}
                     pair_df.update(seen)
@@ -149,7 +155,7 @@ def main():
     enc = Encoder(vocab)
     idf = [math.log((total + 1) / (df[w] + 1)) for w in vocab] + [math.log(total / 20)] * BUCKETS
     json.dump({"vocab": vocab, "buckets": BUCKETS, "idf": idf}, open(f"{PREP}/vocab.json", "w"))
-    arrays = {s: ([], [], [0]) for s in "qtp"}
+    arrays = {s: ([], [], [0]) for s in "qtps"}
     kinds, repo_of, qhash, thash = [], [], [], []
     names = []
     for repo, rows in tokenised:
@@ -159,7 +165,7 @@ def main():
             repo_of.append(len(names) - 1)
             qhash.append(hash(tuple(sides[0])))
             thash.append(hash(tuple(sides[1])))
-            for s, words in zip("qtp", sides):
+            for s, words in zip("qtps", sides):
                 r, a = enc.encode_words(words)
                 arrays[s][0].append(np.array(r, np.uint16))
                 arrays[s][1].append(np.array(a, np.float16))

@@ -18,11 +18,12 @@ import common as c
 from prep import PREP, fnv, usable
 
 MAGIC = b"LAPSEM01"
-VERSION = 1
-HEAD = struct.Struct("<8sIIIIIIfIIIQQ")  # 64 bytes
+VERSION = 2
+HEAD = struct.Struct("<8sIIIIIIfIHHfQQ")  # 64 bytes
 ALIGN = 64
 EMPTY = 0xFFFF
 MAX_WORD, MAX_TOKENS, GRAM = 32, 450, 4
+MAX_BYTES = 10_000_000
 
 
 def align(n):
@@ -36,6 +37,17 @@ def write(model, out):
     assert not z["linear"], "the format holds no query matrix"
     vocab, buckets = meta["vocab"], meta["buckets"]
     rows, dims = E.shape
+    # A row costs its vector, two scales and its string: the rarest phrases go first.
+    over = 64 * 8 + 2 * 65_536 + sum(dims + 12 + len(w.encode()) for w in vocab) + buckets * (dims + 8) - MAX_BYTES
+    dropped = set()
+    for i in sorted((i for i, w in enumerate(vocab) if " " in w), key=lambda i: -meta["idf"][i]):
+        if over <= 0:
+            break
+        dropped.add(i)
+        over -= dims + 12 + len(vocab[i].encode())
+    kept = [i for i in range(rows) if i not in dropped]
+    vocab, E, wq, wc = [w for i, w in enumerate(vocab) if i not in dropped], E[kept], wq[kept], wc[kept]
+    rows = len(E)
     assert rows == len(vocab) + buckets and rows < EMPTY and vocab == sorted(vocab, key=lambda w: w.encode())
     scale = np.maximum(np.abs(E).max(1), 1e-12) / 127
     ints = np.clip(np.rint(E / scale[:, None]), -127, 127).astype(np.int8)
@@ -56,7 +68,7 @@ def write(model, out):
         body += s + b"\0" * align(len(s))
     revision = int.from_bytes(hashlib.sha256(body).digest()[:8], "little")
     flags = int(any(" " in w for w in vocab))
-    head = HEAD.pack(MAGIC, VERSION, dims, len(vocab), buckets, slots, GRAM, float(z["place"][0]), flags, MAX_WORD, MAX_TOKENS, 64 + len(body), revision)
+    head = HEAD.pack(MAGIC, VERSION, dims, len(vocab), buckets, slots, GRAM, float(z["place"][0]), flags, MAX_WORD, MAX_TOKENS, float(z["place"][1]), 64 + len(body), revision)
     open(out, "wb").write(head + body)
     print(out, 64 + len(body), "bytes", rows, "rows", dims, "dims", f"revision {revision:016x}")
 
@@ -65,7 +77,7 @@ class Table:
     def __init__(self, path):
         data = np.memmap(path, np.uint8, "r")
         (magic, version, self.dims, self.words, self.buckets, self.slots, self.gram, self.place, self.flags, self.max_word,
-         self.max_tokens, size, self.revision) = HEAD.unpack(data[:64].tobytes())
+         self.max_tokens, self.symbol, size, self.revision) = HEAD.unpack(data[:64].tobytes())
         assert magic == MAGIC and version == VERSION and size == len(data) and self.gram == GRAM
         rows = self.words + self.buckets
         at = 64
@@ -121,7 +133,9 @@ class Table:
         return self.unit(self.sum(self.amounts(text), self.query_scale))
 
     def code(self, place, text):
-        return self.unit(self.sum(self.amounts(text), self.code_scale) + self.place * self.sum(self.amounts(place), self.code_scale))
+        near, _, symbol = place.partition("\n")
+        parts = [(1.0, text), (self.place, near), (self.symbol, symbol)]
+        return self.unit(sum(factor * self.sum(self.amounts(part), self.code_scale) for factor, part in parts))
 
     @staticmethod
     def unit(v):
@@ -133,11 +147,11 @@ VECTORS = [
     ("query", "", "how to parse an HTTP request"), ("query", "", "parseHTTPRequest_v2"), ("query", "", "evict the least recently used entry"),
     ("query", "", "Flüsse größer"), ("query", "", "zzyzxqwv frobnicatorium"), ("query", "", "open open open file"), ("query", "", ""),
     ("query", "", "12345 0x7f"), ("query", "", "___"), ("query", "", "event loop"), ("query", "", "utf8Decoder"), ("query", "", "a"),
-    ("code", "src/net/tcp_listener.rs TcpListener bind", "pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> { let s = socket(addr)?; s.listen(128)?; Ok(TcpListener { s }) }"),
+    ("code", "src net tcp_listener TcpListener\nbind", "pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> { let s = socket(addr)?; s.listen(128)?; Ok(TcpListener { s }) }"),
     ("code", "", "def add(a, b):\n    return a + b\n"),
-    ("code", "lib/cache.js LruCache get", "get(key) { const node = this.map.get(key); if (!node) return undefined; this.moveToFront(node); return node.value; }"),
-    ("code", "cmd/main.go main", "func main() { if err := run(os.Args[1:]); err != nil { fmt.Fprintln(os.Stderr, err); os.Exit(1) } }"),
-    ("code", "include/vec.h Vec3", "struct Vec3 { float x, y, z; };"), ("code", "a/b/c/d/e.py", ""), ("code", "naïve.py", "naïve = Ünïcode"),
+    ("code", "lib cache LruCache\nget", "get(key) { const node = this.map.get(key); if (!node) return undefined; this.moveToFront(node); return node.value; }"),
+    ("code", "cmd main\nmain", "func main() { if err := run(os.Args[1:]); err != nil { fmt.Fprintln(os.Stderr, err); os.Exit(1) } }"),
+    ("code", "include vec\nVec3", "struct Vec3 { float x, y, z; };"), ("code", "a/b/c/d/e.py", ""), ("code", "naïve.py", "naïve = Ünïcode"),
     ("code", "x.py", "word " * 500 + "beyond"),
 ]
 

@@ -25,8 +25,8 @@ class Validation:
                 rng = random.Random(repo + kind)
                 ask = chosen if len(chosen) <= most else rng.sample(chosen, most)
                 keys = list(codes)
-                places = [place(cr, sy) for _, cr, sy in keys]
-                terms = [lex_terms(co + " " + pl) for (co, _, _), pl in zip(keys, places)]
+                places = [(place(cr, ""), sy) for _, cr, sy in keys]
+                terms = [lex_terms(" ".join([co, *pl])) for (co, _, _), pl in zip(keys, places)]
                 queries = [x[1] for x in ask]
                 right = np.array([codes[x[2:]] for x in ask])
                 want = [[t for t in lex_terms(q) if t not in STOP] for q in queries]

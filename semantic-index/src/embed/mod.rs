@@ -72,14 +72,14 @@ pub fn add_names(
 }
 
 /// The words of a chunk's place: its last three folders, the file's name without its last
-/// extension, the breadcrumb and the symbol.
+/// extension and the breadcrumb; the symbol on a line of its own.
 pub fn place(path: &str, crumb: &str, symbol: &str) -> String {
     let (folders, name) = path.rsplit_once('/').unwrap_or(("", path));
     let stem =
         name.rsplit_once('.').map_or(name, |(stem, _)| if stem.is_empty() { name } else { stem });
     let mut near: Vec<&str> = folders.rsplit('/').take(3).collect();
     near.reverse();
-    format!("{} {stem} {crumb} {symbol}", near.join(" "))
+    format!("{} {stem} {crumb}\n{symbol}", near.join(" "))
 }
 
 /// What `eval` measures in place of the table.

@@ -10,9 +10,10 @@ use super::Embedder;
 use crate::tokens;
 
 /// The table that ships.
-static SHIPPED: &[u8] = include_bytes!("../../model/code-static-v1.bin");
+static SHIPPED: &[u8] = include_bytes!("../../model/code-static-v2.bin");
 
 const MAGIC: &[u8; 8] = b"LAPSEM01";
+const VERSION: u32 = 2;
 const HEADER: usize = 64;
 const EMPTY: u16 = 0xffff;
 
@@ -26,6 +27,7 @@ pub struct Table {
     slots: usize,
     gram: usize,
     place: f32,
+    symbol: f32,
     phrases: bool,
     max_word: usize,
     max_words: usize,
@@ -67,7 +69,8 @@ impl Table {
             u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
         };
         let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
-        if &header[..8] != MAGIC || u32_at(8) != 1 {
+        let u16_at = |at: usize| usize::from(u16::from_le_bytes([header[at], header[at + 1]]));
+        if &header[..8] != MAGIC || u32_at(8) != VERSION {
             return Err(Unusable("magic or version"));
         }
         let (dims, words, buckets, slots) =
@@ -107,7 +110,7 @@ impl Table {
         if at > bytes.len() {
             return Err(Unusable("sections"));
         }
-        let place = f32::from_bits(u32_at(32));
+        let (place, symbol) = (f32::from_bits(u32_at(32)), f32::from_bits(u32_at(44)));
         let table = Self {
             bytes,
             name: format!("code-static-{:016x}", u64_at(56)),
@@ -117,9 +120,10 @@ impl Table {
             slots,
             gram: u32_at(28) as usize,
             place,
+            symbol,
             phrases: u32_at(36) & 1 != 0,
-            max_word: u32_at(40) as usize,
-            max_words: u32_at(44) as usize,
+            max_word: u16_at(40),
+            max_words: u16_at(42),
             query_scale,
             code_scale,
             starts,
@@ -140,7 +144,7 @@ impl Table {
                 _ => {}
             }
         }
-        if !empty || table.gram == 0 || !place.is_finite() {
+        if !empty || table.gram == 0 || !place.is_finite() || !symbol.is_finite() {
             return Err(Unusable("values"));
         }
         Ok(table)
@@ -273,12 +277,14 @@ impl Table {
         Some(sum)
     }
 
-    /// The unit vector of a chunk.
+    /// The unit vector of a chunk; the second line of its place is the symbol.
     pub fn code_vector(&self, place: &str, code: &str) -> Option<Vec<f32>> {
         let mut sum = vec![0.0; self.dims];
         let code = self.text(&mut sum, code, Side::Code, 1.0);
-        let place = self.text(&mut sum, place, Side::Code, self.place);
-        if code || place { Self::unit(sum) } else { None }
+        let (near, symbol) = place.split_once('\n').unwrap_or((place, ""));
+        let near = self.text(&mut sum, near, Side::Code, self.place);
+        let symbol = self.text(&mut sum, symbol, Side::Code, self.symbol);
+        if code || near || symbol { Self::unit(sum) } else { None }
     }
 
     /// The unit vector of a question.
@@ -389,7 +395,7 @@ mod tests {
     fn vectors_match_the_reference() {
         let table = Table::shipped().unwrap();
         let reference: serde_json::Value =
-            serde_json::from_str(include_str!("../../model/code-static-v1.vectors.json")).unwrap();
+            serde_json::from_str(include_str!("../../model/code-static-v2.vectors.json")).unwrap();
         let items = reference["items"].as_array().unwrap();
         assert!(items.len() >= 5);
         for item in items {
