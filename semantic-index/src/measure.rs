@@ -8,7 +8,7 @@ use anyhow::Context;
 use lapce_ai_index::embed::{self, Embedder, default_embedder};
 use lapce_ai_index::eval::{self, Memory, Place, Searcher, Table};
 use lapce_ai_index::rank::Weights;
-use lapce_ai_index::{embed, sniff, walk};
+use lapce_ai_index::{sniff, walk};
 
 use crate::args::{Arm, Eval};
 
