@@ -73,7 +73,8 @@ pub fn run(options: &Options) -> Result<Report> {
         let own = own_private_kib().saturating_sub(before) as f64;
         report.rows.push(Samples::new(vec![own]).row("tool system in its host", "ours", "KiB"));
         report.bar("tool system in its host, private", own, HOST_KIB, "KiB");
-        bench.search(options, &mut report).await
+        bench.search(options, &mut report).await?;
+        bench.large_workspace(options, dir.path(), &mut report).await
     })?;
     Ok(report)
 }
@@ -356,6 +357,40 @@ impl Bench {
         report.rows.push(theirs.row(&case, "ripgrep", "ms"));
         let times = ours.quantile(0.5) / theirs.quantile(0.5);
         report.bar("search over ripgrep, p50", times, SEARCH_TIMES, "times");
+        Ok(())
+    }
+
+    /// Commands in that tree: each looks for what must be hidden from it first, and one that
+    /// may change files runs between two looks at all of them, for undo.
+    async fn large_workspace(
+        &self,
+        options: &Options,
+        dir: &Path,
+        report: &mut Report,
+    ) -> Result<()> {
+        let undoing = Self {
+            host: self.host.clone().with_state(dir.join("state")),
+            workspace: self.workspace.clone(),
+        };
+        let (mut plain, mut looking, mut changing) = (vec![], vec![], vec![]);
+        for _ in 0..options.rounds.clamp(1, 30) {
+            let line = ["-c", "touch mark"];
+            plain.push(time(Command::new("/bin/bash").args(line).current_dir(self.path("")))?);
+            let started = Instant::now();
+            undoing.call("execute_command", &json!({"command": "true"})).await?;
+            looking.push(started.elapsed());
+            let started = Instant::now();
+            undoing.call("execute_command", &json!({"command": "touch mark"})).await?;
+            changing.push(started.elapsed());
+        }
+        let case = format!("a command among {} files", options.files);
+        for (times, whose) in [
+            (plain, "plain process"),
+            (looking, "ours, one that only looks"),
+            (changing, "ours, one that can be undone"),
+        ] {
+            report.rows.push(Samples::millis(&times).row(&case, whose, "ms"));
+        }
         Ok(())
     }
 }

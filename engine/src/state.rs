@@ -125,6 +125,11 @@ impl Engine {
                 .hint(format!("correct {}", self.config.file().display()))
         })?;
         let mut workspace = workspace.show(sandbox.show.iter().cloned()).readable(readable);
+        if sandbox.ignored == crate::config::Ignored::Hidden {
+            workspace = workspace.hide_ignored();
+        }
+        workspace = sandbox.unprotect.iter().fold(workspace, |w, path| w.unprotect(path));
+        workspace = sandbox.off.iter().fold(workspace, |w, layer| w.without_layer(layer));
         for name in &sandbox.env {
             if let Ok(value) = std::env::var(name) {
                 workspace = workspace.env(name, &value);

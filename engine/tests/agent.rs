@@ -281,17 +281,31 @@ async fn a_cut_answer_is_never_carried_out() {
 }
 
 #[tokio::test]
-async fn three_mistakes_in_a_row_end_a_run() {
+async fn after_three_mistakes_in_a_row_the_user_is_asked() {
     need_tool_helper();
-    let server = Scripted::new(vec![
+    let mistakes = vec![
         calls("", &[("no_such_tool", json!({}))]),
         calls("", &[("read_file", json!({"path": "missing.txt"}))]),
         calls("", &[("write_to_file", json!({"path": "a"}))]),
-        words("never asked"),
-    ])
-    .await;
+        words("then said so"),
+    ];
+    let server = Scripted::new(mistakes.clone()).await;
     let fixture = Fixture::new(&config(&server.base_url(), "tools = \"native\"")).await;
-    let (_, reply) = go(&fixture, run_of(&fixture, "t"), never).await;
+    let mut asked = Vec::new();
+    let (_, reply) = go(&fixture, run_of(&fixture, "t"), |summary| {
+        asked.push(summary.to_owned());
+        (Decision::Allow, "it is a.txt")
+    })
+    .await;
+    assert_eq!(reply.unwrap().result, "then said so");
+    assert!(asked.len() == 1 && asked[0].contains("3 mistakes in a row"), "{asked:?}");
+    let body = server.seen()[3].body.to_string();
+    assert!(body.contains("<feedback>\\nit is a.txt\\n</feedback>"), "{body}");
+
+    // Without a word from the user, the run is over.
+    let server = Scripted::new(mistakes).await;
+    let fixture = Fixture::new(&config(&server.base_url(), "tools = \"native\"")).await;
+    let (_, reply) = go(&fixture, run_of(&fixture, "t"), |_| (Decision::Deny, "")).await;
     let reply = reply.unwrap();
     assert_eq!((reply.outcome, server.seen().len()), (RunOutcome::Failed, 3));
     assert!(reply.result.contains("3 mistakes in a row"), "{}", reply.result);
@@ -301,12 +315,23 @@ async fn three_mistakes_in_a_row_end_a_run() {
 }
 
 #[tokio::test]
-async fn the_same_call_a_fourth_time_ends_a_run() {
+async fn before_the_same_call_a_fourth_time_the_user_is_asked() {
     need_tool_helper();
     let same = calls("", &[("list_files", json!({"path": "."}))]);
-    let server = Scripted::new(vec![same; 6]).await;
+    let mut scripts = vec![same; 4];
+    scripts.push(words("went on"));
+    let server = Scripted::new(scripts.clone()).await;
     let fixture = Fixture::new(&config(&server.base_url(), "tools = \"native\"")).await;
-    let (_, reply) = go(&fixture, run_of(&fixture, "t"), never).await;
+    let (_, reply) =
+        go(&fixture, run_of(&fixture, "t"), |_| (Decision::Allow, "look elsewhere")).await;
+    let reply = reply.unwrap();
+    assert_eq!((reply.result.as_str(), reply.tool_calls), ("went on", 3));
+    let given = results(&server.seen()[4].body);
+    assert!(given[3].contains("Not run again") && given[3].contains("look elsewhere"), "{given:?}");
+
+    let server = Scripted::new(scripts).await;
+    let fixture = Fixture::new(&config(&server.base_url(), "tools = \"native\"")).await;
+    let (_, reply) = go(&fixture, run_of(&fixture, "t"), |_| (Decision::Deny, "")).await;
     let reply = reply.unwrap();
     assert_eq!((reply.outcome, reply.tool_calls), (RunOutcome::Failed, 3));
     assert!(reply.result.contains("the same call for the 4th time"), "{}", reply.result);

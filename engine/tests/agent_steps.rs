@@ -11,7 +11,7 @@ use lapce_ai_ipc::wire::engine::{
     Answer, Approval, Decision, Event, Run, RunOutcome, RunReply, ToolCall, Wanted,
 };
 use serde_json::{Value, json};
-use support::scripted::{Scripted, calls, words};
+use support::scripted::{Scripted, calls, error, words};
 use support::{Fixture, config, need_tool_helper, within};
 
 fn run_of(fixture: &Fixture, mode: &str) -> Run {
@@ -575,4 +575,82 @@ async fn tools_see_what_the_editor_shows_and_do_not_write_over_it() {
         }
     })
     .await;
+}
+
+/// One grey pixel.
+const PIXEL: &[u8] = b"\x89\x50\x4e\x47\x0d\x0a\x1a\x0a\x00\x00\x00\x0d\x49\x48\x44\x52\x00\x00\x00\x01\x00\x00\x00\x01\x08\x06\x00\x00\x00\x1f\x15\xc4\x89\x00\x00\x00\x0d\x49\x44\x41\x54\x78\x9c\x63\xf8\xcf\xc0\xf0\x1f\x00\x05\x00\x01\xff\x89\x99\x3d\x1d\x00\x00\x00\x00\x49\x45\x4e\x44\xae\x42\x60\x82";
+
+fn picture_in(body: &Value) -> bool {
+    body.to_string().contains("data:image/png;base64,iVBORw0KGgo")
+}
+
+#[tokio::test]
+async fn an_image_is_shown_to_a_model_that_takes_pictures() {
+    need_tool_helper();
+    let read = calls("", &[("read_file", json!({"path": "dot.png"}))]);
+    for (images, shown) in [("true", true), ("false", false)] {
+        let server = Scripted::new(vec![read.clone(), done("seen")]).await;
+        let model = format!("tools = \"native\"\ncontext = 100000\nimages = {images}");
+        let fixture = Fixture::new(&config(&server.base_url(), &model)).await;
+        std::fs::write(fixture.root.join("dot.png"), PIXEL).unwrap();
+        let (_, reply) = go(&fixture, run_of(&fixture, ""), nobody).await;
+        assert_eq!(reply.result, "seen");
+        let body = &server.seen()[1].body;
+        assert_eq!(picture_in(body), shown, "{body}");
+        let result = &results(body)[0];
+        let words = if shown { "a picture of 1 x 1, attached" } else { "not shown" };
+        assert!(result.contains(words), "{result}");
+    }
+}
+
+/// A model that was thought to take pictures may say that it does not.
+#[tokio::test]
+async fn a_model_that_refuses_pictures_goes_on_without() {
+    need_tool_helper();
+    let read = calls("", &[("read_file", json!({"path": "dot.png"}))]);
+    let refusal = r#"{"error":{"message":"image input is not supported"}}"#;
+    let scripts = vec![read.clone(), error(400, &[], refusal), read, done("went on")];
+    let server = Scripted::new(scripts).await;
+    let fixture = Fixture::new(&config(
+        &server.base_url(),
+        "tools = \"native\"\ncontext = 100000\nimages = true",
+    ))
+    .await;
+    std::fs::write(fixture.root.join("dot.png"), PIXEL).unwrap();
+    let (_, reply) = go(&fixture, run_of(&fixture, ""), nobody).await;
+    assert_eq!(reply.result, "went on");
+    let shown: Vec<bool> = server.seen().iter().map(|seen| picture_in(&seen.body)).collect();
+    assert_eq!(shown, [false, true, false, false]);
+}
+
+/// A rule for one mode holds there and nowhere else.
+#[tokio::test]
+async fn a_rule_holds_in_its_mode() {
+    let write = calls("", &[("write_to_file", json!({"path": "a.txt", "content": "x"}))]);
+    let (server, fixture) = bench(vec![write.clone(), done("1"), write, done("2")]).await;
+    let rules = "[[rules]]\neffect = \"deny\"\ntool = \"write\"\nmode = \"debug\"\n";
+    std::fs::write(fixture.engine.paths.rules_file(), rules).unwrap();
+    go(&fixture, run_of(&fixture, "debug"), nobody).await;
+    go(&fixture, run_of(&fixture, ""), nobody).await;
+    let seen = server.seen();
+    let result = &results(&seen[1].body)[0];
+    assert!(result.contains("deny write in the mode debug"), "{result}");
+    assert!(!results(&seen[3].body)[0].contains("not allowed"), "{}", results(&seen[3].body)[0]);
+}
+
+/// What the user's own settings open and close reaches the calls of a run.
+#[tokio::test]
+async fn settings_of_the_sandbox_reach_the_calls() {
+    need_tool_helper();
+    let ci =
+        calls("", &[("write_to_file", json!({"path": ".github/workflows/a.yml", "content": "x"}))]);
+    for (setting, opened) in [("", false), ("unprotect = [\".github/workflows\"]", true)] {
+        let server = Scripted::new(vec![ci.clone(), done("ok")]).await;
+        let text = config(&server.base_url(), "tools = \"native\"");
+        let fixture = Fixture::new(&format!("{text}\n[sandbox]\n{setting}\n")).await;
+        go(&fixture, run_of(&fixture, ""), nobody).await;
+        let result = &results(&server.seen()[1].body)[0];
+        assert_eq!(!result.contains("protected"), opened, "{result}");
+        assert_eq!(fixture.root.join(".github/workflows/a.yml").exists(), opened);
+    }
 }

@@ -244,14 +244,34 @@ mod tests {
             return;
         }
         let scope = Scope(dir.clone());
+        // It starts others once it is in the group.
         let mut child = std::process::Command::new("/bin/sh")
-            .args(["-c", "sleep 600 & sleep 600"])
+            .args(["-c", "read go; sleep 600 & sleep 600"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
             .spawn()
             .unwrap();
         scope.add(child.id()).unwrap();
+        io::Write::write_all(child.stdin.as_mut().unwrap(), b"go\n").unwrap();
+        let members = || fs::read_to_string(dir.join("cgroup.procs")).unwrap();
+        while members().lines().count() < 3 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let members = members();
         drop(scope);
         let status = child.wait().unwrap();
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGKILL));
+        let lives = || {
+            let line = |pid: &str| fs::read(Path::new("/proc").join(pid).join("cmdline"));
+            members.lines().any(|pid| line(pid).is_ok_and(|c| c.starts_with(b"sleep")))
+        };
+        for _ in 0..1_000 {
+            if lives() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        assert!(!lives(), "{members}");
         let _ = fs::remove_dir(&dir);
         assert!(!dir.exists());
     }

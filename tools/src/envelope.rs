@@ -145,6 +145,24 @@ pub fn repeated_call(call: &ToolCall, count: u32) -> String {
     )
 }
 
+/// What the user says after several mistakes in a row.
+pub fn advice(words: &str) -> String {
+    format!(
+        "[no tool] Result:\nThe user was asked how to go on. They said:\n<feedback>\n{}\n</feedback>",
+        words.trim()
+    )
+}
+
+/// A call that was not made once more, and what the user says about it.
+pub fn repeated(call: &ToolCall, words: &str) -> String {
+    format!(
+        "{}\nNot run again: it is the same call as the ones before it. The user was asked how to go \
+         on. They said:\n<feedback>\n{}\n</feedback>",
+        head(call),
+        words.trim()
+    )
+}
+
 /// A command was started and goes on; `status` says how it is, `output` what it wrote so far.
 pub fn background(call: &ToolCall, id: &str, status: &str, output: &str) -> String {
     let shown = if output.trim().is_empty() {
@@ -158,9 +176,22 @@ pub fn background(call: &ToolCall, id: &str, status: &str, output: &str) -> Stri
         head(call),
         notice(&format!(
             "read more with read_command_output and artifact_id {id}; stop = true ends it; it ends \
-             with this run at the latest; undo does not cover what it changes"
+             with this run at the latest"
         ))
     )
+}
+
+/// A note below a result with pictures.
+pub fn pictures(count: usize) -> String {
+    notice(match count {
+        1 => "the picture follows",
+        _ => "the pictures follow, in this order",
+    })
+}
+
+/// A note below a screenshot that the model cannot be shown.
+pub fn no_pictures() -> String {
+    notice("this model takes no pictures; the user can look at the file")
 }
 
 /// A note below a result.
@@ -276,6 +307,11 @@ pub fn limit(what: &LimitHit) -> String {
     }
 }
 
+/// A limit that the kernel held while the call went on.
+pub fn reached(what: &LimitHit) -> String {
+    limit(what).replacen("stopped: ", "the kernel refused more: ", 1)
+}
+
 /// The limit a call ran into, with its value.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -379,9 +415,14 @@ pub fn command(
                 size(limits.memory_bytes)
             );
         }
-        if near(&["Resource temporarily unavailable"]) {
-            let _ = write!(text, "\n<notice>the process limit is {}</notice>", limits.processes);
-        }
+    }
+    if !report.ok && limit.is_none() && output.contains("Too many open files") {
+        let _ = write!(text, "\n<notice>the limit of open files is {}</notice>", limits.open_files);
+    }
+    // A shell whose forks fail may well end with 0.
+    if limit.is_none() && output.contains("fork") && output.contains("Resource temporarily unavail")
+    {
+        let _ = write!(text, "\n<notice>the process limit is {}</notice>", limits.processes);
     }
     text
 }

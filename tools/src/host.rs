@@ -59,6 +59,8 @@ pub struct Invocation {
     pub buffers: BTreeMap<String, String>,
     /// Bytes for the tool to write, for those whose work the engine does.
     pub payload: Option<Vec<u8>>,
+    /// Whether whoever reads the result takes pictures.
+    pub pictures: bool,
     /// What the user's rules let this call reach; what the approved call itself names is
     /// added to it.
     pub network: Network,
@@ -77,6 +79,7 @@ impl Invocation {
             ledger: Ledger::default(),
             buffers: BTreeMap::new(),
             payload: None,
+            pictures: false,
             network: Network::default(),
             job: None,
         }
@@ -130,7 +133,8 @@ impl ToolHost {
     /// Names the program that lists definitions (`lapce-ai-index`).
     #[must_use]
     pub fn with_outliner(mut self, program: Option<PathBuf>) -> Self {
-        self.outliner = program;
+        // What is in view of it is the program, not a link to it.
+        self.outliner = program.map(|p| p.canonicalize().unwrap_or(p));
         self
     }
 
@@ -220,6 +224,7 @@ impl ToolHost {
         };
         let mut request =
             Request::new(&call.name, call.params.clone(), &root, limits.clone(), sandbox);
+        request.pictures = invocation.pictures;
         request.payload = invocation.payload.as_deref().map(exec::restore::to_hex);
         // A command has no use for what the run knows of files, which may be megabytes.
         if call.name != "execute_command" {
@@ -241,6 +246,10 @@ impl ToolHost {
                 report.notes.push(envelope::not_granted(&refused));
             }
             outcome.note_layers(report);
+            // A shell may end well although the kernel refused it something.
+            if let Some(limit) = gathered.limit.as_ref().filter(|_| report.ok) {
+                report.notes.push(envelope::reached(limit));
+            }
             if let Some(group) = &gathered.group {
                 outcome.note_group(group);
             }
@@ -258,6 +267,7 @@ impl ToolHost {
         if text.len() > COMMAND_SHOWN_BYTES {
             outcome.artefact = self.artefacts().and_then(|a| a.keep(&text).ok());
         }
+        outcome.pictures = std::mem::take(&mut gathered.pictures);
         outcome.finish(call, &limits, &gathered, &text, &end);
         gathered.report
     }

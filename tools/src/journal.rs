@@ -10,14 +10,20 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{JOURNAL_MAX_BYTES, JOURNAL_MAX_CHANGES};
+use crate::limits::{COMMAND_MAX_TIMEOUT_S, JOURNAL_MAX_BYTES, JOURNAL_MAX_CHANGES};
 use crate::protocol::{BeforeHead, Changed};
 
 /// The state of the workspace's files before the last command; written by the helper.
 pub(crate) const SNAPSHOT: &str = "snapshot.json";
+/// How the names of such states begin that belong to commands under way.
+pub(crate) const SNAPSHOT_OF: &str = "snapshot-";
+
+/// A command that runs is at most this old, with room to spare.
+const SNAPSHOT_LEFT_OVER: Duration = Duration::from_secs(2 * COMMAND_MAX_TIMEOUT_S);
 
 /// One file as it was before one call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,6 +163,24 @@ impl Journal {
         }
         let after = changed.iter().map(|c| (c.path.clone(), c.after.clone())).collect();
         self.after(run, call, after)
+    }
+
+    /// How other calls left files since a time.
+    pub(crate) fn left_by_others(
+        &self,
+        since_ms: u64,
+        run: &str,
+        call: &str,
+    ) -> io::Result<BTreeMap<String, Option<String>>> {
+        let (changes, afters) = self.read()?;
+        let others: BTreeSet<(String, String)> = changes
+            .into_iter()
+            .filter(|c| c.at_ms >= since_ms && (c.run != run || c.call != call))
+            .map(|c| (c.run, c.call))
+            .collect();
+        let theirs =
+            afters.into_iter().filter(|a| others.contains(&(a.run.clone(), a.call.clone())));
+        Ok(theirs.flat_map(|a| a.files).collect())
     }
 
     /// The folder, for the helper.
@@ -320,14 +344,45 @@ impl Journal {
         let temporary = self.dir.join("log.jsonl.new");
         fs::write(&temporary, text)?;
         fs::rename(&temporary, self.log())?;
-        let named: BTreeSet<&str> = kept.iter().map(|c| c.hash.as_str()).collect();
-        // Contents that only the snapshot names go too: the next one keeps them again.
+        let mut named: BTreeSet<&str> = kept.iter().map(|c| c.hash.as_str()).collect();
+        // What commands under way may yet need stays; contents that only the snapshot of an
+        // earlier one names go: the next keeps them again.
+        let under_way = self.under_way();
+        named.extend(under_way.iter().map(String::as_str));
         for entry in fs::read_dir(self.dir.join("objects"))?.flatten() {
             if entry.file_name().to_str().is_none_or(|name| !named.contains(name)) {
                 let _ = fs::remove_file(entry.path());
             }
         }
         Ok(())
+    }
+}
+
+/// What is read of a snapshot here.
+#[derive(Deserialize)]
+struct Named {
+    hash: String,
+}
+
+impl Journal {
+    /// The contents that the snapshots of commands under way name. Snapshots of commands that
+    /// an engine left behind when it died are removed.
+    fn under_way(&self) -> Vec<String> {
+        let mut named = Vec::new();
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            if !entry.file_name().to_string_lossy().starts_with(SNAPSHOT_OF) {
+                continue;
+            }
+            let age = entry.metadata().ok().and_then(|m| m.modified().ok()?.elapsed().ok());
+            if age.is_some_and(|age| age > SNAPSHOT_LEFT_OVER) {
+                let _ = fs::remove_file(entry.path());
+                continue;
+            }
+            let text = fs::read(entry.path()).unwrap_or_default();
+            let files: BTreeMap<String, Named> = serde_json::from_slice(&text).unwrap_or_default();
+            named.extend(files.into_values().map(|n| n.hash));
+        }
+        named
     }
 }
 
@@ -349,7 +404,7 @@ pub(crate) fn keep(folder: &Path, content: &[u8]) -> io::Result<String> {
     Ok(hash)
 }
 
-fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |d| d.as_millis() as u64)
@@ -408,6 +463,29 @@ mod tests {
         let calls: Vec<_> = journal.list().unwrap().into_iter().map(|u| u.call).collect();
         assert_eq!(calls, ["c3", "c4"]);
         assert_eq!(fs::read_dir(journal.dir.join("objects")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_other_calls_left_is_theirs_and_a_command_under_way_keeps_its_contents() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path(), Path::new("/w")).unwrap().with_max_bytes(1_500);
+        let since = now_ms();
+        for (call, left) in [("mine", "1"), ("other", "2")] {
+            journal.before("r", call, "edit", &head("a", true), b"x").unwrap();
+            journal.after("r", call, BTreeMap::from([("a".into(), Some(left.into()))])).unwrap();
+        }
+        let theirs = journal.left_by_others(since, "r", "mine").unwrap();
+        assert_eq!(theirs, BTreeMap::from([("a".to_owned(), Some("2".to_owned()))]));
+        assert!(journal.left_by_others(now_ms() + 1, "r", "mine").unwrap().is_empty());
+        let (kept, lost) =
+            (keep(&journal.dir, b"kept").unwrap(), keep(&journal.dir, b"no").unwrap());
+        let snapshot = format!("{{\"f\":{{\"hash\":\"{kept}\",\"size\":4}}}}");
+        fs::write(journal.dir.join(format!("{SNAPSHOT_OF}c.json")), snapshot).unwrap();
+        for i in 0..3u8 {
+            journal.before("r", "c", "edit", &head("b", true), &[i; 1_000]).unwrap();
+        }
+        journal.after("r", "c", BTreeMap::from([("b".into(), None)])).unwrap();
+        assert!(journal.content(&kept).is_ok() && journal.content(&lost).is_err());
     }
 
     #[test]

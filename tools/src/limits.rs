@@ -184,6 +184,9 @@ pub const NOTE_BYTES: usize = 64 << 10;
 pub const NOTES_LISTED: usize = 200;
 /// Answers of the user that are remembered.
 pub const REMEMBERED_RULES: usize = 300;
+/// Images of one `read_file` call that a model is shown, and bytes of one.
+pub const READ_PICTURES: usize = 4;
+pub const PICTURE_BYTES: usize = 3 << 19;
 /// Largest image of the workspace that is sent to a provider.
 pub const SENT_IMAGE_BYTES: u64 = 4 << 20;
 /// Largest image that is written.

@@ -28,6 +28,9 @@ pub struct Request {
     /// Bytes that the engine has for the call, in hex: what `generate_image` writes.
     #[serde(default)]
     pub payload: Option<String>,
+    /// Images that are read go to the host as well.
+    #[serde(default)]
+    pub pictures: bool,
     /// Unsaved text of the user's editor, by workspace-relative path.
     #[serde(default)]
     pub buffers: BTreeMap<String, String>,
@@ -53,6 +56,7 @@ impl Request {
             sandbox,
             outliner: None,
             payload: None,
+            pictures: false,
             buffers: BTreeMap::new(),
             seen: BTreeMap::new(),
         }
@@ -88,6 +92,9 @@ pub struct SandboxSpec {
     /// `.gitignore`; from the user's own settings.
     #[serde(default)]
     pub show: Vec<String>,
+    /// Commands see nothing of what git ignores, but for `show`.
+    #[serde(default)]
+    pub hide_ignored: bool,
     /// The program of `browser_action`.
     #[serde(default)]
     pub browser: Option<PathBuf>,
@@ -108,7 +115,7 @@ pub const FRAME_OUTPUT: u8 = b'O';
 /// The host answers with [`KEPT`] or [`NOT_KEPT`] on the helper's standard input.
 pub const FRAME_BEFORE: u8 = b'B';
 pub const FRAME_REPORT: u8 = b'R';
-/// A picture of the browser's page, JPEG; before the report of its action.
+/// A picture of the browser's page, or an image that was read; before the report.
 pub const FRAME_PICTURE: u8 = b'P';
 
 pub const KEPT: u8 = b'K';

@@ -184,6 +184,14 @@ impl Workspace {
         self
     }
 
+    /// Hides from commands whatever git ignores, but for what [`Self::show`] names; from the
+    /// user's configuration.
+    #[must_use]
+    pub fn hide_ignored(mut self) -> Self {
+        self.sandbox.hide_ignored = true;
+        self
+    }
+
     /// The program of `browser_action`, from the user's configuration; otherwise it is
     /// looked for on PATH.
     #[must_use]
@@ -288,6 +296,7 @@ fn fence(var: impl Fn(&str) -> Option<OsString>) -> SandboxSpec {
         home,
         scratch: None,
         show: Vec::new(),
+        hide_ignored: false,
         browser: None,
         network: crate::sandbox::network::Network::default(),
         host_network: false,

@@ -68,6 +68,12 @@ fn envelopes() {
         ("cut call", envelope::cut_call("write_to_file")),
         ("too many mistakes", envelope::too_many_mistakes(3)),
         ("repeated call", envelope::repeated_call(&read, 4)),
+        ("picture", envelope::pictures(1)),
+        ("pictures", envelope::pictures(2)),
+        ("no pictures", envelope::no_pictures()),
+        ("limit held", envelope::reached(&LimitHit::Processes(40))),
+        ("advice", envelope::advice("Look in src/.\n")),
+        ("repeated call, advice", envelope::repeated(&read, "Look in src/.\n")),
         ("command", envelope::command(&run, &exit(0), None, &limits, "ok\n", None)),
         ("command without output", envelope::command(&run, &exit(1), None, &limits, "", None)),
         (

@@ -17,6 +17,7 @@ mod mcp;
 mod minilm;
 mod semble;
 mod test;
+mod uml;
 mod volt;
 mod wasm;
 

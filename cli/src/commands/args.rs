@@ -534,7 +534,7 @@ pub enum Rules {
 
 #[derive(Debug, Args)]
 pub struct NewRule {
-    /// A tool's name, or `*`
+    /// A tool's name, a class of tools (`read`, `write`, `execute`, `mcp`), or `*`
     pub tool: String,
     /// For commands the leading words, for files a glob [default: every call]
     pub pattern: Option<String>,
@@ -542,6 +542,12 @@ pub struct NewRule {
     /// `*.crates.io` or `localhost:5432`; may be given more than once
     #[arg(long, value_name = "HOST")]
     pub network: Vec<String>,
+    /// Only in the workspace that the current folder lies in
+    #[arg(long)]
+    pub here: bool,
+    /// Only in runs of this mode
+    #[arg(long)]
+    pub mode: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -12,6 +12,7 @@ use lapce_ai_tools::spec;
 use super::args::{NewRule, Rules};
 use super::exit::{Code, Failure, Outcome};
 use super::output::{Output, Style};
+use super::session;
 
 pub fn run(args: Rules, out: Output) -> Outcome {
     let path = Paths::from_env().rules_file();
@@ -48,7 +49,7 @@ fn load(path: &Path) -> Outcome<lapce_ai_tools::policy::Policy> {
 
 /// Appends a rule: comments and order of what is there stay as they are.
 fn add(path: &Path, effect: Effect, rule: &NewRule, out: Output) -> Outcome {
-    if rule.tool != "*" && spec::find(&rule.tool).is_none() {
+    if !spec::is_rule_subject(&rule.tool) {
         let message = format!("there is no tool {:?}", rule.tool);
         return Err(Failure::new(Code::NotFound, message, "`lapce-ai tool list` names every tool"));
     }
@@ -66,6 +67,16 @@ fn add(path: &Path, effect: Effect, rule: &NewRule, out: Output) -> Outcome {
     if !rule.network.is_empty() {
         let hosts: Vec<String> = rule.network.iter().map(|host| quoted(host)).collect();
         text.push_str(&["network = [", &hosts.join(", "), "]\n"].concat());
+    }
+    if rule.here {
+        // As tools see it: without symlinks.
+        let root = session::workspace(None)?;
+        let real = Path::new(&root).canonicalize().ok();
+        let root = real.as_deref().and_then(Path::to_str).unwrap_or(&root);
+        text.push_str(&["workspace = ", &quoted(root), "\n"].concat());
+    }
+    if let Some(mode) = &rule.mode {
+        text.push_str(&["mode = ", &quoted(mode), "\n"].concat());
     }
     // Checked before it is written: a file with a wrong rule denies everything.
     file::parse(&text).map_err(|problem| {

@@ -12,7 +12,7 @@ use lapce_ai_ipc::{Cx, EngineProtocol};
 use lapce_ai_tools::call::ToolCall;
 use lapce_ai_tools::envelope;
 use lapce_ai_tools::host::{Invocation, Ledger};
-use lapce_ai_tools::policy::{BUILT_IN, INSIDE, Verdict as Rule, mcp};
+use lapce_ai_tools::policy::{BUILT_IN, INSIDE, Policy, Verdict as Rule, mcp};
 use lapce_ai_tools::spec::{Class, Runs, ToolSpec};
 use lapce_ai_tools::workspace::Workspace;
 use serde_json::json;
@@ -28,6 +28,7 @@ use crate::gate;
 use crate::handlers;
 use crate::handlers::own::Place;
 use crate::metrics::End;
+use crate::provider::Picture;
 use crate::provider::keys::redact;
 use crate::secret::Secret;
 use crate::state::Engine;
@@ -43,6 +44,14 @@ pub struct Given {
     pub mistake: bool,
     /// The user said no: the other calls of the turn are skipped.
     pub denied: bool,
+    /// For a model that takes them.
+    pub pictures: Vec<Picture>,
+}
+
+impl Given {
+    pub fn new(envelope: String, ok: bool) -> Self {
+        Self { envelope, ok, mistake: false, denied: false, pictures: Vec::new() }
+    }
 }
 
 /// What all calls of a run share.
@@ -58,6 +67,10 @@ pub struct Desk<'a> {
     pub mcp: String,
     /// Path of the transcript, or empty.
     pub transcript: String,
+    /// Whether the model takes pictures.
+    pub pictures: bool,
+    /// The mode that the run, or its subtask, is in: some rules hold in one only.
+    pub mode: String,
     /// What the user allowed for the rest of the run.
     pub allowed: HashSet<String>,
     /// Keys that must not reach a prompt, an event or the journal.
@@ -102,7 +115,7 @@ impl Desk<'_> {
                 self.engine.metrics.record(spec.name, End::Denied, Duration::ZERO);
                 (refusal, String::new())
             }
-            Ok(rule) => (Box::pin(self.counted(spec, call, outlet)).await?, rule),
+            Ok(rule) => (self.counted(spec, call, outlet).await?, rule),
         };
         given.envelope = redact(given.envelope, &self.secrets);
         let wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -140,7 +153,7 @@ impl Desk<'_> {
             return Ok(refused(envelope::error(call, &why), false));
         }
         let begun = Instant::now();
-        let given = self.run(spec, call, outlet).await?;
+        let given = Box::pin(self.run(spec, call, outlet)).await?;
         // The lines below the head are ours when a limit ended the call.
         let stopped =
             |line: &str| line.trim_start_matches("The command was ").starts_with("stopped: ");
@@ -163,7 +176,7 @@ impl Desk<'_> {
         outlet: &mut Outlet<'_>,
         journal: &mut Journal,
     ) -> Result<Result<String, Given>, Over> {
-        let policy = self.engine.policy().map_err(Over::Failed)?;
+        let policy = self.policy()?;
         let mut why = match policy.decide(spec, call, &self.workspace) {
             // A rule of the user's is stronger than a reason of ours.
             Rule::Allow { rule } if because.is_none() || rule != BUILT_IN => {
@@ -228,6 +241,11 @@ impl Desk<'_> {
         Ok(given)
     }
 
+    /// The user's rules, as they stand in the mode of the run.
+    fn policy(&self) -> Result<Policy, Over> {
+        Ok(self.engine.policy().map_err(Over::Failed)?.in_mode(&self.mode))
+    }
+
     /// A rule that denies a call which nobody is asked about otherwise.
     pub(super) fn refused_by_rule(
         &self,
@@ -235,7 +253,7 @@ impl Desk<'_> {
         call: &ToolCall,
         journal: &mut Journal,
     ) -> Result<Option<Given>, Over> {
-        let policy = self.engine.policy().map_err(Over::Failed)?;
+        let policy = self.policy()?;
         let Rule::Deny { rule } = policy.decide(spec, call, &self.workspace) else {
             return Ok(None);
         };
@@ -268,15 +286,11 @@ impl Desk<'_> {
                 () = any(&cancel) => return Err(Over::Cancelled),
             };
             return Ok(match reply {
-                Ok(reply) => {
-                    Given { envelope: reply.text, ok: reply.ok, mistake: false, denied: false }
+                Ok(reply) => Given::new(reply.text, reply.ok),
+                Err(error) => {
+                    let envelope = envelope::error(call, &error.message);
+                    Given { mistake: true, ..Given::new(envelope, false) }
                 }
-                Err(error) => Given {
-                    envelope: envelope::error(call, &error.message),
-                    ok: false,
-                    mistake: true,
-                    denied: false,
-                },
             });
         }
         if spec.runs == Runs::Engine {
@@ -290,14 +304,15 @@ impl Desk<'_> {
                 () = any(&cancel) => return Err(Over::Cancelled),
             };
             // What a server answers, errors included, is no mistake of the model.
-            return Ok(Given { envelope: reply.text, ok: reply.ok, mistake: false, denied: false });
+            return Ok(Given::new(reply.text, reply.ok));
         }
         let stop = self.cancel.child_token();
         // However this future ends, the helper ends with it.
         let _guard = stop.clone().drop_guard();
         let (sender, mut output) = mpsc::channel(limits::OUTPUT_EVENTS);
         let mut invocation = Invocation::new(call.clone(), self.workspace.clone());
-        invocation.network = self.engine.policy().map_err(Over::Failed)?.network(spec, call);
+        invocation.network = self.policy()?.network(spec, call, &self.workspace);
+        invocation.pictures = self.pictures;
         invocation.cancel = stop.clone();
         invocation.on_output = Some(sender);
         invocation.ledger = self.ledger.clone();
@@ -333,7 +348,15 @@ impl Desk<'_> {
         }
         // A command that fails (tests that do not pass) is no mistake of the model.
         let mistake = !outcome.ok && spec.class != Class::Execute && outcome.limit_hit.is_empty();
-        Ok(Given { envelope: outcome.envelope, ok: outcome.ok, mistake, denied: false })
+        let pictures: Vec<Picture> =
+            outcome.pictures.iter().filter_map(|bytes| Picture::new(bytes)).collect();
+        let mut envelope = outcome.envelope;
+        if !pictures.is_empty() {
+            envelope.push_str(&envelope::pictures(pictures.len()));
+        } else if outcome.screenshot.is_some() && !self.pictures {
+            envelope.push_str(&envelope::no_pictures());
+        }
+        Ok(Given { mistake, pictures, ..Given::new(envelope, outcome.ok) })
     }
 }
 
@@ -354,12 +377,12 @@ impl Desk<'_> {
         if self.cancel.is_cancelled() {
             return Err(Over::Cancelled);
         }
-        Ok(Given { envelope: done.envelope, ok: done.ok, mistake: done.mistake, denied: false })
+        Ok(Given { mistake: done.mistake, ..Given::new(done.envelope, done.ok) })
     }
 }
 
 fn refused(envelope: String, denied: bool) -> Given {
-    Given { envelope, ok: false, mistake: false, denied }
+    Given { denied, ..Given::new(envelope, false) }
 }
 
 /// What "for the rest of the run" covers: a command is the same command; a server's tool

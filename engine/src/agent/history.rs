@@ -3,10 +3,11 @@
 //! What is given up first: results of tools, the oldest first; then whole old turns. The
 //! task, and the newest exchange, always stay. A native call and its result stay together.
 
-use super::tokens;
+use super::{limits, tokens};
 use crate::provider::{Message, Part, Role};
 
 const ELIDED: &str = "(this result was taken out to save room; make the call again if you need it)";
+const NO_PICTURE: &str = "(the picture was left out)";
 const DROPPED: &str = "\n\n(earlier steps of this run were taken out to save room)";
 
 #[derive(Debug, Default)]
@@ -27,6 +28,18 @@ impl History {
             Some(last) if last.role == message.role => last.parts.extend(message.parts),
             _ => self.messages.push(message),
         }
+        self.keep_pictures(limits::PICTURES);
+    }
+
+    /// Leaves out all pictures but the newest `keep`. Whether there was one to leave out.
+    pub fn keep_pictures(&mut self, keep: usize) -> bool {
+        let parts = self.messages.iter_mut().flat_map(|m| &mut m.parts);
+        let mut pictures: Vec<&mut Part> = parts.filter(|p| matches!(p, Part::Image(_))).collect();
+        let older = pictures.len().saturating_sub(keep);
+        for part in &mut pictures[..older] {
+            **part = Part::Text(NO_PICTURE.to_owned());
+        }
+        older > 0
     }
 
     pub fn messages(&self) -> &[Message] {
@@ -62,6 +75,7 @@ impl History {
         }
         // Still too long: the newest results themselves are cut.
         if self.tokens() > budget {
+            self.keep_pictures(0);
             let fixed: usize = self
                 .messages
                 .iter()
@@ -93,6 +107,7 @@ fn elide(part: &mut Part) {
             let head = text.lines().next().unwrap_or_default().to_owned();
             *text = format!("{head}\n{ELIDED}");
         }
+        Part::Image(_) => *part = Part::Text(NO_PICTURE.to_owned()),
         Part::Text(text) if text.starts_with('[') && text.len() > 2 * ELIDED.len() => {
             let head = text.lines().next().unwrap_or_default().to_owned();
             *text = format!("{head}\n{ELIDED}");
@@ -104,6 +119,7 @@ fn elide(part: &mut Part) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::Picture;
 
     fn call(n: usize) -> Message {
         let part = Part::Call {
@@ -164,6 +180,30 @@ mod tests {
             let Part::CallResult { id: b, .. } = &pair[1].parts[0] else { panic!() };
             assert_eq!(a, b);
         }
+    }
+
+    #[test]
+    fn the_newest_pictures_stay() {
+        let picture = || Message {
+            role: Role::User,
+            parts: vec![
+                Part::Text("[browser_action for 'click'] Result:".into()),
+                Part::Image(Picture { media: "image/png", base64: "AA==".into() }),
+            ],
+        };
+        let mut history = History::new("task".into());
+        for n in 0..4 {
+            history.push(call(n));
+            history.push(picture());
+        }
+        let at = |history: &History| {
+            let seen = |m: &Message| m.parts.iter().any(|p| matches!(p, Part::Image(_)));
+            history.messages.iter().map(seen).collect::<Vec<_>>()
+        };
+        assert_eq!(at(&history), [false, false, false, false, false, false, true, false, true]);
+        assert!(history.fit(2_500));
+        assert_eq!(at(&history).iter().filter(|p| **p).count(), 1, "old ones go first");
+        assert!(history.keep_pictures(0) && !history.keep_pictures(0));
     }
 
     #[test]

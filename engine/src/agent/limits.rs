@@ -22,6 +22,8 @@ pub const ASK_TOKENS_LOCAL: usize = 2_000;
 pub const ASK_HITS: u32 = 20;
 /// Text around the caret that goes into a prompt: at most this share of its room.
 pub const EDITOR_SHARE: usize = 4;
+/// Pictures of a conversation that are sent again with each turn: the newest.
+pub const PICTURES: usize = 2;
 /// Text of a run that is shown of one tool result in the transcript.
 pub const SHOWN_RESULT_BYTES: usize = 4 * 1024;
 /// Live output of tools waiting to be passed on.

@@ -2,8 +2,8 @@
 //! task is done or something says stop.
 //!
 //! Entered by `handlers/run.rs` through [`run`]. What ends a run: `attempt_completion`, an
-//! answer without a call, the turn limit, the token budget, three mistakes in a row, the
-//! same call a fourth time, a provider's error, a cancel. A subtask is a loop of its own inside
+//! answer without a call, the turn limit, the token budget, a provider's error, a cancel; and
+//! three mistakes in a row or the same call a fourth time, unless the user says how to go on. A subtask is a loop of its own inside
 //! its parent's (`steps.rs`): own conversation, own budget, same desk. A call runs only when it is
 //! whole: nothing of an answer that was cut off is acted upon.
 
@@ -18,14 +18,15 @@ pub mod prompt;
 mod steps;
 pub mod todo;
 pub mod tokens;
+mod wanted;
 
 use std::sync::Arc;
 
 use lapce_ai_ipc::wire::WireError;
 use lapce_ai_ipc::wire::engine::{RunOutcome, Usage};
-use lapce_ai_tools::call::{Invalid, ToolCall};
+use lapce_ai_tools::call::ToolCall;
 use lapce_ai_tools::spec::{self, Runs, ToolSpec};
-use lapce_ai_tools::xml::{ParseError, StreamParser};
+use lapce_ai_tools::xml::StreamParser;
 use lapce_ai_tools::{envelope, schema};
 use serde_json::json;
 
@@ -35,10 +36,9 @@ use self::journal::Journal;
 use self::listen::{Answer, Ended, listen};
 use self::modes::Mode;
 use self::outlet::Outlet;
+use self::wanted::Wanted;
 use crate::config::{Config, ToolForm};
-use crate::provider::{
-    ChatRequest, Fault, Message, Model, NativeCall, Part, Providers, Role, Stop, ToolDef,
-};
+use crate::provider::{ChatRequest, Fault, Message, Model, Part, Providers, Role, Stop, ToolDef};
 
 /// How a run ended.
 #[derive(Debug)]
@@ -190,13 +190,6 @@ struct Loop<'r, 'a, 'o> {
     reminded: bool,
 }
 
-/// A call of the model, readable or not.
-struct Wanted {
-    id: String,
-    name: String,
-    call: Result<ToolCall, String>,
-}
-
 impl Loop<'_, '_, '_> {
     async fn go(&mut self) -> Result<(RunOutcome, String), Stopped> {
         while self.turns < self.max_turns {
@@ -212,7 +205,9 @@ impl Loop<'_, '_, '_> {
                 return Ok(end);
             }
             if self.mistakes >= limits::MISTAKES {
-                return Err(failed(envelope::too_many_mistakes(self.mistakes)));
+                let words = self.stuck(&envelope::too_many_mistakes(self.mistakes)).await?;
+                self.mistakes = 0;
+                self.history.push(Message::user(envelope::advice(&words)));
             }
         }
         Ok((
@@ -253,6 +248,14 @@ impl Loop<'_, '_, '_> {
                         Fault::ContextLength if !tightened && !shown => {
                             tightened = true;
                             self.outlet.notice("the conversation is too long for the model; older steps are left out").await?;
+                            continue;
+                        }
+                        // A model that was thought to take pictures and does not.
+                        Fault::BadRequest | Fault::NotFound
+                            if !shown && self.history.keep_pictures(0) =>
+                        {
+                            self.desk.pictures = false;
+                            self.outlet.notice("the model was asked again without the pictures, which it may not take").await?;
                             continue;
                         }
                         _ => return Err(Stopped::Failed(error.wire())),
@@ -323,7 +326,7 @@ impl Loop<'_, '_, '_> {
                 answer.words.trim()
             )));
         }
-        let wanted = self.wanted(&answer);
+        let wanted = wanted::all(&answer, &self.specs);
         self.remember(&answer);
         if answer.finish.stop == Stop::Length && wanted.is_empty() {
             self.mistakes += 1;
@@ -336,19 +339,14 @@ impl Loop<'_, '_, '_> {
             return Ok(self.without_call(&answer));
         }
         self.reminded = false;
-        let mut results = Vec::new();
+        let (mut results, mut pictures) = (Vec::new(), Vec::new());
         let mut denied = false;
         for wanted in wanted {
             let given = if denied {
                 let call = wanted
                     .call
                     .unwrap_or_else(|_| ToolCall::new(wanted.id.clone(), wanted.name.clone()));
-                Given {
-                    envelope: envelope::skipped(&call),
-                    ok: false,
-                    mistake: false,
-                    denied: false,
-                }
+                Given::new(envelope::skipped(&call), false)
             } else {
                 match self.one(&wanted).await? {
                     Step::Given(given) => given,
@@ -357,6 +355,7 @@ impl Loop<'_, '_, '_> {
             };
             self.mistakes = if given.mistake { self.mistakes + 1 } else { 0 };
             denied |= given.denied;
+            pictures.extend(given.pictures.into_iter().map(Part::Image));
             let text = self.cut_result(given.envelope);
             results.push(match self.form {
                 ToolForm::Native if !answer.finish.calls.is_empty() => {
@@ -365,15 +364,15 @@ impl Loop<'_, '_, '_> {
                 _ => Part::Text(text),
             });
         }
+        results.append(&mut pictures);
         self.history.push(Message { role: Role::User, parts: results });
         Ok(None)
     }
 
     /// One call: the loop's own, or one for the desk.
     async fn one(&mut self, wanted: &Wanted) -> Result<Step, Stopped> {
-        let mistake = |envelope: String| {
-            Step::Given(Given { envelope, ok: false, mistake: true, denied: false })
-        };
+        let mistake =
+            |envelope: String| Step::Given(Given { mistake: true, ..Given::new(envelope, false) });
         let Some(spec) = self.specs.iter().copied().find(|s| s.name == wanted.name) else {
             let known = spec::find(&wanted.name);
             return Ok(mistake(match known.filter(|spec| !self.mode.offers(spec)) {
@@ -392,7 +391,9 @@ impl Loop<'_, '_, '_> {
             self.same = (signature, 1);
         }
         if self.same.1 >= limits::SAME_CALL {
-            return Err(failed(envelope::repeated_call(call, self.same.1)));
+            let words = self.stuck(&envelope::repeated_call(call, self.same.1)).await?;
+            self.same = (String::new(), 0);
+            return Ok(given(envelope::repeated(call, &words), true));
         }
         if let Some(why) = self.mode.refuses(spec, call) {
             return Ok(mistake(envelope::error(call, &why)));
@@ -421,19 +422,6 @@ impl Loop<'_, '_, '_> {
         self.reminded = true;
         self.history.push(Message::user(envelope::no_tool_used(self.form == ToolForm::Xml)));
         None
-    }
-
-    /// The calls of an answer, in order.
-    fn wanted(&self, answer: &Answer) -> Vec<Wanted> {
-        match &answer.xml {
-            Some(Ok(call)) => vec![Wanted {
-                id: call.id.clone(),
-                name: call.name.clone(),
-                call: Ok(call.clone()),
-            }],
-            Some(Err(error)) => vec![broken_xml(error)],
-            None => answer.finish.calls.iter().map(|c| native(c, &self.specs)).collect(),
-        }
     }
 
     /// The model's own words, as the next request repeats them.
@@ -478,48 +466,5 @@ fn definition(spec: &ToolSpec) -> ToolDef {
 
 /// A result of the loop's own.
 fn given(envelope: String, ok: bool) -> Step {
-    Step::Given(Given { envelope, ok, mistake: !ok, denied: false })
-}
-
-fn native(call: &NativeCall, specs: &[&'static ToolSpec]) -> Wanted {
-    let wanted = |read| Wanted { id: call.id.clone(), name: call.name.clone(), call: read };
-    let Some(spec) = specs.iter().find(|s| s.name == call.name) else {
-        return wanted(Err(String::new()));
-    };
-    let read = match &call.arguments {
-        Ok(params) => {
-            ToolCall { id: call.id.clone(), name: call.name.clone(), params: params.clone() }
-                .normalise(spec)
-        }
-        Err(problem) => Err(Invalid::Wrong { name: "arguments".into(), problem: problem.clone() }),
-    };
-    wanted(read.map_err(|problem| envelope::invalid(spec, &problem, false)))
-}
-
-/// A call in XML that cannot run, with what the model is told.
-fn broken_xml(error: &ParseError) -> Wanted {
-    let (tool, text) = match error {
-        ParseError::Cut { tool } => (tool, envelope::cut_call(tool)),
-        ParseError::Invalid { tool, problem } => {
-            let text =
-                spec::find(tool).map(|s| envelope::invalid(s, problem, true)).unwrap_or_default();
-            (tool, text)
-        }
-        ParseError::Malformed { tool, problem } => {
-            let problem = Invalid::Wrong { name: "parameters".into(), problem: problem.clone() };
-            let text =
-                spec::find(tool).map(|s| envelope::invalid(s, &problem, true)).unwrap_or_default();
-            (tool, text)
-        }
-        ParseError::TooLong { tool } => {
-            let problem = Invalid::Wrong {
-                name: "parameters".into(),
-                problem: "the call is too long; write it in smaller pieces".into(),
-            };
-            let text =
-                spec::find(tool).map(|s| envelope::invalid(s, &problem, true)).unwrap_or_default();
-            (tool, text)
-        }
-    };
-    Wanted { id: "xml".to_owned(), name: tool.clone(), call: Err(text) }
+    Step::Given(Given { mistake: !ok, ..Given::new(envelope, ok) })
 }

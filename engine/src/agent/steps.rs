@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::calls::Over;
 use super::history::History;
-use super::{Loop, Step, Stopped, given, limits, modes, offered, prompt, todo, tokens};
+use super::{Loop, Step, Stopped, failed, given, limits, modes, offered, prompt, todo, tokens};
 use crate::approvals::{Question, Verdict};
 
 impl Loop<'_, '_, '_> {
@@ -112,6 +112,34 @@ impl Loop<'_, '_, '_> {
         Ok(given(envelope::answer(call, &answer), true))
     }
 
+    /// The model does not get on: what the user says about it, or the end. A subtask ends; its
+    /// parent decides what to make of that.
+    pub(super) async fn stuck(&mut self, problem: &str) -> Result<String, Stopped> {
+        let end = || failed(problem);
+        if self.depth > 0 {
+            return Err(end());
+        }
+        let question = Question {
+            summary: one_line(problem, 120),
+            detail: problem.to_owned(),
+            wanted: Wanted::Question,
+            ..self.desk.asking()
+        };
+        self.outlet.note(&format!("\n\n**Stuck:** {problem}\n\n"));
+        let words = match self.put(question).await? {
+            Verdict::Allowed { words, .. } => words,
+            Verdict::Denied { feedback } => feedback,
+            Verdict::TimedOut { .. } => String::new(),
+        };
+        let words = words.trim();
+        self.journal.event("stuck", json!({"problem": problem, "answer": words}));
+        if words.is_empty() {
+            return Err(end());
+        }
+        self.outlet.note(&format!("\n\n*The user: {words}*\n\n"));
+        Ok(words.to_owned())
+    }
+
     /// `update_todo_list`.
     pub(super) fn todo_list(&mut self, call: &ToolCall) -> Step {
         match todo::read(call.text("todos")) {
@@ -151,6 +179,7 @@ impl Loop<'_, '_, '_> {
         self.outlet.note(&format!("\n\n*Mode: {}*\n\n", mode.slug));
         self.journal.event("mode", json!({"mode": mode.slug, "depth": self.depth}));
         self.specs = offered(&mode, self.common.config, !self.desk.mcp.is_empty());
+        self.desk.mode.clone_from(&mode.slug);
         self.mode = mode;
     }
 
@@ -225,6 +254,7 @@ impl Loop<'_, '_, '_> {
             json!({"id": call.id, "depth": depth, "mode": mode.slug, "message": message, "tokens": max_tokens}),
         );
         let begun = std::time::Instant::now();
+        self.desk.mode.clone_from(&mode.slug);
         let mut child = Loop {
             form: self.form,
             history: History::new(prompt::subtask(message)),
@@ -247,6 +277,7 @@ impl Loop<'_, '_, '_> {
         };
         let ended = child.go().await;
         let (turns, usage) = (child.turns, child.usage.clone());
+        self.desk.mode.clone_from(&self.mode.slug);
         // What it used was the run's.
         tokens::add(&mut self.usage, &usage);
         let (outcome, result) = match ended {
@@ -269,7 +300,7 @@ impl Loop<'_, '_, '_> {
         };
         self.outlet.event(finished).await?;
         let text = envelope::subtask(call, ok, &result);
-        Ok(Step::Given(super::Given { envelope: text, ok, mistake: false, denied: false }))
+        Ok(Step::Given(super::Given::new(text, ok)))
     }
 
     /// The parts of a question that are the same for all of this run's.

@@ -8,6 +8,9 @@ use crate::provider::{Message, Part};
 /// Tokens that a message costs beyond its text.
 const PER_MESSAGE: usize = 8;
 
+/// Tokens that a picture may take; providers scale large ones down to about this.
+const PER_PICTURE: usize = 1_600;
+
 /// Three ASCII bytes a token (code and English take 3.3 to 4.5), and one token for each
 /// byte of other scripts, as small vocabularies need.
 pub fn estimate(text: &str) -> usize {
@@ -24,6 +27,7 @@ fn part(part: &Part) -> usize {
         Part::Text(text) => estimate(text),
         Part::Call { name, arguments, .. } => estimate(name) + estimate(arguments) + PER_MESSAGE,
         Part::CallResult { text, .. } => estimate(text) + PER_MESSAGE,
+        Part::Image(_) => PER_PICTURE,
         Part::Opaque { value, .. } => estimate(&value.to_string()),
     }
 }

@@ -28,7 +28,7 @@ pub use keys::KeySource;
 pub use models::{Auth, Fim, Kind, ModelConfig, Network, ProviderConfig, ToolForm, is_loopback};
 pub use modes::{ModeConfig, ToolClass};
 pub use reference::{REFERENCE, reference_markdown};
-pub use sandbox::Sandbox;
+pub use sandbox::{Ignored, Sandbox};
 pub use store::ConfigStore;
 
 /// What `config.toml` says, checked.
@@ -130,6 +130,7 @@ impl Config {
     /// An error has its offset in the file.
     fn check(raw: Raw) -> Result<Self, (usize, String)> {
         let providers = models::providers(raw.providers)?;
+        raw.sandbox.check().map_err(|problem| (0, problem))?;
         let home = std::env::var_os("HOME").map(PathBuf::from).filter(|h| h.is_absolute());
         if raw.mcp.servers.len() > mcp_limits::SERVERS {
             return Err((0, format!("there are more than {} MCP servers", mcp_limits::SERVERS)));

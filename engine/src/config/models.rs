@@ -102,6 +102,8 @@ pub struct ModelConfig {
     pub tools: Option<ToolForm>,
     pub fim: Option<Fim>,
     pub temperature: Option<f32>,
+    /// Whether it takes pictures.
+    pub images: Option<bool>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]

@@ -42,6 +42,11 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
         "ghost text: `infill`, `suffix`, `mistral`, `ollama`, or marks of a family: `qwen`, `starcoder`, `codellama`, `deepseek`, `codestral`, `codegemma`",
     ),
     ("providers.NAME.models.MODEL.temperature", "the provider's", "sampling temperature"),
+    (
+        "providers.NAME.models.MODEL.images",
+        "by name",
+        "whether the model takes pictures: screenshots of the browser, images that it reads",
+    ),
     ("network.ca_file", "none", "PEM file with more certificates to trust"),
     ("network.proxy", "environment", "`http://host:port` for all providers, or `none`"),
     ("network.connect_timeout_s", "10", "seconds for TCP and TLS"),
@@ -63,6 +68,21 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
         "sandbox.env",
         "[]",
         "names of variables of the engine's environment that commands get, such as `AWS_PROFILE`; never a key that you would not show a model",
+    ),
+    (
+        "sandbox.ignored",
+        "\"build\"",
+        "what commands see of the files that git ignores: `build` (all but those that look like secrets), or `hidden` (nothing but what `sandbox.show` names, as in `[\"/target/\"]`)",
+    ),
+    (
+        "sandbox.unprotect",
+        "[]",
+        "protected paths of a workspace that tools may write all the same, as in `[\".github/workflows\"]`; never git's own",
+    ),
+    (
+        "sandbox.off",
+        "[]",
+        "layers of the sandbox to do without, as `lapce-ai doctor sandbox` names them; a call on a system without them is refused otherwise",
     ),
     ("sandbox.browser", "by name on PATH", "the Chromium that `browser_action` starts"),
     ("index.disk_mb", "20000", "most that all indexes together take on disk, in MB"),

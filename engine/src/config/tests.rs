@@ -26,6 +26,7 @@ max_output = 512
 tools = "xml"
 fim = "infill"
 temperature = 0.2
+images = true
 
 [providers.mistral]
 kind = "mistral"
@@ -47,6 +48,9 @@ show = [".env.test"]
 browser = "/opt/chromium/chrome"
 read = ["~/.aws", "/srv/data"]
 env = ["AWS_PROFILE"]
+ignored = "hidden"
+unprotect = [".github/workflows"]
+off = ["landlock"]
 
 [index]
 disk_mb = 500
@@ -247,6 +251,10 @@ fn what_commands_may_read_is_absolute_or_below_the_home_folder() {
     let paths = sandbox.readable(Some(home)).unwrap();
     assert_eq!(paths, ["/home/ada/.aws", "/srv/data"].map(std::path::PathBuf::from));
     assert!(sandbox.readable(None).unwrap_err().contains("~/.aws"));
+    for bad in ["off = [\"selinux\"]", "unprotect = [\".git/hooks\"]", "unprotect = [\"src\"]"] {
+        let problem = Config::parse(&format!("[sandbox]\n{bad}\n")).unwrap_err().to_string();
+        assert!(problem.contains("sandbox."), "{problem}");
+    }
     let config = Config::parse("[sandbox]\nread = [\"../x\"]\n").unwrap();
     assert!(config.sandbox.readable(Some(home)).unwrap_err().contains("../x"));
 }

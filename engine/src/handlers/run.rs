@@ -105,6 +105,8 @@ pub async fn handle(
         ledger: Ledger::for_run(run.id()),
         mcp,
         transcript: transcript_path.clone(),
+        pictures: model.images,
+        mode: mode.slug.clone(),
         allowed: HashSet::new(),
         secrets: engine.providers.keys_at_hand(&config),
     };

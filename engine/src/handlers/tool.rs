@@ -68,7 +68,7 @@ async fn carry_out(
 ) -> Result<ToolReply, WireError> {
     match spec.runs {
         Runs::Helper | Runs::Host => {
-            let network = engine.policy()?.network(spec, &call);
+            let network = engine.policy()?.in_mode("").network(spec, &call, &workspace);
             run(engine, call, root, workspace, network, cx).await.map(reply)
         }
         Runs::Engine => own(engine, &call, root, &workspace, cx).await,
@@ -103,7 +103,7 @@ async fn gate(
     let denied = |why: String| {
         WireError::new(ErrorKind::Denied, format!("{} did not run: {why}", call.summary()))
     };
-    let policy = engine.policy()?;
+    let policy = engine.policy()?.in_mode("");
     let why = match policy.decide(spec, call, workspace) {
         Policy::Allow { rule } => return Ok(rule),
         Policy::Deny { rule } => return Err(denied(format!("the rule {rule:?} denies it"))),

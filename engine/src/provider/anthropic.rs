@@ -67,6 +67,10 @@ fn block(part: &Part) -> Option<Value> {
         Part::CallResult { id, text, ok, .. } => {
             json!({"type": "tool_result", "tool_use_id": id, "content": text, "is_error": !ok})
         }
+        Part::Image(picture) => json!({
+            "type": "image",
+            "source": {"type": "base64", "media_type": picture.media, "data": &*picture.base64},
+        }),
         Part::Opaque { format, value } if *format == FORMAT => value.clone(),
         Part::Opaque { .. } => return None,
     })

@@ -5,7 +5,7 @@ use lapce_ai_ipc::wire::engine::Usage;
 use serde_json::json;
 
 use super::super::lines::Splitter;
-use super::super::types::{Delta, Finish, Message, Part, Role, Stop, ToolDef};
+use super::super::types::{Delta, Finish, Message, Part, Picture, Role, Stop, ToolDef};
 use super::super::{Fault, ProviderError};
 use super::*;
 use crate::config::Config;
@@ -120,6 +120,38 @@ fn request() -> ChatRequest {
         temperature: None,
         stop: vec![],
     }
+}
+
+#[test]
+fn a_picture_goes_out_in_every_format() {
+    let picture = || Part::Image(Picture { media: "image/png", base64: "AA==".into() });
+    let result =
+        || Part::CallResult { id: "c1".into(), name: "look".into(), text: "seen".into(), ok: true };
+    let message = Message { role: Role::User, parts: vec![result(), picture()] };
+    let request = ChatRequest { messages: vec![message], ..ChatRequest::default() };
+    let body = |kind: &str| -> Value {
+        serde_json::from_slice(&outgoing(&model(kind), None, &request).body.unwrap()).unwrap()
+    };
+    let url = "data:image/png;base64,AA==";
+    let openai = &body("openai")["messages"];
+    assert_eq!((&openai[0]["role"], &openai[0]["content"]), (&json!("tool"), &json!("seen")));
+    assert_eq!(openai[1]["role"], "user");
+    let shown = json!({"type": "image_url", "image_url": {"url": url}});
+    assert_eq!(
+        (&openai[1]["content"][0]["type"], &openai[1]["content"][1]),
+        (&json!("text"), &shown)
+    );
+    let responses = &body("responses")["input"];
+    assert_eq!(responses[0]["type"], "function_call_output");
+    assert_eq!(responses[1]["content"][0], json!({"type": "input_image", "image_url": url}));
+    let anthropic = &body("anthropic")["messages"][0]["content"];
+    assert_eq!(anthropic[0]["type"], "tool_result");
+    let source = json!({"type": "base64", "media_type": "image/png", "data": "AA=="});
+    assert_eq!(anthropic[1]["source"], source);
+    let gemini = &body("gemini")["contents"][0]["parts"];
+    assert_eq!(gemini[1], json!({"inlineData": {"mimeType": "image/png", "data": "AA=="}}));
+    let ollama = &body("ollama")["messages"];
+    assert_eq!((&ollama[0]["role"], &ollama[1]["images"]), (&json!("tool"), &json!(["AA=="])));
 }
 
 fn sent(kind: &str) -> (String, Value) {

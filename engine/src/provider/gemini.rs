@@ -65,6 +65,9 @@ fn content(message: &Message) -> Value {
                     let key = if *ok { "result" } else { "error" };
                     json!({"functionResponse": {"name": name, "response": {key: text}}})
                 }
+                Part::Image(picture) => {
+                    json!({"inlineData": {"mimeType": picture.media, "data": &*picture.base64}})
+                }
                 Part::Opaque { .. } => return None,
             })
         })

@@ -36,7 +36,9 @@ pub use self::detect::Ports;
 pub use self::error::{Fault, ProviderError};
 pub use self::fim::FimRequest;
 pub use self::model::Model;
-pub use self::types::{ChatRequest, Delta, Finish, Message, NativeCall, Part, Role, Stop, ToolDef};
+pub use self::types::{
+    ChatRequest, Delta, Finish, Message, NativeCall, Part, Picture, Role, Stop, ToolDef,
+};
 
 use self::http::Http;
 use self::keys::Keys;

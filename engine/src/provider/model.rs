@@ -23,6 +23,8 @@ pub struct Model {
     pub tools: ToolForm,
     pub fim: Option<Fim>,
     pub temperature: Option<f32>,
+    /// It takes pictures.
+    pub images: bool,
     pub network: Network,
     /// On this machine.
     pub local: bool,
@@ -57,7 +59,7 @@ impl Model {
 
     pub fn new(provider: &str, name: &str, config: &ProviderConfig, network: &Network) -> Self {
         let local = config::is_loopback(&config.base_url);
-        let ModelConfig { context, max_output, tools, fim, temperature } =
+        let ModelConfig { context, max_output, tools, fim, temperature, images } =
             config.models.get(name).cloned().unwrap_or_default();
         let context = context.unwrap_or_else(|| context_by_name(name, local)).max(1024);
         Self {
@@ -80,6 +82,7 @@ impl Model {
                 Kind::Responses | Kind::Anthropic | Kind::Gemini => None,
             }),
             temperature,
+            images: images.unwrap_or_else(|| !local && sees_by_name(name)),
             network: network.clone(),
             local,
         }
@@ -112,6 +115,16 @@ const FAMILIES: [(&str, u32); 12] = [
     ("codestral", 32_000),
     ("qwen", 32_000),
 ];
+
+/// Beginnings of names of models that take pictures. One of them that does not says so, and
+/// the run goes on without.
+const SEEING: [&str; 9] =
+    ["gpt-4o", "gpt-4.1", "gpt-5", "o3", "o4", "claude", "gemini", "grok-4", "pixtral"];
+
+fn sees_by_name(name: &str) -> bool {
+    let name = name.rsplit('/').next().unwrap_or(name);
+    SEEING.iter().any(|family| name.starts_with(family))
+}
 
 /// The context window of a model nobody configured.
 fn context_by_name(name: &str, local: bool) -> u32 {
@@ -154,6 +167,7 @@ max_output = 4000
             (200_000, ToolForm::Native, false)
         );
         assert_eq!(claude.id(), "router/anthropic/claude-x");
+        assert!(claude.images && !Model::from_config(&config, "local/gemini").unwrap().images);
         let tiny = Model::from_config(&config, "local/tiny").unwrap();
         assert_eq!((tiny.context, tiny.max_output), (2048, 1024));
         assert_eq!((tiny.tools, tiny.fim, tiny.local), (ToolForm::Xml, Some(Fim::Infill), true));

@@ -39,13 +39,21 @@ pub fn body(model: &str, context: u32, request: &ChatRequest) -> Value {
                 _ => None,
             })
             .collect();
-        if text.is_empty() && calls.is_empty() {
+        let pictures: Vec<&str> = message
+            .parts
+            .iter()
+            .filter_map(|p| if let Part::Image(p) = p { Some(&*p.base64) } else { None })
+            .collect();
+        if text.is_empty() && calls.is_empty() && pictures.is_empty() {
             continue;
         }
         let role = if message.role == Role::User { "user" } else { "assistant" };
         let mut value = json!({"role": role, "content": text.join("\n\n")});
         if !calls.is_empty() {
             value["tool_calls"] = Value::Array(calls);
+        }
+        if !pictures.is_empty() {
+            value["images"] = json!(pictures);
         }
         messages.push(value);
     }

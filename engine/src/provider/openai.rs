@@ -51,8 +51,24 @@ pub fn body(model: &str, request: &ChatRequest, tokens_field: &str) -> Value {
                         messages.push(json!({"role": "tool", "tool_call_id": id, "content": text}));
                     }
                 }
-                if !text.is_empty() {
+                let mut pictures: Vec<Value> = message
+                    .parts
+                    .iter()
+                    .filter_map(|p| match p {
+                        Part::Image(picture) => Some(json!({
+                            "type": "image_url", "image_url": {"url": picture.data_url()},
+                        })),
+                        _ => None,
+                    })
+                    .collect();
+                if pictures.is_empty() && !text.is_empty() {
                     messages.push(json!({"role": "user", "content": text}));
+                } else if !pictures.is_empty() {
+                    // Some servers want words beside a picture.
+                    let words: &str =
+                        if text.is_empty() { "(the picture of the result above)" } else { &text };
+                    pictures.insert(0, json!({"type": "text", "text": words}));
+                    messages.push(json!({"role": "user", "content": pictures}));
                 }
             }
         }

@@ -37,6 +37,10 @@ pub fn body(model: &str, request: &ChatRequest) -> Value {
                     input.push(json!({"type": "function_call", "call_id": id, "name": name, "arguments": arguments}));
                 }
                 Part::Opaque { format, value } if *format == FORMAT => input.push(value.clone()),
+                Part::Image(picture) => input.push(json!({
+                    "role": "user",
+                    "content": [{"type": "input_image", "image_url": picture.data_url()}],
+                })),
                 Part::CallResult { .. } | Part::Opaque { .. } => {}
             }
         }

@@ -2,6 +2,8 @@
 //!
 //! Used by the agent loop, `ask` and the adapters; holds no I/O and no provider's names.
 
+use std::sync::Arc;
+
 use lapce_ai_ipc::wire::engine::Usage;
 use serde_json::{Map, Value};
 
@@ -31,12 +33,58 @@ pub enum Part {
         text: String,
         ok: bool,
     },
+    /// A picture for the model, in a message of the user's.
+    Image(Picture),
     /// Reasoning that a provider wants back verbatim, opaque to everyone else. `format`
     /// names the wire format that wrote it; the others leave it out.
     Opaque {
         format: &'static str,
         value: Value,
     },
+}
+
+/// A picture: its media type (`image/png`) and its bytes in base64.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Picture {
+    pub media: &'static str,
+    pub base64: Arc<str>,
+}
+
+impl Picture {
+    /// `None` for what is no whole image of a format that models take.
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        let media = match lapce_ai_tools::image::check(bytes).ok()?.format {
+            "png" => "image/png",
+            "jpeg" => "image/jpeg",
+            "webp" => "image/webp",
+            _ => "image/gif",
+        };
+        Some(Self { media, base64: encode(bytes).into() })
+    }
+
+    pub fn data_url(&self) -> String {
+        format!("data:{};base64,{}", self.media, self.base64)
+    }
+}
+
+impl std::fmt::Debug for Picture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Picture({}, {} bytes)", self.media, self.base64.len())
+    }
+}
+
+fn encode(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for three in bytes.chunks(3) {
+        let at = |n: usize| u32::from(three.get(n).copied().unwrap_or(0));
+        let bits = at(0) << 16 | at(1) << 8 | at(2);
+        for n in 0..4 {
+            let six = (bits >> (18 - 6 * n)) & 63;
+            text.push(if n > three.len() { '=' } else { char::from(ALPHABET[six as usize]) });
+        }
+    }
+    text
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -160,6 +208,17 @@ pub fn parse_arguments(raw: &str) -> Result<Map<String, Value>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn base64_of_every_length() {
+        let pairs =
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")];
+        for (bytes, text) in pairs {
+            assert_eq!(encode(bytes.as_bytes()), text);
+        }
+        assert_eq!(encode(&[0xfb, 0xff]), "+/8=");
+        assert!(Picture::new(b"no image").is_none());
+    }
 
     #[test]
     fn arguments_in_every_shape_seen() {

@@ -46,17 +46,8 @@ fn run_in(folder: &std::path::Path) -> std::io::Result<Report> {
     let workspace = Workspace::new(folder)?;
     let mut params = serde_json::Map::new();
     params.insert("command".into(), ":".into());
-    let request = Request {
-        tool: "execute_command".into(),
-        params,
-        root: workspace.root().to_owned(),
-        limits: Limits::COMMAND,
-        sandbox: workspace.sandbox(),
-        outliner: None,
-        payload: None,
-        buffers: std::collections::BTreeMap::default(),
-        seen: std::collections::BTreeMap::default(),
-    };
+    let (root, sandbox) = (workspace.root(), workspace.sandbox());
+    let request = Request::new("execute_command", params, root, Limits::COMMAND, sandbox);
     let text = serde_json::to_vec(&request)?;
     let mut child = Command::new(std::env::current_exe()?)
         .env_clear()

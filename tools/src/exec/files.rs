@@ -27,7 +27,7 @@ pub(crate) fn run(request: &Request) -> Report {
         "read_command_output" => super::artefact::run(&call, &tree),
         super::restore::NAME => super::restore::run(&call, &tree, &mut report),
         super::snapshot::TAKE => super::snapshot::take(&call, &tree),
-        super::snapshot::DIFF => Ok(super::snapshot::diff(&call, &tree, &mut report)),
+        super::snapshot::DIFF => super::snapshot::diff(&call, &tree, &mut report),
         name if super::write::is_writer(name) => super::write::run(&call, &tree, &mut report),
         other => Err(format!("{other} is not run by this program")),
     };

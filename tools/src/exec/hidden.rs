@@ -21,6 +21,8 @@ pub(crate) struct Hidden {
     pub(crate) paths: Vec<PathBuf>,
     /// How many of them only git's rules name.
     pub(crate) by_git: usize,
+    /// Whether that is all that git ignores.
+    all: bool,
 }
 
 impl Hidden {
@@ -33,16 +35,18 @@ impl Hidden {
         if self.by_git > HIDDEN_NAMED {
             names.push(format!("{} more", self.by_git - HIDDEN_NAMED));
         }
+        let why = if self.all { "" } else { " and their names say that they hold secrets" };
         format!(
-            "commands see these as empty, since git ignores them and their names say that they \
-             hold secrets: {}; the user can show them with sandbox.show in config.toml",
+            "commands see these as empty, since git ignores them{why}: {}; the user can show them \
+             with sandbox.show in config.toml",
             names.join(", ")
         )
     }
 }
 
-/// `show`: what the user's own settings keep visible, in the form of a `.gitignore`.
-pub(crate) fn find(root: &Path, show: &[String]) -> Result<Hidden, String> {
+/// `show`: what the user's own settings keep visible, in the form of a `.gitignore`. `all`:
+/// whether they hide the rest of what git ignores, secret or not.
+pub(crate) fn find(root: &Path, show: &[String], all: bool) -> Result<Hidden, String> {
     let mut shown = GitignoreBuilder::new(root);
     for line in show {
         shown.add_line(None, line).map_err(|e| format!("the setting sandbox.show: {e}"))?;
@@ -51,6 +55,7 @@ pub(crate) fn find(root: &Path, show: &[String]) -> Result<Hidden, String> {
     let mut search = Search {
         root,
         shown,
+        all,
         left: HIDDEN_MAX_ENTRIES,
         git: Vec::new(),
         ai_folders: Vec::new(),
@@ -85,7 +90,7 @@ pub(crate) fn find(root: &Path, show: &[String]) -> Result<Hidden, String> {
             paths.len()
         ));
     }
-    Ok(Hidden { paths, by_git })
+    Ok(Hidden { paths, by_git, all })
 }
 
 fn too_many() -> String {
@@ -118,6 +123,7 @@ fn verdict(rules: &Rules, path: &Path, is_dir: bool) -> bool {
 struct Search<'a> {
     root: &'a Path,
     shown: Gitignore,
+    all: bool,
     left: usize,
     git: Rules,
     ai_folders: Vec<PathBuf>,
@@ -146,9 +152,9 @@ impl Search<'_> {
             let path = entry.path();
             let kind = entry.file_type().map_err(|e| format!("{}: {e}", path.display()))?;
             let here = ignored || verdict(&self.git, &path, kind.is_dir());
-            let secret = here
-                && if kind.is_dir() { secrets::is_folder(&name) } else { secrets::is_file(&name) };
-            if secret {
+            let secret =
+                if kind.is_dir() { secrets::is_folder(&name) } else { secrets::is_file(&name) };
+            if here && (secret || self.all) {
                 self.hide(&path, kind.is_dir(), kind.is_symlink());
             } else if kind.is_dir() && !(here && secrets::is_build_folder(&name)) {
                 self.walk(&path, here)?;
@@ -159,6 +165,7 @@ impl Search<'_> {
     }
 
     fn hide(&mut self, path: &Path, is_dir: bool, is_link: bool) {
+        // With a folder all that is in it is shown.
         if self.shown.matched_path_or_any_parents(path, is_dir).is_ignore() {
             return;
         }
@@ -207,7 +214,7 @@ mod tests {
 
     fn found(root: &Path, show: &[&str]) -> Vec<String> {
         let show: Vec<String> = show.iter().map(|s| (*s).to_owned()).collect();
-        let found = find(root, &show).unwrap();
+        let found = find(root, &show, false).unwrap();
         let relative = |p: &PathBuf| p.strip_prefix(root).unwrap().display().to_string();
         let mut list: Vec<String> = found.paths.iter().map(relative).collect();
         list.sort();
@@ -259,15 +266,38 @@ mod tests {
         }
         let all = [".env", ".env.local", "local/deep/id_rsa", "secrets", "src/k.pem"];
         assert_eq!(found(root, &[]), all);
-        assert_eq!(find(root, &[]).unwrap().by_git, 5);
+        assert_eq!(find(root, &[], false).unwrap().by_git, 5);
         let shown = found(root, &[".env.local", "/local/"]);
         assert_eq!(shown, [".env", "secrets", "src/k.pem"]);
         fs::create_dir(root.join("src/sub")).unwrap();
         fs::create_dir(root.join("src/sub/.gitignore")).unwrap();
         assert!(
-            find(root, &[]).unwrap_err().contains("off limits"),
+            find(root, &[], false).unwrap_err().contains("off limits"),
             "rules that cannot be read close"
         );
+    }
+
+    #[test]
+    fn all_that_git_ignores_is_hidden_when_the_user_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        fs::create_dir_all(root.join("target/debug")).unwrap();
+        fs::create_dir_all(root.join("local")).unwrap();
+        fs::write(root.join(".gitignore"), "/target\nlocal/\n*.o\n").unwrap();
+        for file in ["target/debug/x", "local/notes", "local/id_rsa", "a.o", "a.c"] {
+            fs::write(root.join(file), "x").unwrap();
+        }
+        let hidden = |show: &[&str]| {
+            let show: Vec<String> = show.iter().map(|s| (*s).to_owned()).collect();
+            let found = find(root, &show, true).unwrap();
+            let relative = |p: &PathBuf| p.strip_prefix(root).unwrap().display().to_string();
+            let mut list: Vec<String> = found.paths.iter().map(relative).collect();
+            list.sort();
+            list
+        };
+        assert_eq!(hidden(&[]), ["a.o", "local", "target"]);
+        assert_eq!(hidden(&["/target/"]), ["a.o", "local"]);
+        assert_eq!(hidden(&["/local/", "*.o"]), ["target"], "shown with all that is in it");
     }
 
     #[test]
@@ -284,7 +314,7 @@ mod tests {
     fn without_rules_nothing_is_hidden() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(".env"), "x").unwrap();
-        assert!(find(dir.path(), &[]).unwrap().paths.is_empty());
+        assert!(find(dir.path(), &[], false).unwrap().paths.is_empty());
     }
 
     #[test]
@@ -294,6 +324,6 @@ mod tests {
         for n in 0..=HIDDEN_MAX_PATHS {
             fs::write(dir.path().join(format!("{n}.pem")), "").unwrap();
         }
-        assert!(find(dir.path(), &[]).unwrap_err().contains("sandbox.show"));
+        assert!(find(dir.path(), &[], false).unwrap_err().contains("sandbox.show"));
     }
 }

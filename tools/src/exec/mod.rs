@@ -235,7 +235,7 @@ fn child(request: &Request, mut layers: Layers) -> i32 {
     let browser = request.tool == browser::NAME;
     let programs = command || browser;
     let hidden = if programs {
-        hidden::find(&request.root, &request.sandbox.show)
+        hidden::find(&request.root, &request.sandbox.show, request.sandbox.hide_ignored)
     } else {
         Ok(hidden::Hidden::default())
     };

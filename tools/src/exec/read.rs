@@ -5,9 +5,11 @@ use std::io::Read as _;
 
 use crate::call::ToolCall;
 use crate::exec::files::Done;
+use crate::exec::output;
 use crate::exec::safe_fs::{Found, Tree, explain, seen, show};
 use crate::limits::{
-    READ_MAX_BYTES, READ_MAX_FILES, READ_MAX_LINE_BYTES, READ_MAX_LINES, SNIFF_BYTES, size,
+    PICTURE_BYTES, READ_MAX_BYTES, READ_MAX_FILES, READ_MAX_LINE_BYTES, READ_MAX_LINES,
+    READ_PICTURES, SNIFF_BYTES, size,
 };
 use crate::native::range;
 use crate::protocol::Report;
@@ -27,7 +29,7 @@ pub(crate) fn run(call: &ToolCall, tree: &Tree<'_>, report: &mut Report) -> Done
     }
     let mut out = String::from("<files>\n");
     let mut failed = 0;
-    let mut room = READ_MAX_BYTES;
+    let mut room = Room { bytes: READ_MAX_BYTES, pictures: READ_PICTURES };
     for (path, ranges) in &wanted {
         match one(path, ranges, tree, report, &mut room) {
             Ok(text) => out.push_str(&text),
@@ -39,6 +41,12 @@ pub(crate) fn run(call: &ToolCall, tree: &Tree<'_>, report: &mut Report) -> Done
     }
     out.push_str("</files>");
     if failed == wanted.len() { Err(out) } else { Ok(out) }
+}
+
+/// What a call may still show.
+struct Room {
+    bytes: usize,
+    pictures: usize,
 }
 
 type Wanted = (String, Vec<(u64, u64)>);
@@ -69,7 +77,7 @@ fn one(
     ranges: &[(u64, u64)],
     tree: &Tree<'_>,
     report: &mut Report,
-    room: &mut usize,
+    room: &mut Room,
 ) -> Done {
     let found = tree.find(path)?;
     let shown = show(&found.path);
@@ -83,7 +91,7 @@ fn one(
         if text.len() as u64 <= REMEMBER_BYTES {
             report.seen.insert(shown.clone(), seen(&found.meta, text.as_bytes()));
         }
-        content(&mut out, text.as_bytes(), ranges, room, &|_, _| {});
+        content(&mut out, text.as_bytes(), ranges, &mut room.bytes, &|_, _| {});
         out.push_str("</file>\n");
         return Ok(out);
     }
@@ -104,16 +112,39 @@ fn one(
                 map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, from, to - from)
             };
         };
-        content(&mut out, &map, ranges, room, &release);
+        if !picture(&mut out, &map, tree, room) {
+            content(&mut out, &map, ranges, &mut room.bytes, &release);
+        }
     } else {
         // A file that grows meanwhile is read to the size it had.
         let mut bytes = Vec::with_capacity(meta.len() as usize);
         file.by_ref().take(MAP_FROM).read_to_end(&mut bytes).map_err(|e| explain(&shown, &e))?;
         report.seen.insert(shown, seen(&meta, &bytes));
-        content(&mut out, &bytes, ranges, room, &|_, _| {});
+        if !picture(&mut out, &bytes, tree, room) {
+            content(&mut out, &bytes, ranges, &mut room.bytes, &|_, _| {});
+        }
     }
     out.push_str("</file>\n");
     Ok(out)
+}
+
+/// Sends an image to the host, where the model takes images. Whether it was sent.
+fn picture(out: &mut String, bytes: &[u8], tree: &Tree<'_>, room: &mut Room) -> bool {
+    if !tree.request.pictures || room.pictures == 0 || bytes.len() > PICTURE_BYTES {
+        return false;
+    }
+    let Ok(image) = crate::image::check(bytes) else { return false };
+    if output::picture(bytes).is_err() {
+        return false;
+    }
+    room.pictures -= 1;
+    let (width, height) = (image.width, image.height);
+    let _ = writeln!(
+        out,
+        "<binary_file format=\"{}\">a picture of {width} x {height}, attached</binary_file>",
+        image.format
+    );
+    true
 }
 
 /// Told of each piece of the content that is not looked at again.

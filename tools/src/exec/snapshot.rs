@@ -60,9 +60,17 @@ fn folder(call: &ToolCall) -> PathBuf {
     PathBuf::from(call.text("journal"))
 }
 
-fn load(folder: &Path) -> Index {
-    let text = fs::read(folder.join(journal::SNAPSHOT)).unwrap_or_default();
+fn load(folder: &Path, name: &str) -> Index {
+    let text = fs::read(folder.join(name)).unwrap_or_default();
     serde_json::from_slice(&text).unwrap_or_default()
+}
+
+fn save(folder: &Path, name: &str, index: &Index) -> Result<(), String> {
+    let temporary = folder.join(format!("{name}.new"));
+    let text = serde_json::to_vec(index).map_err(|e| e.to_string())?;
+    fs::write(&temporary, text)
+        .and_then(|()| fs::rename(&temporary, folder.join(name)))
+        .map_err(|e| format!("the state of the files could not be kept: {e}"))
 }
 
 /// Every regular file that is not ignored, with its state; contents are not read. Whether
@@ -91,13 +99,10 @@ fn read(tree: &Tree<'_>, path: &str) -> Option<Vec<u8>> {
     (bytes.len() as u64 <= SNAPSHOT_MAX_FILE).then_some(bytes)
 }
 
-/// Before a command.
-pub(crate) fn take(call: &ToolCall, tree: &Tree<'_>) -> Done {
-    let folder = folder(call);
-    let before = load(&folder);
-    let (mut index, too_many) = walk(tree);
+/// Keeps the contents of `index`; what `before` knows unchanged is not read again.
+fn keep(folder: &Path, tree: &Tree<'_>, index: &mut Index, before: &Index) -> Result<(), String> {
     let mut total = 0u64;
-    for (path, known) in &mut index {
+    for (path, known) in index {
         total += known.size;
         if known.size > SNAPSHOT_MAX_FILE || total > SNAPSHOT_MAX_BYTES {
             continue;
@@ -110,21 +115,42 @@ pub(crate) fn take(call: &ToolCall, tree: &Tree<'_>) -> Done {
             continue;
         }
         let Some(bytes) = read(tree, path) else { continue };
-        known.hash = journal::keep(&folder, &bytes)
-            .map_err(|e| format!("the state before the command could not be kept: {e}"))?;
+        known.hash = journal::keep(folder, &bytes)
+            .map_err(|e| format!("the state of the files could not be kept: {e}"))?;
     }
-    let text = serde_json::to_vec(&index).map_err(|e| e.to_string())?;
-    let temporary = folder.join(format!("{}.new", journal::SNAPSHOT));
-    fs::write(&temporary, text)
-        .and_then(|()| fs::rename(&temporary, folder.join(journal::SNAPSHOT)))
-        .map_err(|e| format!("the state before the command could not be kept: {e}"))?;
-    Ok(if too_many { "partly".into() } else { "whole".into() })
+    Ok(())
 }
 
-/// After a command: what differs from the snapshot.
-pub(crate) fn diff(call: &ToolCall, tree: &Tree<'_>, report: &mut Report) -> String {
-    let before = load(&folder(call));
-    let (now, too_many) = walk(tree);
+/// Before a command: the state of the files, under the name `into`.
+pub(crate) fn take(call: &ToolCall, tree: &Tree<'_>) -> Done {
+    let folder = folder(call);
+    let (mut index, _) = walk(tree);
+    let last = load(&folder, journal::SNAPSHOT);
+    keep(&folder, tree, &mut index, &last)?;
+    let into = call.text("into");
+    // Files as they were are not written down once more; no snapshot is changed in place.
+    let same =
+        index == last && fs::hard_link(folder.join(journal::SNAPSHOT), folder.join(into)).is_ok();
+    if !same {
+        save(&folder, into, &index)?;
+    }
+    Ok(String::new())
+}
+
+/// After a command, or while it runs: what differs from the snapshot `was`. With `into`, the
+/// state now takes its place. Gives the names of what differs and is not covered.
+pub(crate) fn diff(call: &ToolCall, tree: &Tree<'_>, report: &mut Report) -> Done {
+    let folder = folder(call);
+    let before = load(&folder, call.text("was"));
+    let (mut now, too_many) = walk(tree);
+    if call.has("into") {
+        keep(&folder, tree, &mut now, &before)?;
+        save(&folder, call.text("into"), &now)?;
+    }
+    let hash = |path: &str, known: &Known| match known.hash.as_str() {
+        "" => read(tree, path).map(|bytes| blake3::hash(&bytes).to_hex().to_string()),
+        kept => Some(kept.to_owned()),
+    };
     // With only a part of the files known, what is missing from it tells nothing.
     let whole = !too_many && before.len() < SNAPSHOT_MAX_FILES;
     let mut uncovered = Vec::new();
@@ -141,8 +167,7 @@ pub(crate) fn diff(call: &ToolCall, tree: &Tree<'_>, report: &mut Report) -> Str
             uncovered.push(path.clone());
             continue;
         }
-        let after = current.and_then(|_| read(tree, path));
-        let after = after.map(|bytes| blake3::hash(&bytes).to_hex().to_string());
+        let after = current.and_then(|current| hash(path, current));
         let same_mode = current.is_some_and(|c| c.mode == known.mode);
         if after.as_deref() == Some(known.hash.as_str()) && same_mode {
             continue;
@@ -163,8 +188,8 @@ pub(crate) fn diff(call: &ToolCall, tree: &Tree<'_>, report: &mut Report) -> Str
             mode: known.mode,
             size: 0,
             before: String::new(),
-            after: read(tree, path).map(|bytes| blake3::hash(&bytes).to_hex().to_string()),
+            after: hash(path, known),
         });
     }
-    uncovered.join("\n")
+    Ok(uncovered.join("\n"))
 }

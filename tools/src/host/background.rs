@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use super::undo::Before;
 use super::{Invocation, Outcome, ToolHost};
 use crate::artefact;
 use crate::call::ToolCall;
@@ -15,6 +16,7 @@ use crate::limits::{
     BACKGROUND_KEPT, BACKGROUND_LOOK_MS, BACKGROUND_MAX, BACKGROUND_MAX_WAIT_S,
     COMMAND_MAX_TIMEOUT_S, KILL_GRACE_MS, Limits,
 };
+use crate::policy::commands::only_looks;
 use crate::protocol::Report;
 use crate::terminal;
 
@@ -30,6 +32,8 @@ pub(super) struct Job {
     started: Instant,
     state: Mutex<State>,
     ended: Notify,
+    /// The workspace before it began, and again at each look since; for undo.
+    before: tokio::sync::Mutex<Option<Before>>,
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +41,8 @@ struct State {
     output: Vec<u8>,
     /// How it ended.
     end: Option<String>,
+    /// What it changed and cannot be undone.
+    lost: Vec<String>,
 }
 
 impl Drop for Jobs {
@@ -76,6 +82,7 @@ impl Jobs {
             started: Instant::now(),
             state: Mutex::default(),
             ended: Notify::new(),
+            before: tokio::sync::Mutex::default(),
         });
         list.push(job.clone());
         Ok(job)
@@ -169,10 +176,14 @@ impl ToolHost {
         own.cancel = job.cancel.clone();
         own.job = Some(job.clone());
         own.ledger = invocation.ledger.files();
+        if !only_looks(call.text("command")) {
+            *job.before.lock().await = self.look(&call, invocation).await;
+        }
         let (host, running) = (self.clone(), job.clone());
         tokio::spawn(async move {
             let mut outcome = Outcome::empty();
             let report = host.run_helper(&own.call, &own, limits, &mut outcome).await;
+            host.settle(&running, false).await;
             running.finish(report.as_ref(), &outcome);
         });
         tokio::select! {
@@ -187,6 +198,17 @@ impl ToolHost {
         outcome.ok = true;
         outcome.artefact = Some(job.id.clone());
         outcome.envelope = envelope::background(&call, &job.id, &job.status(), &output);
+    }
+
+    /// Puts what a background command changed so far into the undo journal.
+    async fn settle(&self, job: &Job, goes_on: bool) {
+        let mut before = job.before.lock().await;
+        let Some(look) = &*before else { return };
+        let lost = self.note_changes(look, goes_on).await;
+        job.state().lost.extend(lost);
+        if !goes_on {
+            *before = None;
+        }
     }
 
     /// Reads a kept output; that of a background command as it is now.
@@ -218,6 +240,9 @@ impl ToolHost {
                     }
                 }
             }
+            if job.end().is_none() {
+                self.settle(job, true).await;
+            }
             let text = terminal::resolve(&job.output());
             if let Some(Err(e)) = self.artefacts().map(|a| a.put(&job.id, &text)) {
                 let why = format!("the output cannot be kept: {e}");
@@ -228,6 +253,8 @@ impl ToolHost {
         self.run_helper(call, invocation, limits, outcome).await;
         if let Some(job) = job.filter(|_| outcome.ok) {
             outcome.envelope.push_str(&envelope::notice(&job.status()));
+            let lost = std::mem::take(&mut job.state().lost);
+            outcome.envelope.extend(lost.iter().map(|what| envelope::not_undoable(what)));
         }
     }
 }

@@ -15,7 +15,9 @@ use crate::browser;
 use crate::call::ToolCall;
 use crate::cgroup::Scope;
 use crate::envelope;
-use crate::limits::{BROWSER_CALL_MS, BROWSER_SESSION_MS, KILL_GRACE_MS, Limits, MAX_FRAME_BYTES};
+use crate::limits::{
+    BROWSER_CALL_MS, BROWSER_SESSION_MS, KILL_GRACE_MS, Limits, MAX_FRAME_BYTES, PICTURE_BYTES,
+};
 use crate::protocol::{FRAME_PICTURE, FRAME_REPORT, Report, Request, SandboxSpec};
 use crate::proxy::{Gate, Refused};
 use crate::sandbox::network::Network;
@@ -134,6 +136,9 @@ impl ToolHost {
                 }
                 None => {}
             }
+        }
+        if invocation.pictures && !picture.is_empty() && picture.len() <= PICTURE_BYTES {
+            outcome.pictures.push(picture);
         }
         outcome.ok = true;
         outcome.envelope = envelope::result(call, &body);

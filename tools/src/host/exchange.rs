@@ -12,8 +12,10 @@ use super::{Invocation, ToolHost};
 use crate::cgroup::{Cgroups, Scope};
 use crate::envelope::LimitHit;
 use crate::journal::Journal;
-use crate::limits::{KILL_GRACE_MS, Limits, MAX_FRAME_BYTES};
-use crate::protocol::{FRAME_BEFORE, FRAME_OUTPUT, FRAME_REPORT, KEPT, NOT_KEPT, Report, Request};
+use crate::limits::{KILL_GRACE_MS, Limits, MAX_FRAME_BYTES, PICTURE_BYTES, READ_PICTURES};
+use crate::protocol::{
+    FRAME_BEFORE, FRAME_OUTPUT, FRAME_PICTURE, FRAME_REPORT, KEPT, NOT_KEPT, Report, Request,
+};
 use crate::proxy::Gate;
 use crate::terminal;
 
@@ -25,6 +27,8 @@ pub(super) struct Gathered {
     /// Opened with the first file that changes.
     pub(super) journal: Option<Journal>,
     pub(super) changed: Vec<String>,
+    /// Images that were read.
+    pub(super) pictures: Vec<Vec<u8>>,
     /// Whether a command had a group of its own, or why not.
     pub(super) group: Option<Result<(), String>>,
     /// A limit that the group enforced.
@@ -148,6 +152,12 @@ impl ToolHost {
                     let kept = self.keep_before(&payload, gathered, request, invocation);
                     stdin.write_all(&[if kept.is_ok() { KEPT } else { NOT_KEPT }]).await?;
                     stdin.flush().await?;
+                }
+                FRAME_PICTURE
+                    if gathered.pictures.len() < READ_PICTURES
+                        && payload.len() <= PICTURE_BYTES =>
+                {
+                    gathered.pictures.push(payload);
                 }
                 FRAME_REPORT => {
                     gathered.report =

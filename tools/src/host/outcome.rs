@@ -27,6 +27,8 @@ pub struct Outcome {
     pub artefact: Option<String>,
     /// A picture of the browser's page, JPEG.
     pub screenshot: Option<PathBuf>,
+    /// Pictures for a model that takes them: that one, or images that were read.
+    pub pictures: Vec<Vec<u8>>,
 }
 
 impl Outcome {
@@ -40,6 +42,7 @@ impl Outcome {
             limit_hit: String::new(),
             artefact: None,
             screenshot: None,
+            pictures: Vec::new(),
         }
     }
 

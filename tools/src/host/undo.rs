@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::exchange::Gathered;
 use super::{Invocation, Ledger, Outcome, ToolHost};
+use crate::artefact;
 use crate::call::ToolCall;
 use crate::envelope;
 use crate::exec;
@@ -21,6 +22,33 @@ pub struct Undone {
     pub text: String,
     /// The name under which the undo itself can be undone.
     pub run: String,
+}
+
+/// A command's look at the workspace before it began. Dropped, it is forgotten.
+#[derive(Debug)]
+pub(super) struct Before {
+    journal: Journal,
+    /// Its file in the journal's folder.
+    name: String,
+    since_ms: u64,
+    background: bool,
+    workspace: Workspace,
+    run: String,
+    call: String,
+}
+
+impl Before {
+    /// Spares the next command the reading of what is as it was.
+    fn hand_on(self) {
+        let folder = self.journal.dir();
+        let _ = std::fs::rename(folder.join(&self.name), folder.join(journal::SNAPSHOT));
+    }
+}
+
+impl Drop for Before {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(self.journal.dir().join(&self.name));
+    }
 }
 
 impl ToolHost {
@@ -99,34 +127,63 @@ impl ToolHost {
         limits: Limits,
         outcome: &mut Outcome,
     ) {
-        let root = invocation.workspace.root();
-        let journal = self.state.as_deref().and_then(|state| Journal::open(state, root).ok());
-        let taken = match &journal {
-            Some(journal) => self.order(exec::snapshot::TAKE, invocation, journal).await.is_some(),
-            None => false,
-        };
+        let before = self.look(call, invocation).await;
         self.run_helper(call, invocation, limits, outcome).await;
-        let Some(journal) = journal.filter(|_| taken) else { return };
-        let Some(report) = self.order(exec::snapshot::DIFF, invocation, &journal).await else {
-            return;
+        if let Some(before) = before {
+            let lost = self.note_changes(&before, false).await;
+            outcome.envelope.extend(lost.iter().map(|what| envelope::not_undoable(what)));
+            before.hand_on();
+        }
+    }
+
+    /// The state of the workspace's files before a command.
+    pub(super) async fn look(&self, call: &ToolCall, invocation: &Invocation) -> Option<Before> {
+        let root = invocation.workspace.root();
+        let journal = Journal::open(self.state.as_deref()?, root).ok()?;
+        let before = Before {
+            name: format!("{}{}.json", journal::SNAPSHOT_OF, artefact::fresh()),
+            since_ms: journal::now_ms(),
+            background: call.flag("background"),
+            workspace: invocation.workspace.clone(),
+            run: invocation.ledger.run().to_owned(),
+            call: call.id.clone(),
+            journal,
         };
-        if !report.changed.is_empty() {
-            let run = invocation.ledger.run();
-            if let Err(e) = journal.command(run, &call.id, &report.changed) {
-                outcome.envelope.push_str(&envelope::not_undoable(&e.to_string()));
-            }
+        self.order(exec::snapshot::TAKE, &before, &[("into", &before.name)]).await?;
+        Some(before)
+    }
+
+    /// Puts what changed since that look into the journal; with `again`, the next such look
+    /// begins where this one ends. Gives what cannot be undone.
+    pub(super) async fn note_changes(&self, before: &Before, again: bool) -> Option<String> {
+        let name = before.name.as_str();
+        let params = [("was", name), ("into", name)];
+        let params = if again { &params[..] } else { &params[..1] };
+        let mut report = self.order(exec::snapshot::DIFF, before, params).await?;
+        let journal = &before.journal;
+        if before.background && !report.changed.is_empty() {
+            // Other calls write while it goes on; what they did is theirs.
+            let theirs = journal.left_by_others(before.since_ms, &before.run, &before.call);
+            let theirs = theirs.unwrap_or_default();
+            report.changed.retain(|c| theirs.get(&c.path) != Some(&c.after));
         }
-        if !report.body.is_empty() {
-            outcome.envelope.push_str(&envelope::not_undoable(&report.body.replace('\n', ", ")));
+        if !report.changed.is_empty()
+            && let Err(e) = journal.command(&before.run, &before.call, &report.changed)
+        {
+            return Some(e.to_string());
         }
+        (!report.body.is_empty()).then(|| report.body.replace('\n', ", "))
     }
 
     /// An order of the host's own, fenced like a file tool with the journal besides. Not
     /// cancelled with the call: after a cancelled command it is wanted most.
-    async fn order(&self, name: &str, of: &Invocation, journal: &Journal) -> Option<Report> {
-        let call = ToolCall::new(name, name).with("journal", journal.dir().to_str()?);
-        let mut invocation = Invocation::new(call, of.workspace.clone().writable(journal.dir()));
-        invocation.ledger = Ledger::default();
+    async fn order(&self, name: &str, of: &Before, params: &[(&str, &str)]) -> Option<Report> {
+        let folder = of.journal.dir();
+        let mut call = ToolCall::new(name, name).with("journal", folder.to_str()?);
+        for (name, value) in params {
+            call = call.with(name, *value);
+        }
+        let invocation = Invocation::new(call, of.workspace.clone().writable(folder));
         let limits = Limits {
             file_bytes: Limits::COMMAND.file_bytes,
             wall_ms: SNAPSHOT_WALL_MS,

@@ -1,178 +1,10 @@
 //! Rules for command lines, judged word by word.
 
+use super::programs::{GRAVE, LOOKERS, LOOKING, NOT_LOOKING, SHELLS, WRAPPERS};
 use super::shell::{self, Simple};
 use super::{Effect, Rule, Verdict};
 use crate::call::ToolCall;
 use crate::sandbox::network::Network;
-
-/// Programs that only look, whatever their arguments (the sandbox keeps them inside).
-const LOOKERS: &[&str] = &[
-    "ls",
-    "pwd",
-    "cat",
-    "head",
-    "tail",
-    "wc",
-    "echo",
-    "printf",
-    "true",
-    "false",
-    "test",
-    "[",
-    "file",
-    "stat",
-    "du",
-    "df",
-    "basename",
-    "dirname",
-    "realpath",
-    "cut",
-    "tr",
-    "uniq",
-    "sort",
-    "diff",
-    "cmp",
-    "grep",
-    "egrep",
-    "fgrep",
-    "which",
-    "uname",
-    "date",
-    "id",
-    "tree",
-    "nl",
-    "cksum",
-    "sha256sum",
-    "cd",
-];
-/// The same, by their first two words.
-const LOOKING: &[[&str; 2]] = &[
-    ["git", "status"],
-    ["git", "log"],
-    ["git", "diff"],
-    ["git", "show"],
-    ["git", "blame"],
-    ["git", "ls-files"],
-    ["git", "rev-parse"],
-    ["git", "describe"],
-    ["git", "shortlog"],
-    ["cargo", "metadata"],
-    ["cargo", "tree"],
-];
-/// Arguments with which a looker writes or runs something.
-const NOT_LOOKING: &[&str] = &["--output", "-o", "--ext-diff", "--compress-program", "-O", "-s"];
-
-/// What is always asked about unless a turbo rule covers it.
-const GRAVE: &[(&str, &[&str])] = &[
-    (
-        "changes the system",
-        &[
-            "sudo",
-            "doas",
-            "su",
-            "pkexec",
-            "systemctl",
-            "service",
-            "shutdown",
-            "reboot",
-            "halt",
-            "poweroff",
-            "mount",
-            "umount",
-            "mkfs",
-            "fdisk",
-            "parted",
-            "dd",
-            "insmod",
-            "modprobe",
-            "iptables",
-            "nft",
-            "useradd",
-            "usermod",
-            "userdel",
-            "passwd",
-            "chown",
-            "crontab",
-            "apt",
-            "apt-get",
-            "dpkg",
-            "dnf",
-            "yum",
-            "pacman",
-            "apk",
-            "zypper",
-            "brew",
-            "snap",
-            "flatpak",
-        ],
-    ),
-    (
-        "deploys or publishes",
-        &[
-            "kubectl",
-            "helm",
-            "terraform",
-            "tofu",
-            "pulumi",
-            "ansible",
-            "ansible-playbook",
-            "serverless",
-            "vercel",
-            "netlify",
-            "fly",
-            "flyctl",
-            "heroku",
-            "docker",
-            "podman",
-            "git push",
-            "cargo publish",
-            "npm publish",
-            "yarn publish",
-            "pnpm publish",
-            "twine",
-            "gem push",
-            "gh",
-        ],
-    ),
-    ("may spend money", &["aws", "gcloud", "az", "doctl", "linode-cli", "stripe"]),
-    (
-        "uses the network",
-        &[
-            "curl",
-            "wget",
-            "ssh",
-            "scp",
-            "sftp",
-            "rsync",
-            "nc",
-            "ncat",
-            "socat",
-            "telnet",
-            "ftp",
-            "git fetch",
-            "git pull",
-            "git clone",
-            "npm install",
-            "npm i",
-            "npm ci",
-            "yarn add",
-            "pnpm add",
-            "pip install",
-            "pip3 install",
-            "cargo install",
-            "go get",
-            "go install",
-        ],
-    ),
-];
-
-/// Programs that run the program named by their arguments.
-const WRAPPERS: &[&str] = &[
-    "env", "command", "exec", "nohup", "nice", "ionice", "time", "timeout", "stdbuf", "setsid",
-    "xargs", "busybox", "builtin", "chrt", "taskset", "unbuffer", "script", "strace", "ltrace",
-];
-/// Programs that run text.
-const SHELLS: &[&str] = &["sh", "bash", "dash", "zsh", "ksh", "fish", "eval", "source", "."];
 
 /// The verdict on a command, with the network it asks for: what no rule grants is asked
 /// about, unless a turbo rule allows the command.
@@ -482,6 +314,7 @@ mod tests {
                 pattern: (*pattern).into(),
                 network: Vec::new(),
                 workspace: String::new(),
+                mode: String::new(),
                 exact: false,
             })
             .collect();
@@ -627,6 +460,7 @@ mod tests {
                 pattern: (*pattern).into(),
                 network: network.iter().map(|n| (*n).to_owned()).collect(),
                 workspace: String::new(),
+                mode: String::new(),
                 exact: false,
             })
             .collect();
@@ -674,6 +508,7 @@ mod tests {
             pattern: "make".into(),
             network: network.iter().map(|n| (*n).to_owned()).collect(),
             workspace: String::new(),
+            mode: String::new(),
             exact: false,
         };
         let ask = |rule: &Rule, network: &str| {

@@ -35,6 +35,8 @@ struct Line {
     #[serde(default)]
     workspace: String,
     #[serde(default)]
+    mode: String,
+    #[serde(default)]
     exact: bool,
 }
 
@@ -68,8 +70,8 @@ pub fn parse(text: &str) -> Result<Policy, String> {
     })?;
     let mut rules = Vec::with_capacity(page.rules.len());
     for (number, line) in page.rules.into_iter().enumerate() {
-        let Line { effect, tool, pattern, network, workspace, exact } = line;
-        if tool != "*" && !spec::all().iter().any(|spec| spec.name == tool) {
+        let Line { effect, tool, pattern, network, workspace, mode, exact } = line;
+        if !spec::is_rule_subject(&tool) {
             return Err(format!("rule {}: there is no tool {tool:?}", number + 1));
         }
         if let Err(why) = Network::parse(&network) {
@@ -84,7 +86,7 @@ pub fn parse(text: &str) -> Result<Policy, String> {
                 number + 1
             ));
         }
-        rules.push(Rule { effect, tool, pattern, network, workspace, exact });
+        rules.push(Rule { effect, tool, pattern, network, workspace, mode, exact });
     }
     Ok(Policy { rules })
 }

@@ -7,6 +7,7 @@
 pub(crate) mod commands;
 pub mod file;
 pub mod mcp;
+mod programs;
 pub mod remember;
 pub mod shell;
 
@@ -57,7 +58,7 @@ impl Effect {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Rule {
     pub effect: Effect,
-    /// A tool's name, or `*`.
+    /// A tool's name, a class of tools (`read`, `write`, `execute`, `mcp`), or `*`.
     pub tool: String,
     /// For commands: the leading words that must match, `git status`. For files: a glob
     /// on the workspace-relative path; for MCP a glob on `server/tool`. Empty matches every
@@ -71,6 +72,9 @@ pub struct Rule {
     /// Only in this workspace (an absolute path); in all when empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub workspace: String,
+    /// Only in runs of this mode; everywhere when empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub mode: String,
     /// The pattern is the whole of what [`remember::pattern_of`] says of a call.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub exact: bool,
@@ -92,6 +96,9 @@ impl Rule {
         if !self.workspace.is_empty() {
             text = format!("{text} in {}", self.workspace);
         }
+        if !self.mode.is_empty() {
+            text = format!("{text} in the mode {}", self.mode);
+        }
         text
     }
 
@@ -107,8 +114,8 @@ impl Rule {
         self.workspace.is_empty() || Path::new(&self.workspace) == root
     }
 
-    fn is_for(&self, tool: &str) -> bool {
-        self.tool == "*" || self.tool == tool
+    fn is_for(&self, spec: &ToolSpec) -> bool {
+        self.tool == "*" || self.tool == spec.name || spec.class.word() == Some(&self.tool)
     }
 }
 
@@ -121,10 +128,17 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// The rules as they stand in a mode; outside of runs there is none.
+    #[must_use]
+    pub fn in_mode(mut self, mode: &str) -> Self {
+        self.rules.retain(|r| r.mode.is_empty() || r.mode == mode);
+        self
+    }
+
     /// What the rules let a call reach without being asked. A repository has no say in it, and
-    /// neither has a rule for one workspace or one call.
-    pub fn network(&self, spec: &ToolSpec, call: &ToolCall) -> Network {
-        let wide = |r: &&Rule| r.is_for(spec.name) && r.workspace.is_empty() && !r.exact;
+    /// neither has a rule for one call.
+    pub fn network(&self, spec: &ToolSpec, call: &ToolCall, workspace: &Workspace) -> Network {
+        let wide = |r: &&Rule| r.is_for(spec) && r.is_in(workspace.root()) && !r.exact;
         let rules: Vec<&Rule> = self.rules.iter().filter(wide).collect();
         match spec.name {
             "execute_command" => commands::network(&rules, call),
@@ -136,7 +150,7 @@ impl Policy {
     }
 
     pub fn decide(&self, spec: &ToolSpec, call: &ToolCall, workspace: &Workspace) -> Verdict {
-        let here = self.rules.iter().filter(|r| r.is_for(spec.name) && r.is_in(workspace.root()));
+        let here = self.rules.iter().filter(|r| r.is_for(spec) && r.is_in(workspace.root()));
         let (exact, rules): (Vec<&Rule>, Vec<&Rule>) = here.partition(|r| r.exact);
         let verdict = Self::by_class(&rules, spec, call, workspace);
         remember::over(verdict, &exact, &rules, spec, call)
@@ -294,6 +308,7 @@ mod tests {
                 pattern: (*pattern).into(),
                 network: Vec::new(),
                 workspace: String::new(),
+                mode: String::new(),
                 exact: false,
             })
             .collect();
@@ -330,6 +345,49 @@ mod tests {
         assert!(matches!(decide(&secret, &from), Verdict::Deny { .. }));
         let outside = call.with("path", "../a.png");
         assert!(matches!(decide(&[], &outside), Verdict::Deny { .. }));
+    }
+
+    #[test]
+    fn a_rule_for_a_class_covers_its_tools_and_one_for_a_mode_its_runs() {
+        use Effect::{Allow, Ask, Deny};
+        let write = ToolCall::new("1", "edit").with("file_path", "a.rs");
+        let make = ToolCall::new("1", "execute_command").with("command", "make");
+        for (tool, call) in [("write", &write), ("execute", &make)] {
+            assert!(matches!(decide(&[(Deny, tool, "")], call), Verdict::Deny { .. }), "{tool}");
+            assert!(!matches!(decide(&[(Deny, "read", "")], call), Verdict::Deny { .. }));
+        }
+        assert!(matches!(decide(&[(Ask, "write", "*.rs")], &write), Verdict::Ask { .. }));
+        assert!(matches!(decide(&[(Allow, "execute", "make")], &make), Verdict::Allow { .. }));
+        let text = "[[rules]]\neffect=\"deny\"\ntool=\"write\"\nmode=\"debug\"";
+        let policy = file::parse(text).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let workspace = Workspace::new(dir.path()).unwrap();
+        let spec = spec::find("edit").unwrap();
+        for (mode, denied) in [("debug", true), ("code", false), ("", false)] {
+            let verdict = policy.clone().in_mode(mode).decide(spec, &write, &workspace);
+            assert_eq!(matches!(verdict, Verdict::Deny { .. }), denied, "{mode}");
+        }
+        assert_eq!(policy.rules[0].describe(), "deny write in the mode debug");
+    }
+
+    #[test]
+    fn a_network_granted_in_one_workspace_holds_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let here = Workspace::new(dir.path()).unwrap();
+        let other = tempfile::tempdir().unwrap();
+        let other = Workspace::new(other.path()).unwrap();
+        let text = format!(
+            "[[rules]]\neffect=\"allow\"\ntool=\"execute_command\"\npattern=\"cargo build\"\n\
+             network=[\"crates.io\"]\nworkspace={:?}",
+            here.root().to_str().unwrap()
+        );
+        let mut policy = file::parse(&text).unwrap();
+        let spec = spec::find("execute_command").unwrap();
+        let call = ToolCall::new("1", "execute_command").with("command", "cargo build");
+        assert_eq!(policy.network(spec, &call, &here).to_string(), "crates.io");
+        assert!(policy.network(spec, &call, &other).is_off());
+        policy.rules[0].exact = true;
+        assert!(policy.network(spec, &call, &here).is_off(), "a remembered answer grants none");
     }
 
     #[test]
@@ -378,6 +436,7 @@ mod tests {
                 pattern: String::new(),
                 network: vec!["*.a.com".into(), "a.com".into()],
                 workspace: String::new(),
+                mode: String::new(),
                 exact: false,
             }],
         };

@@ -110,6 +110,7 @@ impl Policy {
             } else {
                 String::new()
             },
+            mode: String::new(),
             exact: true,
         };
         let mut with = self.clone();
@@ -208,6 +209,7 @@ mod tests {
             pattern: (*pattern).into(),
             network: Vec::new(),
             workspace: String::new(),
+            mode: String::new(),
             exact: false,
         };
         let policy = Policy { rules: rules.iter().map(rule).collect() };
@@ -290,6 +292,7 @@ mod tests {
             pattern: "sudo make".into(),
             network: Vec::new(),
             workspace: String::new(),
+            mode: String::new(),
             exact: true,
         });
         assert!(!allows(&b, &command("sudo make")));

@@ -17,6 +17,19 @@ pub enum Class {
     None,
 }
 
+impl Class {
+    /// The word that stands for all tools of this class in a rule.
+    pub fn word(self) -> Option<&'static str> {
+        match self {
+            Self::Read => Some("read"),
+            Self::Write => Some("write"),
+            Self::Execute => Some("execute"),
+            Self::Mcp => Some("mcp"),
+            Self::Mode | Self::Subtask | Self::None => None,
+        }
+    }
+}
+
 /// Who carries a call out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Runs {
@@ -105,4 +118,9 @@ pub fn offered() -> impl Iterator<Item = &'static ToolSpec> {
 /// An offered tool by name.
 pub fn find(name: &str) -> Option<&'static ToolSpec> {
     offered().find(|spec| spec.name == name)
+}
+
+/// Whether a rule may name this as what it is about: a tool, a class of tools, or `*`.
+pub fn is_rule_subject(name: &str) -> bool {
+    name == "*" || all().iter().any(|spec| spec.name == name || spec.class.word() == Some(name))
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lapce_ai_tools::call::ToolCall;
 use lapce_ai_tools::host::{Invocation, Ledger, Outcome};
+use lapce_ai_tools::journal::Selector;
 use lapce_ai_tools::limits::BACKGROUND_MAX;
 use serde_json::{Value, json};
 
@@ -134,4 +135,75 @@ async fn a_terminal_only_when_asked() {
     let out = b.call("execute_command", params).await;
     assert!(out.envelope.contains("time limit 1 s reached"), "{}", out.envelope);
     assert!(out.envelope.contains("<output>\ndone"), "{}", out.envelope);
+}
+
+#[tokio::test]
+async fn what_a_background_command_changes_is_undone() {
+    let run = Run::new();
+    let b = &run.b;
+    b.write("a", "one\n");
+    b.write("b", "one\n");
+    b.write("mine", "one\n");
+    // Each step waits for a file that the test makes.
+    let step = |n: u8, what: &str| {
+        format!("until [ -e go{n} ]; do sleep 0.02; done; {what}; touch done{n}")
+    };
+    let command = [step(1, "echo two > a"), step(2, "rm b"), step(3, "echo three > a")].join("; ");
+    let id = run.start(&command).await;
+    let go = async |n: u8| {
+        b.write(&format!("go{n}"), "");
+        while !b.path(&format!("done{n}")).exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    go(1).await;
+    run.read(json!({"artifact_id": id})).await;
+    let files = || {
+        let list = b.host.undoable(&b.workspace).unwrap();
+        list.into_iter().flat_map(|u| u.files).filter(|f| f.len() == 1).collect::<Vec<_>>()
+    };
+    assert_eq!(files(), ["a"], "up to the reading of its output");
+    // What another call writes meanwhile is that call's.
+    let params = json!({"path": "mine", "content": "two\n"});
+    let Value::Object(params) = params else { unreachable!() };
+    let call = ToolCall { id: "w".into(), name: "write_to_file".into(), params };
+    let mut invocation = Invocation::new(call, b.workspace.clone());
+    invocation.ledger = run.ledger.clone();
+    assert!(b.host.run(invocation).await.ok);
+    go(2).await;
+    go(3).await;
+    let end = run.read(json!({"artifact_id": id, "wait": 60})).await;
+    assert!(end.contains("ended: exit code 0"), "{end}");
+    assert_eq!(b.read("a"), "three\n");
+    let undone = b.host.undo(&b.workspace, &Selector::Call("t".into())).await;
+    assert!(undone.ok, "{}", undone.text);
+    assert_eq!((b.read("a").as_str(), b.read("b").as_str()), ("one\n", "one\n"));
+    assert_eq!(b.read("mine"), "two\n");
+    let journal = std::fs::read_dir(b.dir.path().join("state/journal")).unwrap().next().unwrap();
+    let left = std::fs::read_dir(journal.unwrap().path()).unwrap().flatten();
+    let left: Vec<_> = left.map(|e| e.file_name()).collect();
+    assert!(!left.iter().any(|n| n.to_string_lossy().starts_with("snapshot-")), "{left:?}");
+}
+
+/// Two commands at once had one place for the state before them.
+#[tokio::test]
+async fn commands_side_by_side_are_each_undone() {
+    let run = Run::new();
+    let b = &run.b;
+    b.write("a", "one\n");
+    b.write("b", "one\n");
+    let sh = |id: &str, command: &str| {
+        let mut invocation = b.invocation("execute_command", json!({"command": command}));
+        invocation.call.id = id.into();
+        b.host.run(invocation)
+    };
+    let first = "echo two > a; touch first; until [ -e second ]; do sleep 0.02; done";
+    let second = "until [ -e first ]; do sleep 0.02; done; echo two > b; touch second";
+    let (x, y) = tokio::join!(sh("x", first), sh("y", second));
+    assert!(x.ok && y.ok, "{}{}", x.envelope, y.envelope);
+    for (call, file) in [("x", "a"), ("y", "b")] {
+        let list = b.host.undoable(&b.workspace).unwrap();
+        let own = list.iter().find(|u| u.call == call).unwrap();
+        assert!(own.files.iter().any(|f| f == file), "{call}: {:?}", own.files);
+    }
 }

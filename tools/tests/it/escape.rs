@@ -213,6 +213,24 @@ async fn no_new_namespaces_no_kernel_surface() {
     assert!(out.envelope.contains("Exit code: 7"), "clone3: {}", out.envelope);
 }
 
+#[cfg(target_arch = "x86_64")]
+#[tokio::test]
+async fn calls_of_another_architecture_end_the_process() {
+    let b = Bench::new();
+    // getpid of 32-bit Linux, from a 64-bit program; and of the x32 table.
+    b.write(
+        "old.c",
+        "int main(void) { long r; __asm__ volatile(\"int $0x80\" : \"=a\"(r) : \"a\"(20)); return r <= 0; }\n",
+    );
+    assert!(outside(&b, "cc -o old old.c && ./old").0, "outside, the kernel answers it");
+    let x32 = python("import ctypes; ctypes.CDLL(None).syscall(0x40000000 | 39)");
+    assert!(outside(&b, &x32).0, "outside, the process lives on");
+    for command in ["./old", &x32] {
+        let out = b.sh(&format!("{command}; echo code $?")).await;
+        assert!(out.envelope.contains("code 159"), "SIGSYS: {}", out.envelope);
+    }
+}
+
 #[tokio::test]
 async fn no_privilege_is_left() {
     let b = Bench::new();
@@ -396,45 +414,6 @@ async fn odd_files_are_refused() {
 }
 
 #[tokio::test]
-async fn a_rename_race_never_leads_out() {
-    let b = Bench::new();
-    let secret = b.dir.path().join("secretdir");
-    std::fs::create_dir(&secret).unwrap();
-    std::fs::write(secret.join("f"), "SECRET").unwrap();
-    b.write("real/f", "plain");
-    // One name is a folder one moment and a symlink out of the workspace the next.
-    // Each round starts anew: a write may have made `real` while it was away.
-    let script = format!(
-        "while true; do rm -rf real tmp1 swap; ln -s {} swap; mkdir real; echo plain > real/f; \
-         for i in 1 2 3 4 5 6 7 8; do \
-         mv -T real tmp1 && mv -T swap real && mv -T real swap && mv -T tmp1 real; done; done",
-        secret.display()
-    );
-    let mut racer = Command::new("/bin/bash")
-        .args(["-c", &script])
-        .current_dir(b.workspace.root())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut plain = 0;
-    for i in 0..200 {
-        if i >= 25 && plain > 0 {
-            break;
-        }
-        let out = b.call("read_file", json!({"path": "real/f"})).await;
-        assert!(!out.envelope.contains("SECRET"), "{}", out.envelope);
-        plain += usize::from(out.envelope.contains("plain"));
-        let _ = b.call("write_to_file", json!({"path": "real/g", "content": format!("{i}")})).await;
-        let out = b.call("search_files", json!({"path": ".", "regex": "SECRET"})).await;
-        assert!(!out.envelope.contains("| SECRET"), "{}", out.envelope);
-    }
-    racer.kill().unwrap();
-    racer.wait().unwrap();
-    assert!(plain > 0, "the race let no read through at all");
-    assert!(!secret.join("g").exists(), "a write went through the symlink");
-}
-
-#[tokio::test]
 async fn no_descriptor_or_variable_is_inherited() {
     // What a careless host has open and set.
     let file = std::fs::File::open("/etc/hostname").unwrap();
@@ -512,7 +491,6 @@ async fn grandchildren_are_gone() {
         assert!(find_process(&format!("daemon-{marker}")).is_none());
         let out = b.sh(&command).await;
         assert!(out.envelope.contains("started"), "{}", out.envelope);
-        tokio::time::sleep(Duration::from_millis(100)).await;
         assert_eq!(find_process(&format!("daemon-{marker}")), None, "{off:?}");
     }
     // Outside, it stays.

@@ -2,10 +2,12 @@
 
 mod background;
 mod browser;
+mod cgroup;
 mod escape;
 mod limits;
 mod network;
 mod outline;
+mod race;
 mod server;
 mod support;
 mod tools;
