@@ -51,6 +51,9 @@ pub struct Options {
     /// about 25 GB (default: the folder for temporary files).
     #[arg(long)]
     scratch: Option<PathBuf>,
+    /// Only writes the files, into this new folder, for measuring by hand.
+    #[arg(long, value_name = "DIR")]
+    write: Option<PathBuf>,
 }
 
 pub fn run(options: &Options) -> Result<Report> {
@@ -62,6 +65,12 @@ pub fn run(options: &Options) -> Result<Report> {
     let generator = Generator::read(&source)?;
     let mut report = Report::new("index-scale");
     report.note("source", format!("{} ({} files)", source.display(), generator.source_files()));
+    if let Some(to) = &options.write {
+        anyhow::ensure!(!to.exists(), "{} exists", to.display());
+        let bytes = generator.write(to, options.files)?;
+        report.note("written", format!("{} files, {} MiB", options.files, bytes >> 20));
+        return Ok(report);
+    }
     let small = measure(&generator, options.files / 4, &mut report)?;
     let large = measure(&generator, options.files, &mut report)?;
     let slope = large.micros_per_file / small.micros_per_file;

@@ -96,6 +96,8 @@ pub const REST_AFTER: Duration = Duration::from_secs(2);
 pub const WORKER_OPEN_TABLES: usize = 8;
 /// A fragment with fewer rows is small: compaction joins it with its neighbours.
 pub const SMALL_FRAGMENT_ROWS: usize = 2_048;
+/// A large build indexes the words of so many rows at once.
+pub const INDEX_ROWS: usize = 262_144;
 /// In a larger table the bulk of an index is not merged again.
 pub const LARGE_TABLE_ROWS: u64 = 100_000;
 /// Paths named in one delete predicate.

@@ -28,8 +28,8 @@ use crate::embed::Embedder;
 use crate::error::Error;
 use crate::fault::fault;
 use crate::limits::{
-    BATCH_BYTES, CHECKPOINT_EVERY, COMPACT_AFTER_FRAGMENTS, KEEP_SHARED_VERSIONS, LARGE_TABLE_ROWS,
-    LIST_CHANGES, PIPELINE_FILES, TIDY_AFTER_FRAGMENTS,
+    BATCH_BYTES, CHECKPOINT_EVERY, COMPACT_AFTER_FRAGMENTS, INDEX_ROWS, KEEP_SHARED_VERSIONS,
+    LARGE_TABLE_ROWS, LIST_CHANGES, PIPELINE_FILES, TIDY_AFTER_FRAGMENTS,
 };
 use crate::manifest::{FORMAT, Files, IN_SHARED, Lock, Record, State};
 use crate::shared::{Layer, Location};
@@ -541,6 +541,8 @@ impl Build {
         let (mut done, mut commits, mut saved) = (0_u64, 0_u32, Instant::now());
         let mut committed = self.files.chunks();
         let mut searchable = store.is_some();
+        // Rows that no index has yet; their words are in memory while one is made.
+        let mut bare = 0;
         while let Some(file) = receiver.recv().await {
             if self.cancel.load(Ordering::Relaxed) {
                 break;
@@ -598,19 +600,22 @@ impl Build {
             }
             pending.push((path, record));
             if rows.len() >= self.batch_rows() || rows.bytes() >= BATCH_BYTES {
+                bare += rows.len();
                 self.commit(store, &mut rows, &mut pending, &mut replaced, &db).await?;
                 commits += 1;
                 committed = self.files.chunks();
                 // Partial results while a long build runs: index at 1, 2, 4, 8, … commits, as
                 // long as most is yet to come. What a provider was paid for is recorded at once.
                 let early = done * 2 <= total as u64 || self.remote().is_some();
-                let index = early && commits.is_power_of_two() && !self.replaces;
+                let index =
+                    early && commits.is_power_of_two() && !self.replaces || bare >= INDEX_ROWS;
                 let late = saved.elapsed() > CHECKPOINT_EVERY;
                 if let Some(store) = store.as_ref().filter(|_| index || late) {
                     if index || !searchable && !self.replaces {
                         self.progress.now(Phase::Commit, base + done, walked, committed, "");
                         store.index(self.options.threads).await?;
                         searchable = true;
+                        bare = 0;
                     }
                     self.checkpoint(&db)?;
                     saved = Instant::now();
