@@ -96,8 +96,11 @@ fn every_size_at_every_wrap_position() {
     let capacity = 16 << 10;
     let max = capacity / 8 - RECORD_HEADER;
     let sizes = [16, 17, 31, 32, 33, 63, 64, 65, 255, 1024, max - 16, max - 1, max];
-    let step = if cfg!(miri) { 4080 } else { 16 };
+    let step = if cfg!(miri) { 8160 } else { 16 };
     for size in sizes {
+        if cfg!(miri) && ![17, 64, max].contains(&size) {
+            continue;
+        }
         for offset in (0..capacity).step_by(step) {
             let mut ring = pair(Lane::Bulk, capacity);
             // All of the ring, or it would start over long before its end.
