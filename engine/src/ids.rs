@@ -19,7 +19,7 @@ pub fn approval_id() -> String {
 }
 
 /// Bytes from the kernel.
-fn random<const N: usize>() -> [u8; N] {
+pub fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0_u8; N];
     // SAFETY: the pointer and length describe `bytes`; getrandom writes no further.
     let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), N, 0) };

@@ -16,6 +16,7 @@ fn ask_of(fixture: &Fixture, question: &str) -> Ask {
         editor: None,
         model: String::new(),
         transcript: false,
+        ..Ask::default()
     }
 }
 

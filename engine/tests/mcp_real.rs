@@ -151,3 +151,102 @@ async fn a_server_over_http() {
     assert!(!gone.ok && gone.text.contains("it cannot be reached"), "{gone:?}");
     fixture.engine.mcp.stop().await;
 }
+
+/// The sections of the catalogue whose programs need no account to say what they can do:
+/// as a user would add them, but for where the program lies.
+#[tokio::test]
+#[ignore = "needs servers from npm and PyPI; `cargo xtask test mcp` runs it"]
+async fn programs_of_the_catalogue_say_what_they_can_do() {
+    const CATALOGUE: &str = include_str!("../../cli/src/commands/mcp/catalogue.toml");
+    need_tool_helper();
+    let dir = servers();
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().display();
+    std::fs::write(
+        folder.path().join("reader.kubeconfig"),
+        "apiVersion: v1\nkind: Config\nclusters: [{name: c, cluster: {server: \"https://127.0.0.1:6443\"}}]\n\
+         contexts: [{name: c, context: {cluster: c, user: u}}]\nusers: [{name: u, user: {token: none}}]\ncurrent-context: c\n",
+    )
+    .unwrap();
+    let catalogue: toml::Table = CATALOGUE.parse().unwrap();
+    let module = |path: &str| vec![dir.join("node/node_modules").join(path).display().to_string()];
+    let mut tried = Vec::new();
+    for (name, entry) in &catalogue {
+        if entry.get("tried").is_none() {
+            continue;
+        }
+        let (program, before, tool) = match name.as_str() {
+            "filesystem" => (
+                "node",
+                module("@modelcontextprotocol/server-filesystem/dist/index.js"),
+                "read_text_file",
+            ),
+            "everything" => {
+                ("node", module("@modelcontextprotocol/server-everything/dist/index.js"), "echo")
+            }
+            "memory" => {
+                ("node", module("@modelcontextprotocol/server-memory/dist/index.js"), "read_graph")
+            }
+            "notion-local" => {
+                ("node", module("@notionhq/notion-mcp-server/bin/cli.mjs"), "API-post-search")
+            }
+            "kubernetes" => ("node", module("kubernetes-mcp-server/bin/index.js"), "pods_list"),
+            "playwright" => ("node", module("@playwright/mcp/cli.js"), "browser_navigate"),
+            "git" => ("python3", vec!["-m".into(), "mcp_server_git".into()], "git_log"),
+            "fetch" => ("python3", vec!["-m".into(), "mcp_server_fetch".into()], "fetch"),
+            other => panic!("{other} says that it was tried, and is not"),
+        };
+        let mut section = entry["server"].as_table().unwrap().clone();
+        let list = |section: &toml::Table, key: &str| {
+            section.get(key).and_then(|v| v.as_array().cloned()).unwrap_or_default()
+        };
+        let args: Vec<toml::Value> =
+            before.into_iter().map(toml::Value::from).chain(list(&section, "args")).collect();
+        section.insert("command".into(), program.into());
+        section.insert("args".into(), args.into());
+        let mut read = list(&section, "read");
+        read.push(dir.display().to_string().into());
+        section.insert("read".into(), read.into());
+        let env = section.entry("env").or_insert_with(|| toml::Table::new().into());
+        let env = env.as_table_mut().unwrap();
+        // A made-up key: a variable that every engine has.
+        for (_, value) in env.iter_mut().filter(|(_, value)| value.is_table()) {
+            *value = toml::Table::from_iter([("env".to_owned(), "PATH".into())]).into();
+        }
+        if program == "python3" {
+            env.insert("PYTHONPATH".into(), dir.join("py").display().to_string().into());
+        }
+        // Folders that the user would make.
+        let text = toml::Table::from_iter([("s".to_owned(), section.into())]).to_string();
+        let text = text.replace("/etc/kubernetes", &own.to_string());
+        let text = text.replace("/srv/mcp-memory", &own.to_string());
+        let text = text.replace("[s", "[mcp.servers.s");
+        let fixture = Fixture::new(&text).await;
+        fixture.write("a.txt", "one\n");
+        fixture.git();
+        let server = test(&fixture, "s").await;
+        assert!(server.tools.iter().any(|t| t.name == tool && t.allowed), "{name}: {server:?}");
+        assert!(server.layers.iter().any(|layer| layer == "seccomp"), "{name}: {server:?}");
+        fixture.engine.mcp.stop().await;
+        tried.push(name.as_str());
+    }
+    assert!(tried.len() >= 8, "{tried:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs servers from npm; `cargo xtask test mcp` runs it"]
+async fn prompts_and_resources_that_the_user_types() {
+    let fixture = fixture().await;
+    let server = test(&fixture, "everything").await;
+    let expand = async |typed: String| {
+        let order = McpOrder::Expand { typed };
+        within(fixture.client.mcp(fixture.root(), order)).await.unwrap()
+    };
+    let prompt = expand("/mcp:everything:args-prompt city=Ulm".into()).await;
+    assert!(prompt.text.contains("Ulm") && prompt.attached.is_empty(), "{prompt:?}");
+    let uri = &server.resources[0].name;
+    let asked = expand(format!("what is in @everything:{uri}?")).await;
+    assert_eq!(asked.attached[0].name, format!("everything:{uri}"));
+    assert!(asked.attached[0].text.len() > 50, "{asked:?}");
+    fixture.engine.mcp.stop().await;
+}

@@ -202,6 +202,7 @@ async fn answers_a_question(server: &Llama) {
         editor: Some(editor),
         model: String::new(),
         transcript: false,
+        ..Ask::default()
     };
     within(async {
         let mut call = fixture.client.ask(ask);

@@ -105,8 +105,12 @@ impl EngineClient {
         root: impl Into<String>,
         order: McpOrder,
     ) -> Result<McpReply, CallError> {
-        let request = Request::Mcp(Mcp { root: root.into(), order });
-        self.typed(request, pick!(Mcp)).finish().await
+        self.mcp_call(root, order).finish().await
+    }
+
+    /// The same with its events.
+    pub fn mcp_call(&self, root: impl Into<String>, order: McpOrder) -> EngineCall<McpReply> {
+        self.typed(Request::Mcp(Mcp { root: root.into(), order }), pick!(Mcp))
     }
 
     /// What waits for an answer; in every workspace when `root` is empty.

@@ -99,6 +99,7 @@ fn ask(prefix: &str, tokens: u32) -> Request {
         editor: None,
         model: tokens.to_string(),
         transcript: false,
+        ..Ask::default()
     })
 }
 
@@ -355,6 +356,7 @@ async fn the_engine_client_picks_the_reply_it_asked_for() {
         editor: None,
         model: "3".into(),
         transcript: false,
+        ..Ask::default()
     };
     let mut answer = engine.ask(ask);
     let events: Vec<Event> = (&mut answer).collect().await;

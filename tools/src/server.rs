@@ -2,10 +2,11 @@
 //!
 //! The server is a grandchild behind `lapce-ai-tool`: with an environment of its own, an
 //! empty home and working folder, the folders and the network that the user's
-//! configuration names, and limits. Closing its standard input ends it and everything it
+//! configuration names, and limits: a group of the kernel's where the system has them, as
+//! around commands. Closing its standard input ends it and everything it
 //! started; so does the end of this process.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,13 +15,16 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio::task::JoinHandle;
 
+use crate::cgroup::Scope;
+use crate::envelope;
 use crate::exec;
-use crate::host;
+use crate::host::{self, ToolHost};
 use crate::limits::{
     KILL_GRACE_MS, Limits, MAX_REPORT_BYTES, SERVER_START_MS, SERVER_STDERR_BYTES,
 };
 use crate::protocol::{FRAME_REPORT, Report, Request, SandboxSpec};
 use crate::proxy::{Gate, SystemDialer};
+use crate::sandbox::layer;
 use crate::sandbox::network::Network;
 use crate::workspace::Workspace;
 
@@ -74,12 +78,15 @@ pub struct Process {
     reader: Option<JoinHandle<()>>,
     /// Serves its way to the network.
     gate: Option<JoinHandle<()>>,
+    /// Keeps the limits that the kernel keeps; dropped, it ends whatever is in it.
+    group: Option<Scope>,
+    limits: Limits,
     _scratch: host::Scratch,
 }
 
 /// Starts a server. The error is a sentence.
 pub async fn serve(
-    helper: &Path,
+    tools: &ToolHost,
     workspace: &Workspace,
     serve: &Serve<'_>,
 ) -> Result<Served, String> {
@@ -90,8 +97,11 @@ pub async fn serve(
     let mut gate = Gate::open(network, Arc::new(SystemDialer))
         .map_err(|e| format!("no way to the network: {e}"))?;
     let way = gate.as_mut().and_then(Gate::take_descriptor);
+    let helper = tools.helper();
     let mut child = host::spawn(helper, way, Stdio::piped())
         .map_err(|e| format!("{} cannot be started: {e}", helper.display()))?;
+    // It waits for its request: nothing of the server runs outside.
+    let group = tools.group(&child, &serve.limits);
     let pid = child.id().unwrap_or_default();
     let (Some(mut stdin), Some(mut stdout), Some(errors)) =
         (child.stdin.take(), child.stdout.take(), child.stderr.take())
@@ -106,19 +116,30 @@ pub async fn serve(
             let _ = gate.serve().await;
         })
     });
-    let mut process = Process { child, pid, stderr, reader, gate, _scratch: scratch };
+    let (group, no_group) = match group {
+        Ok(group) => (Some(group), None),
+        Err(why) => (None, Some(why)),
+    };
+    let limits = serve.limits.clone();
+    let mut process =
+        Process { child, pid, stderr, reader, gate, group, limits, _scratch: scratch };
     let started = async {
         host::send(&mut stdin, &text).await?;
         report(&mut stdout).await
     };
-    let report = match tokio::time::timeout(Duration::from_millis(SERVER_START_MS), started).await {
-        Ok(Ok(report)) => report,
-        Ok(Err(e)) => return Err(format!("the sandbox could not be put up: {e}")),
-        Err(_) => return Err("the sandbox could not be put up in time".into()),
-    };
+    let mut report =
+        match tokio::time::timeout(Duration::from_millis(SERVER_START_MS), started).await {
+            Ok(Ok(report)) => report,
+            Ok(Err(e)) => return Err(format!("the sandbox could not be put up: {e}")),
+            Err(_) => return Err("the sandbox could not be put up in time".into()),
+        };
     if !report.ok {
         process.end().await;
         return Err(report.body);
+    }
+    match no_group {
+        None => report.layers.push(format!("{}-v2", layer::CGROUP)),
+        Some(why) => report.absent.push((layer::CGROUP.into(), why)),
     }
     Ok(Served { stdin, stdout, process, layers: report.layers, absent: report.absent })
 }
@@ -206,12 +227,14 @@ impl Process {
         if let Some(reader) = self.reader.take() {
             let _ = tokio::time::timeout(Duration::from_millis(KILL_GRACE_MS), reader).await;
         }
-        let how = match status {
-            Ok(status) => match status.code() {
+        let hit = self.group.as_ref().and_then(|group| group.hit(&self.limits));
+        let how = match (hit, status) {
+            (Some(hit), _) => envelope::limit(&hit),
+            (None, Ok(status)) => match status.code() {
                 Some(code) => format!("ended with status {code}"),
                 None => "was killed".into(),
             },
-            Err(e) => format!("was lost: {e}"),
+            (None, Err(e)) => format!("was lost: {e}"),
         };
         match self.last_words() {
             words if words.is_empty() => how,

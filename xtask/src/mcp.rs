@@ -1,4 +1,5 @@
-//! Real MCP servers for tests: two from npm, one from PyPI, unpacked into the cache folder.
+//! Real MCP programs for tests, unpacked into the cache folder: the protocol's reference
+//! servers, some of the catalogue that need no account, and the protocol's inspector.
 //! Install scripts are not run.
 
 use std::fs;
@@ -9,15 +10,22 @@ use anyhow::{Context, Result, ensure};
 
 use crate::ctx::{Ctx, on_path, run};
 
-const NPM: [&str; 2] = [
+/// The versions that `cli/src/commands/mcp/catalogue.toml` names.
+const NPM: [&str; 7] = [
     "@modelcontextprotocol/server-everything@2026.8.31",
     "@modelcontextprotocol/server-filesystem@2026.8.31",
+    "@modelcontextprotocol/server-memory@2026.8.31",
+    "@notionhq/notion-mcp-server@2.5.2",
+    "@playwright/mcp@0.0.83",
+    "kubernetes-mcp-server@0.0.67",
+    // Version 2 wants Node 22.
+    "@modelcontextprotocol/inspector@1.0.3",
 ];
-const PYPI: &str = "mcp-server-git==2026.10.19";
+const PYPI: [&str; 2] = ["mcp-server-git==2026.10.19", "mcp-server-fetch==2026.10.24"];
 
 /// The folder with `node/` and `py/`; fetched once, later calls only look.
 pub fn fetch(ctx: &Ctx) -> Result<PathBuf> {
-    let dir = ctx.cache.join("mcp-2026.11");
+    let dir = ctx.cache.join("mcp-2026.11.1");
     if dir.join("done").is_file() {
         return Ok(dir);
     }
@@ -54,8 +62,8 @@ pub fn fetch(ctx: &Ctx) -> Result<PathBuf> {
         ])
         .args(["--no-compile", "--root-user-action", "ignore", "--target"])
         .arg(fresh.path().join("py"))
-        .arg(PYPI))
-    .with_context(|| format!("failed to fetch {PYPI} from PyPI"))?;
+        .args(PYPI))
+    .context("failed to fetch MCP servers from PyPI")?;
     fs::write(fresh.path().join("done"), "")?;
     crate::fetch::place(fresh, &dir)?;
     Ok(dir)

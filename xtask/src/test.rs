@@ -41,7 +41,7 @@ const STEPS: &[Step] = &[
     Step { name: "model", what: "the engine with a real model server", run: model },
     Step { name: "onnx", what: "a real ONNX model, against its reference", run: onnx },
     Step { name: "browser", what: "browser_action with a real Chromium", run: browser },
-    Step { name: "mcp", what: "real MCP servers from npm and PyPI", run: mcp_servers },
+    Step { name: "mcp", what: "real MCP servers and a client from npm and PyPI", run: mcp_servers },
     Step { name: "e2e", what: "end to end over the real programs", run: e2e },
     Step { name: "docs", what: "generated pages are up to date", run: docs_check },
 ];
@@ -261,11 +261,14 @@ fn browser(ctx: &Ctx) -> Result<()> {
 fn mcp_servers(ctx: &Ctx) -> Result<()> {
     let servers = mcp::fetch(ctx)?;
     let bin = build::programs(ctx, Profile::Dev)?;
-    run(ctx
-        .cargo()?
-        .args(["test", "-p", "lapce-ai-engine", "--test", "mcp_real", "--", "--ignored"])
-        .env("LAPCE_AI_BIN_DIR", bin)
-        .env("LAPCE_AI_TEST_MCP", servers))
+    for (package, test) in [("lapce-ai-engine", "mcp_real"), ("lapce-ai-tests", "mcp_clients")] {
+        run(ctx
+            .cargo()?
+            .args(["test", "-p", package, "--test", test, "--", "--ignored"])
+            .env("LAPCE_AI_BIN_DIR", &bin)
+            .env("LAPCE_AI_TEST_MCP", &servers))?;
+    }
+    Ok(())
 }
 
 fn e2e(ctx: &Ctx) -> Result<()> {

@@ -560,6 +560,10 @@ pub enum McpCommand {
     Add(McpAdd),
     /// Remove a server from config.toml
     Rm { name: String },
+    /// Log in to a server that wants OAuth; its tokens go into the keyring
+    Login(McpLogin),
+    /// Forget the login to a server
+    Logout { name: String },
     /// Show servers that are ready to be added
     Catalogue(Json),
     /// List a server's prompts, or print one
@@ -606,6 +610,9 @@ pub struct McpAdd {
     /// A header of each request, written like --env
     #[arg(long, value_name = "NAME=VALUE", requires = "url")]
     pub header: Vec<String>,
+    /// It wants a login (OAuth): `lapce-ai mcp login` after it
+    #[arg(long, requires = "url")]
+    pub oauth: bool,
     /// A host it may reach (api.example.org, localhost:5432), or `all` for the host's network
     #[arg(long, value_name = "HOST")]
     pub network: Vec<String>,
@@ -621,6 +628,15 @@ pub struct McpAdd {
     /// The program and its arguments, after `--`
     #[arg(last = true)]
     pub command: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct McpLogin {
+    /// The server
+    pub name: String,
+    /// Print the address only, and open no browser
+    #[arg(long)]
+    pub no_browser: bool,
 }
 
 #[derive(Debug, Args)]

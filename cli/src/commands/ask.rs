@@ -9,17 +9,19 @@ use super::exit::{Code, Failure, Outcome};
 use super::output::{Output, Style, printable};
 use super::session;
 use super::stream::Stream;
+use crate::mentions;
 
 /// What is taken from standard input.
 const INPUT_BYTES: u64 = 200 * 1024;
 
 pub async fn run(args: args::Ask, out: Output) -> Outcome {
     let root = session::workspace(args.root.root.as_deref())?;
-    let mut question = args.question;
+    let client = session::engine().await?;
+    // Before the input comes to it: that may be anybody's text.
+    let (mut question, attached) = mentions::expanded(&client, &root, args.question).await?;
     if args.input.is_some() {
         question = format!("{question}\n\n{}", standard_input()?);
     }
-    let client = session::engine().await?;
     let mut stream = Stream::new(&client, out, args.json, false);
     let call = client.ask(Ask {
         root,
@@ -27,6 +29,7 @@ pub async fn run(args: args::Ask, out: Output) -> Outcome {
         editor: None,
         model: args.model,
         transcript: args.transcript,
+        attached,
     });
     let reply = stream.follow(call).await?;
     if args.json {

@@ -25,6 +25,7 @@ mod stop;
 mod stream;
 mod tool;
 mod undo;
+mod user_file;
 
 use std::process::ExitCode;
 

@@ -1,11 +1,8 @@
 //! `lapce-ai rules`: what tools may do without a question, and what they may never do.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use lapce_ai_ipc::paths::{self, Paths};
+use lapce_ai_ipc::paths::Paths;
 use lapce_ai_tools::policy::{Effect, file, remember};
 use lapce_ai_tools::spec;
 
@@ -13,6 +10,7 @@ use super::args::{NewRule, Rules};
 use super::exit::{Code, Failure, Outcome};
 use super::output::{Output, Style};
 use super::session;
+use super::user_file;
 
 pub fn run(args: Rules, out: Output) -> Outcome {
     let path = Paths::from_env().rules_file();
@@ -129,34 +127,9 @@ fn without(text: &str, number: usize) -> String {
         .collect()
 }
 
-/// Replaces the file, at once and for this user alone.
+/// Replaces the file.
 fn write(path: &Path, change: impl Fn(&str) -> String) -> Outcome {
-    let failed = |error: std::io::Error| {
-        let message = format!("cannot write {}: {error}", path.display());
-        Failure::new(Code::Failed, message, "check its folder's permissions and free space")
-    };
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    paths::private_dir(dir).map_err(failed)?;
-    let old = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(failed(error)),
-    };
-    let new = dir.join(format!(".rules-{}.toml", std::process::id()));
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&new)
-        .and_then(|mut file| {
-            file.write_all(change(&old).as_bytes())?;
-            file.sync_all()
-        })
-        .and_then(|()| fs::rename(&new, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&new);
-    }
-    written.map_err(failed)
+    user_file::change(path, |old| Ok(change(old)), |_| Ok(()))
 }
 
 /// `text` as a TOML string.

@@ -7,20 +7,23 @@ use super::exit::{Code, Failure, Outcome};
 use super::output::{Output, Style, count, printable};
 use super::session;
 use super::stream::Stream;
+use crate::mentions;
 
 pub async fn run(args: args::Run, out: Output) -> Outcome {
     let root = session::workspace(args.root.root.as_deref())?;
     let client = session::engine().await?;
+    let (task, attached) = mentions::expanded(&client, &root, args.task).await?;
     let mut stream = Stream::new(&client, out, args.json, args.yes);
     stream.wait = args.wait;
     let call = client.run(Run {
         root,
-        task: args.task,
+        task,
         editor: None,
         model: args.model,
         max_turns: args.max_turns,
         mode: args.mode,
         review: args.review,
+        attached,
     });
     let reply = stream.follow(call).await?;
     if args.json {

@@ -126,6 +126,28 @@ pub const REFERENCE: &[(&str, &str, &str)] = &[
         "address of a server that speaks streamable HTTP",
     ),
     ("mcp.servers.NAME.headers", "none", "headers of each request, values as for `env`"),
+    (
+        "mcp.servers.NAME.oauth",
+        "false",
+        "`true`: it wants a login, made with `lapce-ai mcp login NAME`; the following say what discovery cannot",
+    ),
+    (
+        "mcp.servers.NAME.oauth.client_id",
+        "registered at the login",
+        "a client that was registered by hand, for a service that registers none itself",
+    ),
+    ("mcp.servers.NAME.oauth.client_secret", "none", "its secret, written as `key` of a provider"),
+    (
+        "mcp.servers.NAME.oauth.callback_port",
+        "any",
+        "port of the redirect `http://127.0.0.1:PORT/callback` that such a client was registered with",
+    ),
+    ("mcp.servers.NAME.oauth.scopes", "those it asks for", "what a token is to allow"),
+    (
+        "mcp.servers.NAME.oauth.issuer",
+        "the first it names",
+        "the one authorization server to be used; it may be on a private network",
+    ),
     ("mcp.servers.NAME.plain_http", "false", "ask another machine over http"),
     ("mcp.servers.NAME.enabled", "true", "`false` switches the server off"),
     ("mcp.servers.NAME.allow", "all", "patterns of tools that may be called, as in `[\"git_*\"]`"),

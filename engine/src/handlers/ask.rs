@@ -8,11 +8,12 @@ use lapce_ai_ipc::wire::engine::{Ask, AskReply, Event, Hit, Usage};
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
 use lapce_ai_ipc::{Cx, EngineProtocol};
 
-use super::check_text;
 use super::run::title;
+use super::{check_attached, check_text};
 use crate::agent::listen::{Ended, any, listen};
 use crate::agent::outlet::Outlet;
 use crate::agent::{limits as agent_limits, prompt, tokens};
+use crate::mcp::mention;
 use crate::provider::keys::redact;
 use crate::provider::{ChatRequest, Fault, Message, Model, NO_MODEL_HINT, Stop};
 use crate::state::Engine;
@@ -26,6 +27,7 @@ pub async fn handle(
     cx: &Cx<EngineProtocol>,
 ) -> Result<AskReply, WireError> {
     check_text("question", &request.question, limits::PROMPT_BYTES)?;
+    check_attached(&request.attached)?;
     let root = Root::open(&request.root)?;
     let config = engine.config.get()?;
     let run = engine.runs.open()?;
@@ -98,6 +100,7 @@ pub async fn handle(
 
     let mark = &ids::approval_id()[..8];
     let system = prompt::ask_system(mark);
+    let asked = mention::attach(&request.question, &request.attached, mark);
     let editor = request
         .editor
         .as_ref()
@@ -105,7 +108,7 @@ pub async fn handle(
     let context = model.context as usize;
     let max_output = (model.max_output as usize).min(context / 4);
     let mut room = context.saturating_sub(max_output + tokens::estimate(&system) + 64);
-    if tokens::estimate(&request.question) > room {
+    if tokens::estimate(&asked) > room {
         return Err(WireError::new(
             ErrorKind::Limit,
             format!("the question does not fit the context of {} ({context} tokens)", model.id()),
@@ -113,10 +116,10 @@ pub async fn handle(
         .hint("ask something shorter, or choose a model with a larger context"));
     }
     let cap = if model.local { agent_limits::ASK_TOKENS_LOCAL } else { agent_limits::ASK_TOKENS };
-    room = room.min(tokens::estimate(&request.question) + cap);
+    room = room.min(tokens::estimate(&asked) + cap);
     let mut cited = 0;
     loop {
-        let (question, used) = prompt::ask_question(mark, &request.question, editor, &hits, room);
+        let (question, used) = prompt::ask_question(mark, &asked, editor, &hits, room);
         if used > 0 && used != cited {
             cited = used;
             outlet.event(Event::Citations(hits[..used].to_vec())).await.map_err(|_| gone())?;

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lapce_ai_ipc::wire::engine::{Mcp, McpItem, McpOrder, McpReply, McpServer, McpTool, ToolReply};
+use lapce_ai_ipc::wire::engine::{
+    Attached, Event, Mcp, McpItem, McpOrder, McpReply, McpServer, McpTool, ToolReply,
+};
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
 use lapce_ai_ipc::{Cx, EngineProtocol};
 use lapce_ai_tools::{call, envelope};
@@ -13,8 +15,10 @@ use super::check_text;
 use crate::config::Config;
 use crate::limits;
 use crate::mcp::config::{ServerConfig, Transport};
+use crate::mcp::oauth::config::OAuth;
+use crate::mcp::oauth::login::{self, Login};
 use crate::mcp::session::Needs;
-use crate::mcp::{Failure, Known};
+use crate::mcp::{Failure, Known, limits as mcp_limits, mention};
 use crate::state::Engine;
 use crate::workspace::Root;
 
@@ -28,13 +32,19 @@ pub async fn handle(
     let work = async {
         match request.order {
             McpOrder::List => {
-                Ok(McpReply { servers: list(engine, &config, Some(&root)), text: String::new() })
+                Ok(McpReply { servers: list(engine, &config, Some(&root)), ..McpReply::default() })
             }
             McpOrder::Test { name } => test(engine, &config, &root, &name).await,
             McpOrder::Prompt { server, prompt, json } => {
                 check_text("prompt's name", &prompt, limits::QUERY_BYTES)?;
                 get_prompt(engine, &config, &root, &server, &prompt, &json).await
             }
+            McpOrder::Expand { typed } => {
+                check_text("text", &typed, limits::PROMPT_BYTES)?;
+                expand(engine, &config, &root, &typed).await
+            }
+            McpOrder::Login { name } => log_in(engine, &config, &name, cx).await,
+            McpOrder::Logout { name } => log_out(engine, &config, &name).await,
         }
     };
     tokio::select! {
@@ -119,7 +129,7 @@ fn needs<'a>(
     root: &'a Root,
 ) -> Result<Needs<'a>, WireError> {
     Ok(Needs {
-        helper: engine.tools()?.helper(),
+        tools: engine.tools()?,
         providers: &engine.providers,
         network: &config.network,
         root,
@@ -140,7 +150,7 @@ async fn test(
         WireError::new(failure.kind, failure.message).hint(hint)
     })?;
     let described = describe(name, &server.config, &server.known());
-    Ok(McpReply { servers: vec![described], text: String::new() })
+    Ok(McpReply { servers: vec![described], ..McpReply::default() })
 }
 
 async fn get_prompt(
@@ -161,7 +171,95 @@ async fn get_prompt(
         .get_prompt(needs(engine, config, root)?, prompt, Some(arguments))
         .await
         .map_err(wire)?;
-    Ok(McpReply { servers: Vec::new(), text: answer.text })
+    Ok(McpReply { text: answer.text, ..McpReply::default() })
+}
+
+/// The prompt and the resources that a text names. What a server answers is not looked
+/// through for more of them.
+async fn expand(
+    engine: &Engine,
+    config: &Config,
+    root: &Root,
+    typed: &str,
+) -> Result<McpReply, WireError> {
+    let needs = needs(engine, config, root)?;
+    let mentions = mention::find(typed, |name| config.mcp.contains_key(name));
+    let mut reply = McpReply { text: typed.to_owned(), ..McpReply::default() };
+    if let Some(wanted) = mentions.prompt {
+        let server = engine.mcp.server(config, root, wanted.server).map_err(wire)?;
+        let known = server.definitions(needs).await.map_err(wire)?;
+        let prompt = known.prompts.iter().find(|p| p.name == wanted.name).ok_or_else(|| {
+            let names: Vec<&str> = known.prompts.iter().map(|p| p.name.as_str()).collect();
+            let message = format!("{} has no prompt {:?}", wanted.server, wanted.name);
+            WireError::new(ErrorKind::NotFound, message)
+                .hint(format!("its prompts: {}", names.join(", ")))
+        })?;
+        let arguments = mention::arguments(wanted.rest, &prompt.arguments).map_err(|why| {
+            let message = format!("/mcp:{}:{}: {why}", wanted.server, wanted.name);
+            let form = prompt.arguments.join(" ");
+            WireError::new(ErrorKind::Invalid, message).hint(format!("its arguments: {form}"))
+        })?;
+        let answer = server.get_prompt(needs, wanted.name, Some(arguments)).await.map_err(wire)?;
+        reply.text = answer.text;
+    }
+    for (name, uri) in mentions.resources {
+        let server = engine.mcp.server(config, root, name).map_err(wire)?;
+        let answer = server.read_resource(needs, uri).await.map_err(wire)?;
+        let text = envelope::head_and_tail(&answer.text, mcp_limits::ATTACHED_BYTES);
+        reply.attached.push(Attached { name: format!("{name}:{uri}"), text });
+    }
+    Ok(reply)
+}
+
+/// The login that a server's configuration describes.
+fn login_of<'a>(
+    engine: &'a Engine,
+    config: &'a Config,
+    name: &'a str,
+) -> Result<Login<'a>, WireError> {
+    let server = config.mcp.get(name).ok_or_else(|| {
+        wire(Failure::new(ErrorKind::NotFound, format!("there is no MCP server {name:?}")))
+    })?;
+    let found = match &server.transport {
+        Transport::Http(http) => http.oauth.as_ref().map(|oauth| (&http.url, oauth)),
+        Transport::Stdio(_) => None,
+    };
+    let (url, oauth): (&String, &OAuth) = found.ok_or_else(|| {
+        let message = format!("the configuration of {name} has no login");
+        WireError::new(ErrorKind::Invalid, message).hint(format!(
+            "a server with a url has one with `oauth = true` in [mcp.servers.{name}]"
+        ))
+    })?;
+    let (providers, network) = (&*engine.providers, &config.network);
+    Ok(Login { server: name, url, oauth, providers, network })
+}
+
+async fn log_in(
+    engine: &Engine,
+    config: &Config,
+    name: &str,
+    cx: &Cx<EngineProtocol>,
+) -> Result<McpReply, WireError> {
+    let wanted = login_of(engine, config, name)?;
+    // The address is for the user alone: it is in no log.
+    let show = async |address: &str| {
+        let _ = cx.emit(Event::Text(address.to_owned())).await;
+    };
+    let text = login::login(&wanted, show).await.map_err(|why| {
+        WireError::new(ErrorKind::Unavailable, format!("the login to {name} failed: {why}"))
+            .hint("docs/mcp.md says how logins work and what they refuse")
+    })?;
+    engine.mcp.restart(name).await;
+    Ok(McpReply { text, ..McpReply::default() })
+}
+
+async fn log_out(engine: &Engine, config: &Config, name: &str) -> Result<McpReply, WireError> {
+    let there_was = login::logout(&login_of(engine, config, name)?).await.map_err(|why| {
+        WireError::new(ErrorKind::Unavailable, format!("the logout from {name} failed: {why}"))
+    })?;
+    engine.mcp.restart(name).await;
+    let text = if there_was { "logged out" } else { "" };
+    Ok(McpReply { text: text.to_owned(), ..McpReply::default() })
 }
 
 /// `use_mcp_tool` and `access_mcp_resource`. Also called by the agent loop.

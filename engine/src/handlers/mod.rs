@@ -14,7 +14,22 @@ pub mod tool;
 pub mod undo;
 pub mod watch;
 
+use lapce_ai_ipc::wire::engine::Attached;
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
+
+use crate::mcp::limits as mcp_limits;
+
+/// Refuses more attached texts than a question may have.
+pub(crate) fn check_attached(attached: &[Attached]) -> Result<(), WireError> {
+    let within = attached.len() <= mcp_limits::ATTACHED
+        // The mark of a cut comes on top.
+        && attached.iter().all(|a| a.text.len() <= mcp_limits::ATTACHED_BYTES + 1024 && a.name.len() <= 4096);
+    if within {
+        return Ok(());
+    }
+    let most = format!("{} texts of {} KB", mcp_limits::ATTACHED, mcp_limits::ATTACHED_BYTES >> 10);
+    Err(WireError::new(ErrorKind::Limit, format!("at most {most} can be attached")))
+}
 
 /// Refuses a text that is empty or longer than its limit.
 pub(crate) fn check_text(what: &str, text: &str, limit: usize) -> Result<(), WireError> {

@@ -12,7 +12,7 @@ use lapce_ai_ipc::{Cx, EngineProtocol};
 use lapce_ai_tools::host::Ledger;
 use serde_json::json;
 
-use super::check_text;
+use super::{check_attached, check_text};
 use crate::agent::calls::Desk;
 use crate::agent::journal::Journal;
 use crate::agent::outlet::Outlet;
@@ -30,6 +30,7 @@ pub async fn handle(
     cx: &Cx<EngineProtocol>,
 ) -> Result<RunReply, WireError> {
     check_text("task", &request.task, limits::PROMPT_BYTES)?;
+    check_attached(&request.attached)?;
     let root = Root::open(&request.root)?;
     let workspace = engine.workspace(&root)?;
     let config = engine.config.get()?;
@@ -84,7 +85,8 @@ pub async fn handle(
     let watched = engine.index.exists(&root);
     let _watch = watched.then(|| engine.index.watch(&root, engine.index_settings()));
     let mark = ids::approval_id();
-    let first_message = prompt::task(&request.task, editor, &mark[..8], model.context as usize / 8);
+    let asked = mcp::mention::attach(&request.task, &request.attached, &mark[8..16]);
+    let first_message = prompt::task(&asked, editor, &mark[..8], model.context as usize / 8);
     let (servers, missing) = engine.mcp.offered(engine, &config, &root).await;
     for problem in missing {
         outlet.notice(&problem).await.map_err(gone)?;

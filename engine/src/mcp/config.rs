@@ -4,7 +4,6 @@
 //! keys of providers do.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,9 +11,10 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use lapce_ai_tools::sandbox::network::Network;
 use lapce_ai_tools::server::Access;
 use serde::Deserialize;
-use serde::de::{self, MapAccess, Visitor};
 
 use super::limits;
+use super::oauth::config::{OAuth, RawOAuth};
+pub use super::value::Value;
 use crate::config::{KeySource, is_loopback};
 
 /// One server, checked.
@@ -69,6 +69,8 @@ pub enum Net {
 pub struct Http {
     pub url: String,
     pub headers: BTreeMap<String, Value>,
+    /// How to log in, where the server wants that.
+    pub oauth: Option<OAuth>,
 }
 
 /// What is set for one tool alone.
@@ -77,13 +79,6 @@ pub struct Http {
 pub struct ToolConfig {
     pub calls_per_minute: Option<u32>,
     pub timeout_s: Option<u64>,
-}
-
-/// A value as it stands, or the place of a secret, with what stands before it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Value {
-    Plain(String),
-    Secret { source: KeySource, prefix: String },
 }
 
 impl ServerConfig {
@@ -210,6 +205,8 @@ pub struct RawServer {
     #[serde(default)]
     headers: BTreeMap<String, Value>,
     #[serde(default)]
+    oauth: RawOAuth,
+    #[serde(default)]
     plain_http: bool,
     #[serde(default = "yes")]
     enabled: bool,
@@ -264,8 +261,12 @@ impl RawServer {
         }
         let transport = match (self.command, self.url) {
             (Some(command), None) => {
-                if !self.headers.is_empty() || self.plain_http {
-                    return Err("headers and plain_http belong to a server with a url".to_owned());
+                if !self.headers.is_empty()
+                    || self.plain_http
+                    || !matches!(self.oauth, RawOAuth::Flag(false))
+                {
+                    let these = "headers, oauth and plain_http";
+                    return Err(format!("{these} belong to a server with a url"));
                 }
                 let folders = |list: Vec<PathBuf>| -> Result<Vec<PathBuf>, String> {
                     list.into_iter().map(|path| folder(path, home)).collect()
@@ -306,7 +307,7 @@ impl RawServer {
                             .to_owned(),
                     );
                 }
-                Transport::Http(http(url.into_inner(), self.headers, self.plain_http)?)
+                Transport::Http(http(url.into_inner(), self.headers, self.oauth, self.plain_http)?)
             }
             _ => return Err("name either a command or a url".to_owned()),
         };
@@ -327,7 +328,12 @@ impl RawServer {
     }
 }
 
-fn http(url: String, headers: BTreeMap<String, Value>, plain: bool) -> Result<Http, String> {
+fn http(
+    url: String,
+    headers: BTreeMap<String, Value>,
+    oauth: RawOAuth,
+    plain: bool,
+) -> Result<Http, String> {
     let parsed = reqwest::Url::parse(&url).map_err(|e| format!("url is not an address: {e}"))?;
     if !matches!(parsed.scheme(), "http" | "https") || parsed.host_str().is_none() {
         return Err("url must begin with http:// or https:// and name a host".to_owned());
@@ -342,7 +348,11 @@ fn http(url: String, headers: BTreeMap<String, Value>, plain: bool) -> Result<Ht
         http::HeaderName::from_bytes(name.as_bytes())
             .map_err(|_| format!("{name:?} is no name of a header"))?;
     }
-    Ok(Http { url, headers })
+    let oauth = oauth.check(&parsed)?;
+    if oauth.is_some() && headers.keys().any(|name| name.eq_ignore_ascii_case("authorization")) {
+        return Err("oauth fills in Authorization; take it out of headers".to_owned());
+    }
+    Ok(Http { url, headers, oauth })
 }
 
 fn is_variable(name: &str) -> bool {
@@ -368,45 +378,6 @@ fn folder(path: PathBuf, home: Option<&Path>) -> Result<PathBuf, String> {
         ));
     }
     Ok(path)
-}
-
-/// Written by hand, as for `KeySource`: an error must not print what stands there.
-impl<'de> Deserialize<'de> for Value {
-    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        const FORM: &str = "a value is \"text\", { env = \"VARIABLE\" } or { keyring = \"NAME\" }, the last two with prefix = \"text\" if need be";
-        struct Form;
-        impl<'de> Visitor<'de> for Form {
-            type Value = Value;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"text\", { env = \"VARIABLE\" } or { keyring = \"NAME\" }")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Value, E> {
-                if text.contains('\0') {
-                    return Err(E::custom(FORM));
-                }
-                Ok(Value::Plain(text.to_owned()))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-                let (mut source, mut prefix) = (None, String::new());
-                while let Some(name) = map.next_key::<String>()? {
-                    let value: String = map.next_value()?;
-                    match name.as_str() {
-                        "prefix" => prefix = value,
-                        "env" | "keyring" if source.is_none() => {
-                            source = KeySource::named(&name, value);
-                            if source.is_none() {
-                                return Err(de::Error::custom(FORM));
-                            }
-                        }
-                        _ => return Err(de::Error::custom(FORM)),
-                    }
-                }
-                let source = source.ok_or_else(|| de::Error::custom(FORM))?;
-                Ok(Value::Secret { source, prefix })
-            }
-        }
-        deserializer.deserialize_any(Form)
-    }
 }
 
 #[cfg(test)]

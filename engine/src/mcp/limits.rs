@@ -26,6 +26,8 @@ pub const TICK: Duration = Duration::from_secs(5);
 /// Pause before lists are read again, so that a server that says "changed" all the time
 /// costs little.
 pub const CHANGED_PAUSE: Duration = Duration::from_millis(300);
+/// The longest such pause, when it never ends saying so.
+pub const CHANGED_PAUSE_MAX: Duration = Duration::from_secs(20);
 /// Longest pause before a server that keeps failing is started again.
 pub const BACK_OFF: Duration = Duration::from_mins(1);
 /// Longest message of a server.
@@ -53,6 +55,24 @@ pub const SCHEMA_BYTES: usize = 16 << 10;
 pub const CACHE_BYTES: u64 = 4 << 20;
 /// The servers' part of a prompt takes at most this share of the context window.
 pub const PROMPT_SHARE: usize = 8;
+/// Resources that one question or task may name, and the text taken of each.
+pub const ATTACHED: usize = 8;
+pub const ATTACHED_BYTES: usize = 48 << 10;
+/// How long a login waits for the user.
+pub const LOGIN: Duration = Duration::from_mins(10);
+/// How long a server of a login may take to answer, and the text that is read of it.
+pub const OAUTH_ANSWER: Duration = Duration::from_secs(20);
+pub const OAUTH_BODY_BYTES: usize = 64 << 10;
+/// A request of the browser that comes back: how long it may take, and its head.
+pub const CALLBACK_READ: Duration = Duration::from_secs(2);
+pub const CALLBACK_BYTES: usize = 16 << 10;
+/// Length of a token, and scopes that are asked for.
+pub const TOKEN_BYTES: usize = 6 << 10;
+pub const SCOPES: usize = 64;
+/// A token is renewed this long before it ends.
+pub const TOKEN_MARGIN: Duration = Duration::from_mins(1);
+/// Tokens of one connection that are taken out of texts.
+pub const TOKENS_SEEN: usize = 12;
 /// Memory of a stdio server, in MiB.
 pub const MEMORY_MB: u64 = 2048;
 pub const PROCESSES: u32 = 128;

@@ -2,19 +2,24 @@
 //! resources and prompts.
 //!
 //! [`Mcp`] is the only entry for handlers and the agent loop. Below it: `config` (what the
-//! user wrote), `server` (one server's life and limits), `session` (one connection),
-//! `definitions` (what a server offers, kept on disk), `meter` and `text` (what it sends,
-//! bounded and made harmless). Nothing is started before a call or a run needs it. MCP's own
-//! types stay in here.
+//! user wrote), `oauth` (logins), `server` (one server's life and limits), `calls` (what it
+//! is asked for), `session` (one connection), `definitions` (what a server offers, kept on
+//! disk), `meter` and `text` (what it sends, bounded and made harmless), `mention` (prompts
+//! and resources that the user types). Nothing is started before a call or a run needs it.
+//! MCP's own types stay in here.
 
+mod calls;
 pub mod config;
 pub mod definitions;
 pub mod limits;
+pub mod mention;
 pub mod meter;
+pub mod oauth;
 pub mod prompt;
 pub mod server;
 pub mod session;
 pub mod text;
+pub mod value;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -134,7 +139,7 @@ impl Mcp {
         let config = engine.config.get().map_err(wrong)?;
         let server = self.server(&config, root, call.text("server_name").trim())?;
         let needs = Needs {
-            helper: engine.tools().map_err(wrong)?.helper(),
+            tools: engine.tools().map_err(wrong)?,
             providers: &engine.providers,
             network: &config.network,
             root,
@@ -162,12 +167,7 @@ impl Mcp {
         root: &Root,
     ) -> (Vec<(String, Definitions)>, Vec<String>) {
         let Ok(tools) = engine.tools() else { return (Vec::new(), Vec::new()) };
-        let needs = Needs {
-            helper: tools.helper(),
-            providers: &engine.providers,
-            network: &config.network,
-            root,
-        };
+        let needs = Needs { tools, providers: &engine.providers, network: &config.network, root };
         let names = config.mcp.iter().filter(|(_, server)| server.enabled).map(|(name, _)| name);
         let each = names.map(async |name| {
             let found = async {
@@ -193,6 +193,15 @@ impl Mcp {
             }
         }
         (offered, missing)
+    }
+
+    /// Ends what runs of one server: it is reached anew with the next call.
+    pub async fn restart(&self, name: &str) {
+        let servers: Vec<Arc<Server>> = {
+            let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+            servers.values().filter(|server| server.name == name).cloned().collect()
+        };
+        join_all(servers.iter().map(|server| server.stop())).await;
     }
 
     /// Ends every server.

@@ -9,17 +9,13 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use lapce_ai_ipc::wire::ErrorKind;
 use rmcp::ServiceError;
-use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, GetPromptRequestParams, GetPromptResponse, JsonObject,
-    ReadResourceRequestParams, ReadResourceResponse,
-};
 use tokio::sync::Semaphore;
 
+use super::calls::service_error;
 use super::config::ServerConfig;
 use super::definitions::{self, Cache, Definitions};
-use super::session::{Needs, Session, transport_error};
-use super::{limits, text};
-use crate::provider::keys::redact;
+use super::limits;
+use super::session::{Needs, Session};
 
 /// Why a call gave nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -223,6 +219,9 @@ impl Server {
                 return Err(format!("no answer within {} s", self.config.start_timeout.as_secs()));
             }
         };
+        if self.known().definitions.as_deref() == Some(&found) {
+            return Ok(());
+        }
         if let Err(error) = self.cache.keep(&self.name, &found) {
             tracing::warn!(server = self.name, %error, "the definitions of an MCP server are not kept");
         }
@@ -263,7 +262,7 @@ impl Server {
         });
     }
 
-    fn within_rate(&self, tool: Option<&str>) -> Result<(), Failure> {
+    pub(super) fn within_rate(&self, tool: Option<&str>) -> Result<(), Failure> {
         let over = |what: String, wait: Duration| {
             let seconds = wait.as_secs() + 1;
             Failure::new(
@@ -286,7 +285,7 @@ impl Server {
 
     /// Asks the server for something within its limits. Dropping the future tells the
     /// server that the answer is not wanted any more.
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         self: &Arc<Self>,
         needs: Needs<'_>,
         timeout: Duration,
@@ -319,7 +318,7 @@ impl Server {
                 ))
             }
             Ok(Err(error)) => {
-                let said = redact(service_error(&error), &session.secrets);
+                let said = session.redact(service_error(&error));
                 Err(Failure::new(ErrorKind::Provider, said))
             }
             Err(_) => Err(Failure::new(
@@ -328,137 +327,21 @@ impl Server {
             )),
         }
     }
-
-    pub async fn call_tool(
-        self: &Arc<Self>,
-        needs: Needs<'_>,
-        tool: &str,
-        arguments: Option<JsonObject>,
-    ) -> Result<Answer, Failure> {
-        if !self.config.allows(tool) {
-            return Err(Failure::new(
-                ErrorKind::Denied,
-                format!(
-                    "the user's configuration of {} does not allow its tool {tool:?}",
-                    self.name
-                ),
-            ));
-        }
-        self.within_rate(Some(tool))?;
-        let definitions = self.definitions(needs).await?;
-        // The lists may have changed since they were kept: look once more before saying no.
-        if !definitions.tools.iter().any(|t| t.name == tool) {
-            self.session(needs, false).await?;
-            let now = self.known().definitions.unwrap_or_default();
-            if !now.tools.iter().any(|t| t.name == tool) {
-                let names: Vec<&str> = now.tools.iter().map(|t| t.name.as_str()).take(40).collect();
-                return Err(Failure::new(
-                    ErrorKind::NotFound,
-                    format!(
-                        "{} has no tool {tool:?}; its tools are: {}",
-                        self.name,
-                        names.join(", ")
-                    ),
-                ));
-            }
-        }
-        let mut params = CallToolRequestParams::new(tool.to_owned());
-        params.arguments = arguments;
-        let timeout = self.config.tool_timeout(tool);
-        let (answer, session) =
-            self.ask(needs, timeout, async |s| s.peer().call_tool_once(params).await).await?;
-        match answer {
-            CallToolResponse::Complete(result) => {
-                let (text, error) = text::result(&result, self.config.output_bytes);
-                Ok(Answer {
-                    text: redact(text, &session.secrets),
-                    ok: !error,
-                    layers: session.layers.clone(),
-                })
-            }
-            _ => Err(wants_more(&self.name)),
-        }
-    }
-
-    pub async fn read_resource(
-        self: &Arc<Self>,
-        needs: Needs<'_>,
-        uri: &str,
-    ) -> Result<Answer, Failure> {
-        if !text::is_uri(uri) {
-            return Err(Failure::new(ErrorKind::Invalid, "this is no address of a resource"));
-        }
-        self.within_rate(None)?;
-        let params = ReadResourceRequestParams::new(uri);
-        let (answer, session) = self
-            .ask(needs, self.config.timeout, async |s| s.peer().read_resource_once(params).await)
-            .await?;
-        match answer {
-            ReadResourceResponse::Complete(result) => Ok(Answer {
-                text: redact(
-                    text::resource(&result.contents, self.config.output_bytes),
-                    &session.secrets,
-                ),
-                ok: true,
-                layers: session.layers.clone(),
-            }),
-            _ => Err(wants_more(&self.name)),
-        }
-    }
-
-    pub async fn get_prompt(
-        self: &Arc<Self>,
-        needs: Needs<'_>,
-        prompt: &str,
-        arguments: Option<JsonObject>,
-    ) -> Result<Answer, Failure> {
-        self.within_rate(None)?;
-        let mut params = GetPromptRequestParams::new(prompt);
-        params.arguments = arguments;
-        let (answer, session) = self
-            .ask(needs, self.config.timeout, async |s| s.peer().get_prompt_once(params).await)
-            .await?;
-        match answer {
-            GetPromptResponse::Complete(result) => Ok(Answer {
-                text: redact(
-                    text::prompt(&result.messages, self.config.output_bytes),
-                    &session.secrets,
-                ),
-                ok: true,
-                layers: session.layers.clone(),
-            }),
-            _ => Err(wants_more(&self.name)),
-        }
-    }
-}
-
-fn wants_more(name: &str) -> Failure {
-    Failure::new(
-        ErrorKind::Unsupported,
-        format!("{name} wants to ask the user something first, which is not possible here"),
-    )
-}
-
-/// What a server answered instead of a result, on one line.
-fn service_error(error: &ServiceError) -> String {
-    let text = match error {
-        ServiceError::McpError(error) => text::clean(&error.message),
-        ServiceError::UnexpectedResponse => "what it answered is not what the call asks for".into(),
-        ServiceError::TransportClosed => "the connection was closed".into(),
-        ServiceError::TransportSend(error) => transport_error(error.error.as_ref()),
-        other => other.to_string(),
-    };
-    lapce_ai_tools::call::one_line(&text, 2_000)
 }
 
 /// Reads the lists again when they change; ends a server that nobody uses; buries one
 /// that has ended, so that no process of it waits to be collected.
 async fn look_after(server: Weak<Server>, session: Weak<Session>) {
+    let mut pause = limits::CHANGED_PAUSE;
     loop {
         let Some(changed) = session.upgrade().map(|s| s.changed.clone()) else { return };
         let told = tokio::time::timeout(limits::TICK, changed.notified()).await.is_ok();
+        // One that says "changed" again and again is believed less and less often.
         if told {
-            tokio::time::sleep(limits::CHANGED_PAUSE).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(limits::CHANGED_PAUSE_MAX);
+        } else {
+            pause = limits::CHANGED_PAUSE;
         }
         let (Some(server), Some(session)) = (server.upgrade(), session.upgrade()) else { return };
         if session.is_closed() {

@@ -2,10 +2,10 @@
 //! the end.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lapce_ai_tools::host::ToolHost;
 use lapce_ai_tools::limits::Limits;
 use lapce_ai_tools::server::{Access, Process, Serve, Served, serve};
 use lapce_ai_tools::workspace::Workspace;
@@ -20,15 +20,19 @@ use tokio::sync::Notify;
 use super::config::{Http, Net, ServerConfig, Stdio, Transport, Value};
 use super::limits;
 use super::meter::{Metered, Reason};
+use super::oauth::client::Authorised;
+use super::oauth::guard::Guard;
+use super::oauth::tokens::Tokens;
 use crate::config::Network;
 use crate::provider::Providers;
+use crate::provider::keys::redact;
 use crate::secret::Secret;
 use crate::workspace::Root;
 
 /// What a connection is made with.
 #[derive(Clone, Copy)]
 pub struct Needs<'a> {
-    pub helper: &'a Path,
+    pub tools: &'a ToolHost,
     pub providers: &'a Providers,
     pub network: &'a Network,
     pub root: &'a Root,
@@ -43,7 +47,8 @@ pub struct Session {
     /// Told when the server says that a list changed.
     pub changed: Arc<Notify>,
     /// Values that must not come back in an answer.
-    pub secrets: Vec<Secret>,
+    secrets: Vec<Secret>,
+    tokens: Option<Arc<Tokens>>,
     pub layers: Vec<String>,
     pub absent: Vec<(String, String)>,
 }
@@ -118,7 +123,7 @@ impl Session {
         };
         let workspace = Workspace::new(needs.root.path()).map_err(|e| e.to_string())?;
         let Served { stdin, stdout, mut process, layers, absent } =
-            serve(needs.helper, &workspace, &wanted).await?;
+            serve(needs.tools, &workspace, &wanted).await?;
         let reason = Reason::default();
         let changed = Arc::new(Notify::new());
         let transport = AsyncRwTransport::new_client(Metered::new(stdout, reason.clone()), stdin)
@@ -133,6 +138,7 @@ impl Session {
                 reason,
                 changed,
                 secrets,
+                tokens: None,
                 layers,
                 absent,
             }),
@@ -181,12 +187,40 @@ impl Session {
             .max_json_response_size(limits::MESSAGE_BYTES)
             .max_error_response_size(1024)
             .max_concurrent_requests(limits::CALLS);
-        let transport = StreamableHttpClientTransport::with_client(client, config);
         let changed = Arc::new(Notify::new());
-        let greeting = Ours { changed: changed.clone() }.serve(transport);
+        let ours = Ours { changed: changed.clone() };
+        let tokens = match &http.oauth {
+            None => None,
+            Some(oauth) => {
+                let url = reqwest::Url::parse(&http.url).map_err(|e| e.to_string())?;
+                let guard = Guard::new(name, &url, oauth, needs.network);
+                let keys = needs.providers.keyring();
+                Some(Arc::new(Tokens::load(name, &http.url, guard, keys).await?))
+            }
+        };
+        let greeting = async {
+            match tokens.clone() {
+                None => {
+                    let transport = StreamableHttpClientTransport::with_client(client, config);
+                    ours.serve(transport).await
+                }
+                Some(tokens) => {
+                    let client = Authorised { client, tokens };
+                    let transport = StreamableHttpClientTransport::with_client(client, config);
+                    ours.serve(transport).await
+                }
+            }
+        };
         let service = match tokio::time::timeout(patience, greeting).await {
             Ok(Ok(service)) => service,
-            Ok(Err(error)) => return Err(hide(&initialise_error(&error), &secrets)),
+            Ok(Err(error)) => {
+                secrets.extend(tokens.iter().flat_map(|tokens| tokens.seen()));
+                let mut why = initialise_error(&error);
+                if error.is_authorization_required() {
+                    why = wants_login(name, tokens.is_some());
+                }
+                return Err(hide(&why, &secrets));
+            }
             Err(_) => return Err(format!("it did not answer within {} s", patience.as_secs())),
         };
         Ok(Self {
@@ -196,9 +230,19 @@ impl Session {
             reason: Reason::default(),
             changed,
             secrets,
+            tokens,
             layers: Vec::new(),
             absent: Vec::new(),
         })
+    }
+
+    /// `text` without what is secret in this connection.
+    pub fn redact(&self, text: String) -> String {
+        let text = redact(text, &self.secrets);
+        match &self.tokens {
+            Some(tokens) => redact(text, &tokens.seen()),
+            None => text,
+        }
     }
 
     pub fn peer(&self) -> &Peer<RoleClient> {
@@ -223,7 +267,7 @@ impl Session {
             None => "the connection was closed".to_owned(),
         };
         let why = self.reason.get();
-        hide(if why.is_empty() { &how } else { &why }, &self.secrets)
+        self.redact(super::text::clean(if why.is_empty() { &how } else { &why }))
     }
 }
 
@@ -255,7 +299,18 @@ fn expand(text: &str, root: &Root, access: Access) -> String {
 }
 
 fn hide(text: &str, secrets: &[Secret]) -> String {
-    crate::provider::keys::redact(super::text::clean(text), secrets)
+    redact(super::text::clean(text), secrets)
+}
+
+/// The server wants a key or a token, or did not take the one it got.
+fn wants_login(name: &str, oauth: bool) -> String {
+    if oauth {
+        format!("it does not take the token of the last login; log in: lapce-ai mcp login {name}")
+    } else {
+        format!(
+            "it wants a key or a login: name a key under `headers`, or set `oauth = true` and run lapce-ai mcp login {name}"
+        )
+    }
 }
 
 /// What went wrong with the handshake, without the debug form of whole messages.
@@ -276,14 +331,9 @@ fn initialise_error(error: &rmcp::service::ClientInitializeError) -> String {
 /// The innermost cause: the outer ones only say that a request was sent, and name the whole
 /// address.
 pub(super) fn transport_error(error: &(dyn std::error::Error + 'static)) -> String {
-    let outer = error.to_string();
     let mut inner = error;
     while let Some(source) = inner.source() {
         inner = source;
     }
-    let mut text = format!("it cannot be reached: {inner}");
-    if outer.contains("401") || outer.contains("uthorization required") {
-        text.push_str("; it wants a key: name one under `headers`");
-    }
-    text
+    format!("it cannot be reached: {inner}")
 }

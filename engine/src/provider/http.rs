@@ -4,9 +4,10 @@
 //! that a local model costs nothing of the kind. Neither follows redirects (a key must not
 //! travel to another host), and neither sends loopback traffic to a proxy.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use reqwest::dns::Resolve;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Certificate, Client, NoProxy, Proxy, Response};
 
@@ -205,11 +206,31 @@ pub fn cause(error: &reqwest::Error) -> String {
     inner.to_string()
 }
 
+/// A client of its own whose names are looked up by `names`; through a proxy, by the proxy.
+pub fn guarded(
+    provider: &str,
+    network: &Network,
+    https: bool,
+    names: Arc<dyn Resolve>,
+) -> Result<Client, ProviderError> {
+    build_with(provider, network, https, |name| std::env::var(name).ok(), Some(names))
+}
+
 fn build(
     provider: &str,
     network: &Network,
     https: bool,
     env: impl Fn(&str) -> Option<String>,
+) -> Result<Client, ProviderError> {
+    build_with(provider, network, https, env, None)
+}
+
+fn build_with(
+    provider: &str,
+    network: &Network,
+    https: bool,
+    env: impl Fn(&str) -> Option<String>,
+    names: Option<Arc<dyn Resolve>>,
 ) -> Result<Client, ProviderError> {
     let wrong = |message: String| {
         ProviderError::new(Fault::Config, provider, message)
@@ -224,7 +245,11 @@ fn build(
         .pool_max_idle_per_host(limits::POOL_PER_HOST)
         .pool_idle_timeout(limits::POOL_IDLE)
         .no_proxy();
-    for proxy in proxies(network, https, env).map_err(wrong)? {
+    let proxies = proxies(network, https, env).map_err(wrong)?;
+    if let Some(names) = names.filter(|_| proxies.is_empty()) {
+        builder = builder.dns_resolver(names);
+    }
+    for proxy in proxies {
         builder = builder.proxy(proxy);
     }
     if https {

@@ -11,13 +11,15 @@ use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
 use super::error::{Fault, ProviderError};
 use crate::config::{Config, KeySource};
 use crate::secret::Secret;
 
+/// Named in errors where there is no provider.
+const KEYRING: &str = "keyring";
 /// A locked keyring asks the user for the password first.
 const KEYRING_TIMEOUT: Duration = Duration::from_mins(1);
 const KEPT_FOR: Duration = Duration::from_mins(10);
@@ -78,6 +80,30 @@ impl Keys {
             .collect()
     }
 
+    /// What the keyring holds under `name`, if anything; asked anew each time.
+    pub async fn lookup(&self, name: &str) -> Result<Option<Secret>, ProviderError> {
+        secret_tool(KEYRING, "lookup", name, None, std::env::var_os("PATH")).await
+    }
+
+    /// Puts a secret under `name`, in place of what is there.
+    pub async fn store(&self, name: &str, secret: &Secret) -> Result<(), ProviderError> {
+        if secret.expose().len() as u64 > KEY_BYTES {
+            let long = format!("what is to be kept is longer than {KEY_BYTES} bytes");
+            return Err(ProviderError::new(Fault::Auth, KEYRING, long));
+        }
+        let stored =
+            secret_tool(KEYRING, "store", name, Some(secret), std::env::var_os("PATH")).await?;
+        stored.map(drop).ok_or_else(|| {
+            ProviderError::new(Fault::Auth, KEYRING, format!("the keyring does not keep {name:?}"))
+                .hint("unlock the keyring and try again")
+        })
+    }
+
+    /// Takes what is under `name` away.
+    pub async fn clear(&self, name: &str) -> Result<(), ProviderError> {
+        secret_tool(KEYRING, "clear", name, None, std::env::var_os("PATH")).await.map(drop)
+    }
+
     /// Forgets what was kept: the provider did not take the key.
     pub fn forget(&self) {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -96,9 +122,25 @@ async fn keyring(
     name: &str,
     path: Option<OsString>,
 ) -> Result<Secret, ProviderError> {
-    let store = format!(
-        "store it with: secret-tool store --label=\"Lapce AI {name}\" service lapce-ai account {name}"
-    );
+    let found = secret_tool(provider, "lookup", name, None, path).await?;
+    found.ok_or_else(|| {
+        ProviderError::new(Fault::Auth, provider, format!("the keyring has no entry {name:?}")).hint(
+            format!(
+                "store it with: secret-tool store --label=\"Lapce AI {name}\" service lapce-ai account {name}"
+            ),
+        )
+    })
+}
+
+/// Runs `secret-tool` for one entry, with `secret` on its standard input: nothing secret
+/// stands on a command line. Gives what it printed, or nothing when it failed.
+async fn secret_tool(
+    provider: &str,
+    order: &str,
+    name: &str,
+    secret: Option<&Secret>,
+    path: Option<OsString>,
+) -> Result<Option<Secret>, ProviderError> {
     let error = |message: String, hint: String| {
         ProviderError::new(Fault::Auth, provider, message).hint(hint)
     };
@@ -110,22 +152,30 @@ async fn keyring(
     })?;
     let failed =
         |e: std::io::Error| error(format!("secret-tool cannot be run: {e}"), String::new());
-    let mut child = Command::new(program)
-        .args(["lookup", "service", "lapce-ai", "account", name])
-        .stdin(Stdio::null())
+    let mut command = Command::new(program);
+    command.arg(order);
+    if secret.is_some() {
+        command.arg(format!("--label=Lapce AI {name}"));
+    }
+    let mut child = command
+        .args(["service", "lapce-ai", "account", name])
+        .stdin(if secret.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
         .map_err(failed)?;
     let mut text = String::new();
-    let read = async {
+    let talk = async {
+        if let (Some(mut stdin), Some(secret)) = (child.stdin.take(), secret) {
+            stdin.write_all(secret.expose().as_bytes()).await?;
+        }
         if let Some(stdout) = child.stdout.take() {
             stdout.take(KEY_BYTES).read_to_string(&mut text).await?;
         }
         child.wait().await
     };
-    let status = tokio::time::timeout(KEYRING_TIMEOUT, read)
+    let status = tokio::time::timeout(KEYRING_TIMEOUT, talk)
         .await
         .map_err(|_| {
             error(
@@ -134,11 +184,9 @@ async fn keyring(
             )
         })?
         .map_err(failed)?;
-    let key = text.trim();
-    if !status.success() || key.is_empty() {
-        return Err(error(format!("the keyring has no entry {name:?}"), store));
-    }
-    Ok(Secret::new(key))
+    let found = Secret::new(text.trim());
+    let whole = status.success() && (secret.is_some() || !found.is_empty());
+    Ok(whole.then_some(found))
 }
 
 fn find_secret_tool(path: Option<OsString>) -> Option<PathBuf> {
@@ -192,6 +240,27 @@ mod tests {
         let absent = keyring("p", "openai", path(&empty)).await.unwrap_err();
         assert!(absent.hint.contains("libsecret"), "{}", absent.hint);
         assert!(keyring("p", "openai", None).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_secret_goes_in_through_a_pipe_and_comes_out_again() {
+        let dir = keyring_with(
+            r#"f="${0%/*}/kept"; case $1 in
+            store) [ "$*" = "store --label=Lapce AI a service lapce-ai account a" ] && cat >"$f" ;;
+            lookup) cat "$f" ;;
+            clear) rm "$f" ;;
+            esac"#,
+        );
+        let path = || {
+            Some(std::env::join_paths([dir.path(), "/bin".as_ref(), "/usr/bin".as_ref()]).unwrap())
+        };
+        let secret = Secret::new("{\"a\":\"tok-1\"}");
+        assert!(secret_tool("p", "store", "a", Some(&secret), path()).await.unwrap().is_some());
+        let found = secret_tool("p", "lookup", "a", None, path()).await.unwrap();
+        assert_eq!(found, Some(secret));
+        secret_tool("p", "clear", "a", None, path()).await.unwrap();
+        assert_eq!(secret_tool("p", "lookup", "a", None, path()).await.unwrap(), None);
+        assert!(Keys::default().store("a", &Secret::new("x".repeat(20_000))).await.is_err());
     }
 
     #[test]

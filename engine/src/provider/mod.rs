@@ -147,6 +147,11 @@ impl Providers {
         Ok(self.keys.get(name, Some(source)).await?.unwrap_or_default())
     }
 
+    /// The keyring, and what was read of it.
+    pub fn keyring(&self) -> Arc<Keys> {
+        self.keys.clone()
+    }
+
     /// The client for an address, which follows no redirect.
     pub fn http_client(
         &self,

@@ -118,6 +118,7 @@ wire! {
 
 wire! {
     /// Retrieve, build a prompt, stream the answer.
+    #[derive(Default)]
     pub struct Ask {
         pub root: String,
         pub question: String,
@@ -126,6 +127,17 @@ wire! {
         pub model: String,
         /// Also write the answer to a transcript file in the workspace.
         pub transcript: bool,
+        /// Resources of MCP servers that the user named, as `McpOrder::Expand` gave them.
+        pub attached: Vec<Attached>,
+    }
+}
+
+wire! {
+    /// A text that the user put beside a question or a task: data, whatever it says.
+    #[derive(Default)]
+    pub struct Attached {
+        pub name: String,
+        pub text: String,
     }
 }
 
@@ -143,6 +155,8 @@ wire! {
         pub mode: String,
         /// Put the result to the user before the run ends; what they say goes back to the model.
         pub review: bool,
+        /// As in `Ask`.
+        pub attached: Vec<Attached>,
     }
 }
 
@@ -500,13 +514,23 @@ wire! {
         Test { name: String },
         /// The text of a prompt; `json` holds its arguments.
         Prompt { server: String, prompt: String, json: String },
+        /// What the user typed, with `/mcp:SERVER:PROMPT …` replaced by the prompt's text and
+        /// the resources of `@SERVER:URI` read. Only for text that the user typed.
+        Expand { typed: String },
+        /// Log in to a server. The address to be opened comes as `Text`, then the call waits
+        /// for the user; dropping it gives up.
+        Login { name: String },
+        /// Forget a login. `text` of the reply is empty when there was none.
+        Logout { name: String },
     }
 }
 
 wire! {
+    #[derive(Default)]
     pub struct McpReply {
         pub servers: Vec<McpServer>,
-        /// Of a prompt.
+        pub attached: Vec<Attached>,
+        /// Of a prompt; what a login led to.
         pub text: String,
     }
 }

@@ -192,6 +192,7 @@ async fn greedy(path: &Path) {
                 editor: None,
                 model: String::new(),
                 transcript: false,
+                ..Ask::default()
             }));
             while call.next().await.is_some() {}
         }

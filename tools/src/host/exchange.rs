@@ -110,7 +110,7 @@ impl ToolHost {
     }
 
     /// A group for a helper that waits for its request: nothing of the call runs outside it.
-    pub(super) fn group(&self, child: &Child, limits: &Limits) -> Result<Scope, String> {
+    pub(crate) fn group(&self, child: &Child, limits: &Limits) -> Result<Scope, String> {
         let scope = self.cgroups.get_or_init(Cgroups::find).scope(limits)?;
         let pid = child.id().ok_or("the helper has ended")?;
         scope.add(pid).map_err(|e| e.to_string())?;

@@ -291,7 +291,7 @@ pub(crate) fn never(address: IpAddr) -> bool {
 
 /// Addresses that a *name* must not lead to: those above, and everything that is not the
 /// public internet. A name that pointed elsewhere a moment ago may point there now.
-pub(crate) fn private(address: IpAddr) -> bool {
+pub fn private(address: IpAddr) -> bool {
     if never(address) {
         return true;
     }

@@ -10,7 +10,7 @@ use lapce_ai_tools::sandbox::network::Network;
 use lapce_ai_tools::server::{Access, Serve, Served, serve};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::{Bench, alive, helper};
+use crate::support::{Bench, alive};
 
 /// A server that is a shell script.
 struct Script<'a> {
@@ -52,7 +52,7 @@ impl<'a> Script<'a> {
             network: self.network.clone(),
             limits: self.limits.clone(),
         };
-        serve(&helper(), &self.bench.workspace, &wanted).await
+        serve(&self.bench.host, &self.bench.workspace, &wanted).await
     }
 
     /// What it prints until it ends by itself.
@@ -255,13 +255,33 @@ async fn a_program_that_is_not_there_is_named() {
     };
     let problem = |command: &'static str| {
         let bench = &bench;
-        async move { serve(&helper(), &bench.workspace, &wanted(command)).await.unwrap_err() }
+        async move { serve(&bench.host, &bench.workspace, &wanted(command)).await.unwrap_err() }
     };
     assert!(problem("no-such-server").await.contains("the program no-such-server was not found"));
     let own = bench.dir.path().join("own");
     std::fs::write(&own, "#!/bin/sh\n").unwrap();
     let own: &'static str = Box::leak(own.display().to_string().into_boxed_str());
     assert!(problem(own).await.contains("name the folder it lies in under `read`"));
+}
+
+/// The layer of a command and that of a server are the same one: where the system has
+/// groups, both stand in one, and where not, both say why.
+#[tokio::test]
+async fn a_server_stands_in_a_group_as_a_command_does() {
+    let bench = Bench::new();
+    let command = bench.sh("true").await;
+    let mut served = Script::new(&bench, "cat").start().await.unwrap();
+    let of = |layers: &[String], absent: &[(String, String)]| {
+        let there = layers.iter().any(|l| l == "cgroup-v2");
+        let why = absent.iter().find(|(name, _)| name == "cgroup").map(|(_, why)| why.clone());
+        assert_ne!(there, why.is_some(), "named once: {layers:?} {absent:?}");
+        why
+    };
+    let (server, command) =
+        (of(&served.layers, &served.absent), of(&command.layers, &command.absent));
+    assert_eq!(server, command);
+    drop((served.stdin, served.stdout));
+    served.process.end().await;
 }
 
 /// The processes below `pid`.

@@ -1,9 +1,6 @@
 //! Changes of the user's `config.toml`: format and comments stay, the new text is checked
 //! by the engine before it takes the old one's place, and that happens at once.
 
-use std::fs::{self, OpenOptions};
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use lapce_ai_ipc::launch::ENGINE_PROGRAM;
@@ -12,9 +9,7 @@ use toml_edit::{DocumentMut, InlineTable, Item, Table, Value};
 
 use crate::commands::args::McpAdd;
 use crate::commands::exit::{Code, Failure, Outcome};
-
-/// Largest `config.toml` that is changed; the engine reads no larger one.
-const FILE_BYTES: u64 = 256 << 10;
+use crate::commands::user_file;
 
 /// Puts a server into the file. A name that is taken is an error.
 pub fn add(name: &str, section: Table) -> Outcome {
@@ -50,6 +45,9 @@ pub fn section(args: &McpAdd) -> Outcome<Table> {
     };
     if let Some(url) = &args.url {
         put("url", url.as_str().into());
+    }
+    if args.oauth {
+        put("oauth", true.into());
     }
     if let Some((command, rest)) = args.command.split_first() {
         put("command", command.as_str().into());
@@ -118,52 +116,15 @@ fn servers(document: &mut DocumentMut) -> Outcome<&mut Table> {
 /// Changes the file; also for what is not about MCP.
 pub fn change(edit: impl FnOnce(&mut DocumentMut) -> Outcome) -> Outcome {
     let path = Paths::from_env().config_file();
-    let failed = |error: std::io::Error| {
-        let message = format!("cannot write {}: {error}", path.display());
-        Failure::new(Code::Failed, message, "check its folder's permissions and free space")
+    let edited = |old: &str| {
+        let mut document: DocumentMut = old.parse().map_err(|error: toml_edit::TomlError| {
+            let message = format!("{} is no TOML: {}", path.display(), error.message());
+            Failure::new(Code::Usage, message, "correct the file first")
+        })?;
+        edit(&mut document)?;
+        Ok(document.to_string())
     };
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    paths::private_dir(dir).map_err(failed)?;
-    let old = read(&path).map_err(failed)?;
-    let mut document: DocumentMut = old.parse().map_err(|error: toml_edit::TomlError| {
-        let message = format!("{} is no TOML: {}", path.display(), error.message());
-        Failure::new(Code::Usage, message, "correct the file first")
-    })?;
-    edit(&mut document)?;
-    let new = dir.join(format!(".config-{}.toml", std::process::id()));
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&new)
-        .and_then(|mut file| {
-            file.write_all(document.to_string().as_bytes())?;
-            file.sync_all()
-        })
-        .map_err(failed)
-        .and_then(|()| check(&new))
-        .and_then(|()| fs::rename(&new, &path).map_err(failed));
-    if written.is_err() {
-        let _ = fs::remove_file(&new);
-    }
-    written
-}
-
-fn read(path: &Path) -> std::io::Result<String> {
-    let file = match fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(String::new()),
-        Err(error) => return Err(error),
-    };
-    if !file.metadata()?.is_file() {
-        return Err(std::io::Error::other("it is not a regular file"));
-    }
-    let mut text = String::new();
-    file.take(FILE_BYTES + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > FILE_BYTES {
-        return Err(std::io::Error::other(format!("it is longer than {FILE_BYTES} bytes")));
-    }
-    Ok(text)
+    user_file::change(&path, edited, check)
 }
 
 /// Asks the engine's program whether it would take the file: it alone knows every key.

@@ -2,6 +2,7 @@
 
 mod catalogue;
 pub mod edit;
+mod login;
 mod serve;
 
 use lapce_ai_ipc::wire::engine::{McpItem, McpOrder, McpServer};
@@ -39,11 +40,14 @@ pub async fn run(args: McpCommand, out: Output) -> Outcome {
             }
             for entry in all {
                 out.line(&format!("{}  {}", out.paint(Style::Strong, &entry.name), entry.about))?;
+                let login = if entry.oauth { "with OAuth: lapce-ai mcp login" } else { "" };
                 let rows = [
                     ("starts", &entry.starts),
                     ("network", &entry.network),
                     ("install", &entry.install),
                     ("key", &entry.key),
+                    ("login", &login.to_owned()),
+                    ("source", &entry.source),
                 ];
                 for (what, text) in rows.iter().filter(|(_, text)| !text.is_empty()) {
                     out.line(&format!("    {what:<8} {text}"))?;
@@ -56,6 +60,8 @@ pub async fn run(args: McpCommand, out: Output) -> Outcome {
             edit::remove(&name)?;
             out.line(&format!("removed: {name}"))
         }
+        McpCommand::Login(args) => login::login(args, out).await,
+        McpCommand::Logout { name } => login::logout(name, out).await,
         McpCommand::Serve(args) => serve::run(args).await,
     }
 }
@@ -86,6 +92,7 @@ fn add(args: &McpAdd, out: Output) -> Outcome {
         Some(entry) => entry.section.clone(),
         None => edit::section(args)?,
     };
+    let oauth = section.contains_key("oauth");
     edit::add(&args.name, section)?;
     out.line(&format!("added: {}", args.name))?;
     if let Some(entry) = entry {
@@ -93,10 +100,15 @@ fn add(args: &McpAdd, out: Output) -> Outcome {
             out.note(&format!("its program: {}", entry.install));
         }
         if !entry.key.is_empty() {
+            let place = &entry.keyring;
             out.note(&format!("its key: {}", entry.key));
+            out.note(&format!(
+                "store it: secret-tool store --label='Lapce AI {place}' service lapce-ai account {place}"
+            ));
         }
     }
-    out.note(&format!("next: lapce-ai mcp test {}", args.name));
+    let next = if oauth { "login" } else { "test" };
+    out.note(&format!("next: lapce-ai mcp {next} {}", args.name));
     Ok(())
 }
 

@@ -12,12 +12,13 @@ use lapce_ai_tools::schema;
 use lapce_ai_tools::spec::{self, Class, Runs, ToolSpec};
 use rmcp::model::{
     CallToolRequestParams, CallToolResponse, CallToolResult, ContentBlock, ErrorData,
-    Implementation, ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig,
-    Tool, ToolAnnotations,
+    Implementation, ListToolsResult, PaginatedRequestParams, ProgressNotificationParam,
+    ProgressToken, ServerCapabilities, ServerConfig, Tool, ToolAnnotations,
 };
 use rmcp::service::RequestContext;
-use rmcp::{RoleServer, ServerHandler, ServiceExt as _};
+use rmcp::{Peer, RoleServer, ServerHandler, ServiceExt as _};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use super::super::args::McpServe;
 use super::super::exit::{Code, Failure, Outcome};
@@ -26,11 +27,17 @@ use super::super::session;
 
 /// Longest line that a client may send.
 const MESSAGE_BYTES: usize = 4 << 20;
+/// Calls at a time; more wait.
+const CALLS: usize = 8;
+/// Text of one report of progress, and reports of one call.
+const PROGRESS_CHARS: usize = 500;
+const PROGRESS_REPORTS: u32 = 1000;
 
 struct Server {
     root: String,
     /// The classes of tools that are offered.
     classes: &'static [Class],
+    slots: Semaphore,
 }
 
 pub async fn run(args: McpServe) -> Outcome {
@@ -44,7 +51,7 @@ pub async fn run(args: McpServe) -> Outcome {
     let transport = rmcp::transport::async_rw::AsyncRwTransport::new_server(stdin, stdout)
         .with_max_line_length(MESSAGE_BYTES);
     let failed = |what: String| Failure::new(Code::Failed, what, "an MCP client speaks first");
-    let service = Server { root, classes }
+    let service = Server { root, classes, slots: Semaphore::new(CALLS) }
         .serve(transport)
         .await
         .map_err(|e| failed(format!("no MCP client on standard input: {e}")))?;
@@ -62,7 +69,13 @@ impl Server {
         })
     }
 
-    async fn carry_out(&self, name: &str, json: String) -> Result<CallToolResult, String> {
+    async fn carry_out(
+        &self,
+        name: &str,
+        json: String,
+        mut progress: Progress,
+    ) -> Result<CallToolResult, String> {
+        let _slot = self.slots.acquire().await.map_err(|e| e.to_string())?;
         // A connection for each call: the engine may have ended meanwhile, and starts again.
         let client = session::engine().await.map_err(said)?;
         let request =
@@ -70,12 +83,16 @@ impl Server {
         let mut call = client.tool(request);
         let mut refused = None;
         while let Some(event) = call.next().await {
-            if let Event::Approval(question) = event {
-                refused = Some(format!(
-                    "{} is asked about, and here is nobody to ask. The user can allow it: lapce-ai rules allow {name}",
-                    printable(&question.summary)
-                ));
-                deny(&client, question.approval_id).await;
+            match event {
+                Event::Approval(question) => {
+                    refused = Some(format!(
+                        "{} is asked about, and here is nobody to ask. The user can allow it: lapce-ai rules allow {name}",
+                        printable(&question.summary)
+                    ));
+                    deny(&client, question.approval_id).await;
+                }
+                Event::ToolOutput { text, .. } => progress.report(&text).await,
+                _ => {}
             }
         }
         match (call.finish().await, refused) {
@@ -93,6 +110,32 @@ impl Server {
                 })
             }
         }
+    }
+}
+
+/// Live output of a call, for a client that asked for reports.
+struct Progress {
+    to: Option<(Peer<RoleServer>, ProgressToken)>,
+    sent: u32,
+}
+
+impl Progress {
+    fn of(context: &RequestContext<RoleServer>) -> Self {
+        let token = context.meta.get_progress_token();
+        Self { to: token.map(|token| (context.peer.clone(), token)), sent: 0 }
+    }
+
+    /// Tells what came last; the whole text comes with the result.
+    async fn report(&mut self, text: &str) {
+        let Some((peer, token)) = self.to.as_ref().filter(|_| self.sent < PROGRESS_REPORTS) else {
+            return;
+        };
+        self.sent += 1;
+        let line = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default();
+        let line = lapce_ai_tools::call::one_line(&printable(line), PROGRESS_CHARS);
+        let report = ProgressNotificationParam::new(token.clone(), f64::from(self.sent));
+        // A client that is gone ends the call in another way.
+        let _ = peer.notify_progress(report.with_message(line)).await;
     }
 }
 
@@ -156,7 +199,7 @@ impl ServerHandler for Server {
         };
         let json = Value::Object(request.arguments.unwrap_or_default()).to_string();
         let result = tokio::select! {
-            result = self.carry_out(spec.name, json) => result,
+            result = self.carry_out(spec.name, json, Progress::of(&context)) => result,
             // Dropping the call cancels it in the engine.
             () = context.ct.cancelled() => Err("cancelled".to_owned()),
         };

@@ -238,7 +238,7 @@ async fn perform(shell: &Rc<Shell>, action: Value) -> Result<PathBuf, Failure> {
     match action {
         Action::Ask { uri, line, question } => {
             let (root, editor) = place(shell, &uri, line)?;
-            let ask = Ask { root, question, editor, model: String::new(), transcript: true };
+            let ask = Ask { root, question, editor, transcript: true, ..Ask::default() };
             runs::start_and_say(shell, Job::Ask(ask)).await
         }
         Action::Run { uri, line, task } => {

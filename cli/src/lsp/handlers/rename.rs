@@ -11,6 +11,7 @@ use std::rc::Rc;
 use lapce_ai_ipc::wire::engine::{Ask, Decision, Run, Wanted};
 use serde_json::{Value, json};
 
+use super::super::client::Level;
 use super::super::documents::Document;
 use super::super::limits;
 use super::super::rpc::{Answer, Failure};
@@ -19,6 +20,7 @@ use super::super::shell::{self, Shell};
 use super::super::text;
 use super::super::types::{DocumentPosition, Rename};
 use super::super::uri;
+use crate::mentions;
 
 const PLACEHOLDER: &str = "ask ";
 
@@ -35,7 +37,7 @@ pub(in super::super) async fn rename(shell: Rc<Shell>, params: Rename) -> Answer
     if let Some(answered) = answer(&shell, &params).await {
         return answered;
     }
-    let job = shell.with_document(&params.text_document.uri, |document| {
+    let mut job = shell.with_document(&params.text_document.uri, |document| {
         shell::ours(document, line)?;
         let root = shell.root_of(Some(&document.path))?.to_string_lossy().into_owned();
         let editor = Some(shell::context(document, line));
@@ -43,20 +45,39 @@ pub(in super::super) async fn rename(shell: Rc<Shell>, params: Rename) -> Answer
             let block = text::comment_block(&document.text, line, &document.language)?;
             Some(text::instruction(&block.0).to_owned())
         };
-        let model = String::new();
         Ok(match typed(&params.new_name) {
             Typed::Run(task) => {
                 let task = checked(task, comment)?;
-                Job::Run(Run { root, task, editor, model, ..Run::default() })
+                Job::Run(Run { root, task, editor, ..Run::default() })
             }
             Typed::Ask(question) => {
                 let question = checked(question, comment)?;
-                Job::Ask(Ask { root, question, editor, model, transcript: true })
+                Job::Ask(Ask { root, question, editor, transcript: true, ..Ask::default() })
             }
         })
     })?;
+    let named = match typed(&params.new_name) {
+        Typed::Ask(words) | Typed::Run(words) => words,
+    };
+    // In what is typed only: a comment of the document names no server.
+    if mentions::may_be(named)
+        && let Err(failure) = read_named(&shell, &mut job, named).await
+    {
+        // Lapce drops the error of a rename silently.
+        shell.editor.show(Level::Error, &format!("Lapce AI: {}", failure.message));
+        return Err(failure);
+    }
     let transcript = runs::start_and_say(&shell, job).await?;
     Ok(opening(&transcript))
+}
+
+/// Puts the prompt and the resources that `words` names into the job.
+async fn read_named(shell: &Rc<Shell>, job: &mut Job, words: &str) -> Result<(), Failure> {
+    let (Job::Ask(Ask { root, question: text, attached, .. })
+    | Job::Run(Run { root, task: text, attached, .. })) = job;
+    let engine = shell.link.engine().await?;
+    (*text, *attached) = mentions::expand(&engine, root, words).await?;
+    Ok(())
 }
 
 /// In the transcript of a run that asks something, what is typed is the answer.
