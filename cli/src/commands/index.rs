@@ -9,10 +9,10 @@ use lapce_ai_ipc::wire::engine::{BuildReport, Event, IndexBuild, Watch};
 use super::args::{self, IndexAction};
 use super::exit::{Code, Failure, Outcome};
 use super::index_program::become_it;
-use super::mcp::edit;
 use super::output::{Output, count, duration, printable};
 use super::progress::ProgressBar;
 use super::session::{self, Interrupts};
+use super::user_file;
 
 pub async fn run(args: args::Index, out: Output) -> Outcome {
     if let Some(action) = args.action {
@@ -62,7 +62,7 @@ fn remember(root: &str, location: &str) -> Outcome {
         Failure::new(Code::NotFound, format!("{root}: {error}"), "give the path of a folder")
     })?;
     let folder = folder.to_string_lossy();
-    edit::change(|document| {
+    user_file::config(|document| {
         let odd = || {
             let message = "[index] in config.toml is written in a way that this cannot edit";
             Failure::new(

@@ -1,12 +1,15 @@
 //! Changes of the user's own files, `config.toml` and `rules.toml`: read within a limit, and
-//! replaced at once, for this user alone. Used by `mcp` and `rules`.
+//! replaced at once, for this user alone. Used by `mcp`, `index` and
+//! `rules`.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use lapce_ai_ipc::paths;
+use lapce_ai_ipc::launch::ENGINE_PROGRAM;
+use lapce_ai_ipc::paths::{self, Paths};
+use toml_edit::DocumentMut;
 
 use super::exit::{Code, Failure, Outcome};
 
@@ -37,6 +40,39 @@ pub fn change(
         let _ = fs::remove_file(&new);
     }
     written
+}
+
+/// Changes `config.toml`: format and comments stay, and the engine checks the new text.
+pub fn config(edit: impl FnOnce(&mut DocumentMut) -> Outcome) -> Outcome {
+    let path = Paths::from_env().config_file();
+    let edited = |old: &str| {
+        let mut document: DocumentMut = old.parse().map_err(|error: toml_edit::TomlError| {
+            let message = format!("{} is no TOML: {}", path.display(), error.message());
+            Failure::new(Code::Usage, message, "correct the file first")
+        })?;
+        edit(&mut document)?;
+        Ok(document.to_string())
+    };
+    change(&path, edited, accepted)
+}
+
+/// Asks the engine's program whether it would take the file: it alone knows every key.
+fn accepted(file: &Path) -> Outcome {
+    let missing = |what: String| Failure::new(Code::Unavailable, what, "run `lapce-ai doctor`");
+    let program = paths::find_program(ENGINE_PROGRAM)
+        .ok_or_else(|| missing(format!("the program {ENGINE_PROGRAM} was not found")))?;
+    let checked = std::process::Command::new(&program)
+        .arg("--check-config")
+        .arg(file)
+        .output()
+        .map_err(|error| missing(format!("{}: {error}", program.display())))?;
+    if checked.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&checked.stderr).trim().to_owned();
+    let said = said.replace(&format!("{}, ", file.display()), "");
+    let message = said.strip_prefix("lapce-ai-engine: ").unwrap_or(&said).to_owned();
+    Err(Failure::new(Code::Usage, message, "the file is as it was"))
 }
 
 fn read(path: &Path) -> io::Result<String> {

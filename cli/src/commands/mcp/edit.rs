@@ -1,10 +1,5 @@
-//! Changes of the user's `config.toml`: format and comments stay, the new text is checked
-//! by the engine before it takes the old one's place, and that happens at once.
+//! `[mcp.servers]` in the user's `config.toml`: a server is put in or taken out.
 
-use std::path::Path;
-
-use lapce_ai_ipc::launch::ENGINE_PROGRAM;
-use lapce_ai_ipc::paths::{self, Paths};
 use toml_edit::{DocumentMut, InlineTable, Item, Table, Value};
 
 use crate::commands::args::McpAdd;
@@ -13,7 +8,7 @@ use crate::commands::user_file;
 
 /// Puts a server into the file. A name that is taken is an error.
 pub fn add(name: &str, section: Table) -> Outcome {
-    change(|document| {
+    user_file::config(|document| {
         let servers = servers(document)?;
         if servers.contains_key(name) {
             let message = format!("there is an MCP server {name:?} already");
@@ -28,7 +23,7 @@ pub fn add(name: &str, section: Table) -> Outcome {
 
 /// Takes a server out of the file.
 pub fn remove(name: &str) -> Outcome {
-    change(|document| {
+    user_file::config(|document| {
         if servers(document)?.remove(name).is_none() {
             let message = format!("there is no MCP server {name:?} in the file");
             return Err(Failure::new(Code::NotFound, message, "`lapce-ai mcp list` names them"));
@@ -111,37 +106,4 @@ fn servers(document: &mut DocumentMut) -> Outcome<&mut Table> {
     };
     let mcp = document.entry("mcp").or_insert_with(implicit).as_table_mut().ok_or_else(odd)?;
     mcp.entry("servers").or_insert_with(implicit).as_table_mut().ok_or_else(odd)
-}
-
-/// Changes the file; also for what is not about MCP.
-pub fn change(edit: impl FnOnce(&mut DocumentMut) -> Outcome) -> Outcome {
-    let path = Paths::from_env().config_file();
-    let edited = |old: &str| {
-        let mut document: DocumentMut = old.parse().map_err(|error: toml_edit::TomlError| {
-            let message = format!("{} is no TOML: {}", path.display(), error.message());
-            Failure::new(Code::Usage, message, "correct the file first")
-        })?;
-        edit(&mut document)?;
-        Ok(document.to_string())
-    };
-    user_file::change(&path, edited, check)
-}
-
-/// Asks the engine's program whether it would take the file: it alone knows every key.
-fn check(file: &Path) -> Outcome {
-    let missing = |what: String| Failure::new(Code::Unavailable, what, "run `lapce-ai doctor`");
-    let program = paths::find_program(ENGINE_PROGRAM)
-        .ok_or_else(|| missing(format!("the program {ENGINE_PROGRAM} was not found")))?;
-    let checked = std::process::Command::new(&program)
-        .arg("--check-config")
-        .arg(file)
-        .output()
-        .map_err(|error| missing(format!("{}: {error}", program.display())))?;
-    if checked.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&checked.stderr).trim().to_owned();
-    let said = said.replace(&format!("{}, ", file.display()), "");
-    let message = said.strip_prefix("lapce-ai-engine: ").unwrap_or(&said).to_owned();
-    Err(Failure::new(Code::Usage, message, "the file is as it was"))
 }

@@ -1,7 +1,7 @@
 //! `lapce-ai mcp`: the user's MCP servers, and ourselves as one.
 
 mod catalogue;
-pub mod edit;
+mod edit;
 mod login;
 mod serve;
 
