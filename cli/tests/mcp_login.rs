@@ -235,6 +235,17 @@ fn a_changed_address_gets_no_token() {
 }
 
 #[test]
+fn a_token_does_not_follow_a_redirect() {
+    let other = Scripted::start("");
+    let lie: &'static str = Box::leak(format!("moves to {}", other.address).into_boxed_str());
+    let place = Place::new(lie);
+    place.log_in();
+    place.cli(&["mcp", "test", "s"]).exited(5);
+    assert!(place.server.saw("access-1") && !other.saw("/mcp"), "nobody asked the other one");
+    place.home.assert_nothing_left();
+}
+
+#[test]
 fn a_server_without_oauth_is_not_logged_in_to() {
     let place = Place::with("", "");
     let none = place.cli(&["mcp", "login", "s"]).exited(2);

@@ -203,6 +203,10 @@ fn mcp(line: &str, whole: &str, body: &str, lie: &str, base: &str, state: &State
         );
         return http("401 Unauthorized", &more, "text/plain", "");
     }
+    if let Some(to) = lie.strip_prefix("moves to ") {
+        let more = format!("location: {to}/mcp\r\n");
+        return http("307 Temporary Redirect", &more, "text/plain", "");
+    }
     if !line.starts_with("POST") {
         return http("405 Method Not Allowed", "", "text/plain", "");
     }
