@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use lapce_ai_ipc::paths;
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
+use lapce_ai_tools::host::ToolHost;
 use lapce_ai_tools::limits::Limits;
 use lapce_ai_tools::sandbox::network::Network;
 use lapce_ai_tools::server::{Access, Process, Serve, Served, serve};
@@ -173,7 +174,7 @@ impl Onnx {
             .map(Into::into)
             .collect();
         let served = serve(
-            &helper,
+            &ToolHost::new(helper),
             &workspace,
             &Serve {
                 command: &program.to_string_lossy(),
