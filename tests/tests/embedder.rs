@@ -309,9 +309,10 @@ fn an_embedder_that_cannot_embed_is_named_before_anything_starts() {
     home.assert_nothing_left();
 }
 
-/// The small model of `embed/tests`: `kangaroo` is the same word as `backoff`.
+/// The small model of `semantic-index/embed/tests`: `kangaroo` is the same word as `backoff`.
 fn small_model(home: &TestHome) -> std::path::PathBuf {
-    let models = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../embed/tests/models");
+    let models = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../semantic-index/embed/tests/models");
     let folder = home.folder("a model");
     for name in ["model.onnx", "tokenizer.json"] {
         std::fs::copy(models.join("tiny").join(name), folder.join(name)).unwrap();

@@ -2,7 +2,7 @@
 //!
 //! It is started by the first text, sees the model's folder and no network, has bounded memory,
 //! answers one batch at a time, and ends when nobody has asked for a while, when it is slow, or
-//! with the engine. Used by `embedding`; the protocol is `embed/src/serve.rs`.
+//! with the engine. Used by `embedding`; the protocol is `semantic-index/embed/src/serve.rs`.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -290,7 +290,8 @@ mod tests {
         Patience { load: limits::ONNX_LOAD, batch: limits::ONNX_BATCH, idle: limits::ONNX_IDLE };
 
     fn model(name: &str, patience: Patience) -> Arc<Onnx> {
-        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../embed/tests/models");
+        let models =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../semantic-index/embed/tests/models");
         Onnx::with(models.join(name).canonicalize().unwrap(), patience)
     }
 
@@ -346,7 +347,10 @@ mod tests {
     #[tokio::test]
     async fn a_model_that_wants_all_memory_ends_alone() {
         let error = model("bomb", PATIENT).describe().await.unwrap_err();
-        assert!(error.message.contains("embed/tests/models/bomb cannot be used"), "{error}");
+        assert!(
+            error.message.contains("semantic-index/embed/tests/models/bomb cannot be used"),
+            "{error}"
+        );
         assert!(error.message.contains("memory"), "{error}");
     }
 
@@ -362,7 +366,8 @@ mod tests {
     #[tokio::test]
     async fn another_model_in_the_folder_is_loaded_anew() {
         let dir = tempfile::tempdir().unwrap();
-        let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("../embed/tests/models/tiny");
+        let tiny =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../semantic-index/embed/tests/models/tiny");
         for name in ["model.onnx", "tokenizer.json"] {
             std::fs::copy(tiny.join(name), dir.path().join(name)).unwrap();
         }
