@@ -88,6 +88,20 @@ url = "http://example.org/mcp"
 headers = { Authorization = { env = "TOKEN", prefix = "Bearer " } }
 plain_http = true
 
+[mcp.servers.easy]
+url = "https://example.org/mcp"
+oauth = true
+
+[mcp.servers.login]
+url = "https://example.com/mcp"
+
+[mcp.servers.login.oauth]
+client_id = "ours"
+client_secret = { keyring = "mcp/ours" }
+callback_port = 8123
+scopes = ["read"]
+issuer = "https://login.example.com"
+
 [modes.review]
 summary = "Reads changes"
 prompt = "Review."
@@ -119,8 +133,12 @@ fn everything_at_once() {
 fn the_reference_is_complete() {
     fn walk(value: &toml::Value, path: &str, out: &mut Vec<String>) {
         // Names in these tables are the user's, not keys of ours.
-        const FREE: [&str; 3] =
-            ["providers.NAME.key", "mcp.servers.NAME.env", "mcp.servers.NAME.headers"];
+        const FREE: [&str; 4] = [
+            "providers.NAME.key",
+            "mcp.servers.NAME.env",
+            "mcp.servers.NAME.headers",
+            "mcp.servers.NAME.oauth.client_secret",
+        ];
         match value {
             toml::Value::Table(table) if !FREE.contains(&path) => {
                 for (name, value) in table {
