@@ -157,7 +157,8 @@ fn unit(ctx: &Ctx) -> Result<()> {
     // With the programs at hand: some tests start real processes.
     let bin = build::programs(ctx, Profile::Dev)?;
     let mut cargo = ctx.cargo()?;
-    cargo.arg("test");
+    // One run names every test that fails.
+    cargo.args(["test", "--no-fail-fast"]);
     waive_cgroups(&mut cargo, &bin.join("lapce-ai-tool"))?;
     cargo.env("LAPCE_AI_BIN_DIR", bin);
     for package in SMALL {
@@ -197,7 +198,7 @@ fn waive_cgroups(cargo: &mut Command, helper: &Path) -> Result<()> {
 }
 
 fn index(ctx: &Ctx) -> Result<()> {
-    run(ctx.cargo()?.args(["test", "-p", "lapce-ai-index"]))
+    run(ctx.cargo()?.args(["test", "--no-fail-fast", "-p", "lapce-ai-index"]))
 }
 
 /// The server is s3s-fs from crates.io: it signs, lists and refuses conditional writes as
@@ -273,7 +274,10 @@ fn mcp_servers(ctx: &Ctx) -> Result<()> {
 
 fn e2e(ctx: &Ctx) -> Result<()> {
     let bin = build::programs(ctx, Profile::Dev)?;
-    run(ctx.cargo()?.args(["test", "-p", "lapce-ai-tests"]).env("LAPCE_AI_BIN_DIR", bin))
+    run(ctx
+        .cargo()?
+        .args(["test", "--no-fail-fast", "-p", "lapce-ai-tests"])
+        .env("LAPCE_AI_BIN_DIR", bin))
 }
 
 fn docs_check(ctx: &Ctx) -> Result<()> {
