@@ -96,6 +96,8 @@ pub const MAX_CALL_BYTES: usize = 4 << 20;
 pub const MAX_REQUEST_BYTES: usize = 96 << 20;
 /// Longest single frame from the helper.
 pub const MAX_FRAME_BYTES: usize = 20 << 20;
+/// Read ahead from a helper, one for each call under way; larger frames pass it by.
+pub const FRAME_BUFFER: usize = 4 << 10;
 /// Longest report before an MCP server's own bytes.
 pub const MAX_REPORT_BYTES: usize = 64 << 10;
 /// How long the fence around an MCP server may take to stand.

@@ -16,7 +16,8 @@ use crate::call::ToolCall;
 use crate::cgroup::Scope;
 use crate::envelope;
 use crate::limits::{
-    BROWSER_CALL_MS, BROWSER_SESSION_MS, KILL_GRACE_MS, Limits, MAX_FRAME_BYTES, PICTURE_BYTES,
+    BROWSER_CALL_MS, BROWSER_SESSION_MS, FRAME_BUFFER, KILL_GRACE_MS, Limits, MAX_FRAME_BYTES,
+    PICTURE_BYTES,
 };
 use crate::protocol::{FRAME_PICTURE, FRAME_REPORT, Report, Request, SandboxSpec};
 use crate::proxy::{Gate, Refused};
@@ -191,7 +192,7 @@ impl ToolHost {
         let mut browser = Browser {
             child,
             stdin,
-            stdout: BufReader::with_capacity(64 << 10, stdout),
+            stdout: BufReader::with_capacity(FRAME_BUFFER, stdout),
             network,
             refused,
             group,

@@ -12,7 +12,9 @@ use super::{Invocation, ToolHost};
 use crate::cgroup::{Cgroups, Scope};
 use crate::envelope::LimitHit;
 use crate::journal::Journal;
-use crate::limits::{KILL_GRACE_MS, Limits, MAX_FRAME_BYTES, PICTURE_BYTES, READ_PICTURES};
+use crate::limits::{
+    FRAME_BUFFER, KILL_GRACE_MS, Limits, MAX_FRAME_BYTES, PICTURE_BYTES, READ_PICTURES,
+};
 use crate::protocol::{
     FRAME_BEFORE, FRAME_OUTPUT, FRAME_PICTURE, FRAME_REPORT, KEPT, NOT_KEPT, Report, Request,
 };
@@ -126,7 +128,7 @@ impl ToolHost {
         request: &Request,
         invocation: &Invocation,
     ) -> std::io::Result<()> {
-        let mut stdout = tokio::io::BufReader::with_capacity(64 << 10, stdout);
+        let mut stdout = tokio::io::BufReader::with_capacity(FRAME_BUFFER, stdout);
         let mut lossy = terminal::Utf8::default();
         loop {
             let Some((kind, payload)) = frame(&mut stdout, MAX_FRAME_BYTES).await? else {
