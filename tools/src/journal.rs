@@ -6,7 +6,7 @@
 //! skipped. The oldest changes go when the journal grows past its cap.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -391,17 +391,24 @@ pub(crate) fn keep(folder: &Path, content: &[u8]) -> io::Result<String> {
     let hash = blake3::hash(content).to_hex().to_string();
     let object = folder.join("objects").join(&hash);
     if !object.exists() {
-        let temporary = folder.join(format!("objects/.{hash}.{}", std::process::id()));
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
+        let (temporary, mut file) = unfinished(&object)?;
         file.write_all(content)?;
         fs::rename(&temporary, &object)?;
     }
     Ok(hash)
+}
+
+/// A file beside `object` that nobody else writes. Process numbers would not do: every helper
+/// is the first process of its own namespace.
+fn unfinished(object: &Path) -> io::Result<(PathBuf, File)> {
+    let mut n = 0u32;
+    loop {
+        let name = object.with_extension(format!("{n}.new"));
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&name) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && n < u32::MAX => n += 1,
+            file => return Ok((name, file?)),
+        }
+    }
 }
 
 pub(crate) fn now_ms() -> u64 {
@@ -416,6 +423,17 @@ mod tests {
 
     fn head(path: &str, existed: bool) -> BeforeHead {
         BeforeHead { path: path.into(), existed, mode: 0o644 }
+    }
+
+    #[test]
+    fn a_content_that_another_is_about_to_keep_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("objects")).unwrap();
+        let hash = blake3::hash(b"one").to_hex().to_string();
+        let (other, _file) = unfinished(&dir.path().join("objects").join(&hash)).unwrap();
+        assert_eq!(keep(dir.path(), b"one").unwrap(), hash);
+        assert_eq!(fs::read(dir.path().join("objects").join(&hash)).unwrap(), b"one");
+        assert!(other.exists(), "what another writes is left alone");
     }
 
     #[test]
