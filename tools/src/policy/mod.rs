@@ -299,10 +299,10 @@ mod tests {
     use super::*;
     use crate::spec;
 
-    fn decide(rules: &[(Effect, &str, &str)], call: &ToolCall) -> Verdict {
-        let rules = rules
-            .iter()
-            .map(|(effect, tool, pattern)| Rule {
+    impl Policy {
+        /// Rules of an effect, a tool and a pattern, for everywhere.
+        pub(super) fn of(rules: &[(Effect, &str, &str)]) -> Self {
+            let rule = |(effect, tool, pattern): &(Effect, &str, &str)| Rule {
                 effect: *effect,
                 tool: (*tool).into(),
                 pattern: (*pattern).into(),
@@ -310,11 +310,15 @@ mod tests {
                 workspace: String::new(),
                 mode: String::new(),
                 exact: false,
-            })
-            .collect();
+            };
+            Self { rules: rules.iter().map(rule).collect() }
+        }
+    }
+
+    fn decide(rules: &[(Effect, &str, &str)], call: &ToolCall) -> Verdict {
         let dir = tempfile::tempdir().unwrap();
         let workspace = Workspace::new(dir.path()).unwrap();
-        Policy { rules }.decide(spec::find(&call.name).unwrap(), call, &workspace)
+        Policy::of(rules).decide(spec::find(&call.name).unwrap(), call, &workspace)
     }
 
     fn read(path: &str) -> ToolCall {

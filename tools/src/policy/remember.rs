@@ -203,17 +203,7 @@ mod tests {
     fn bench(rules: &[(Effect, &str, &str)]) -> Bench {
         let dir = tempfile::tempdir().unwrap();
         let workspace = Workspace::new(dir.path()).unwrap();
-        let rule = |(effect, tool, pattern): &(Effect, &str, &str)| Rule {
-            effect: *effect,
-            tool: (*tool).into(),
-            pattern: (*pattern).into(),
-            network: Vec::new(),
-            workspace: String::new(),
-            mode: String::new(),
-            exact: false,
-        };
-        let policy = Policy { rules: rules.iter().map(rule).collect() };
-        Bench { _dir: dir, workspace, policy }
+        Bench { _dir: dir, workspace, policy: Policy::of(rules) }
     }
 
     fn command(line: &str) -> ToolCall {
