@@ -18,7 +18,7 @@ use crate::envelope::LimitHit;
 use crate::limits::{PTY_SIZE, WATCH_INTERVAL_MS};
 use crate::protocol::{Report, Request};
 use crate::sandbox::inlet::Doorman;
-use crate::sandbox::sys::{self, Ended, Fork};
+use crate::sandbox::sys::{self, Ended};
 use crate::sandbox::{Layers, layer};
 
 /// What programs look at to find a proxy.
@@ -80,11 +80,8 @@ fn start_and_watch(
         let _ = sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0);
     }
     let guard = Guard::before(&request.root, &request.sandbox.protected);
-    let pid = match sys::fork() {
-        Ok(Fork::Child) => plan.become_command(&writer),
-        Ok(Fork::Parent(pid)) => pid,
-        Err(e) => return Err(format!("no process could be made for the command: {e}")),
-    };
+    let pid = sys::fork_to_exec(&|| plan.become_command(&writer))
+        .map_err(|e| format!("no process could be made for the command: {e}"))?;
     drop(writer);
     let watch = Watch {
         request,

@@ -11,6 +11,20 @@ use std::path::{Path, PathBuf};
 /// What a moved path is renamed to, beside where it was.
 const SUFFIX: &str = "blocked-by-lapce-ai";
 
+/// Those of `protected` whose first part is there: one look at the folder in place of one at
+/// each of them. All of them when the folder cannot be read.
+pub(crate) fn begun<'p>(root: &Path, protected: &'p [String]) -> Vec<&'p String> {
+    let Ok(entries) = fs::read_dir(root) else { return protected.iter().collect() };
+    let mut there: Vec<&String> = Vec::new();
+    for entry in entries {
+        let Ok(entry) = entry else { return protected.iter().collect() };
+        let name = entry.file_name();
+        let first = |path: &&String| path.split('/').next().is_some_and(|first| name == *first);
+        there.extend(protected.iter().filter(first));
+    }
+    there
+}
+
 /// The protected paths that are missing.
 pub(crate) struct Guard {
     root: PathBuf,
@@ -20,10 +34,13 @@ pub(crate) struct Guard {
 
 impl Guard {
     pub(crate) fn before(root: &Path, protected: &[String]) -> Self {
-        let missing = protected.iter().filter(|p| fs::symlink_metadata(root.join(p)).is_err());
+        let begun = begun(root, protected);
+        let is_missing = |path: &&String| {
+            !begun.contains(path) || fs::symlink_metadata(root.join(path)).is_err()
+        };
         Self {
             root: root.to_owned(),
-            missing: missing.cloned().collect(),
+            missing: protected.iter().filter(is_missing).cloned().collect(),
             had_git: fs::symlink_metadata(root.join(".git")).is_ok(),
         }
     }

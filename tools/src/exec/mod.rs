@@ -9,7 +9,7 @@ mod browser;
 mod command;
 mod doctor;
 mod files;
-mod guard;
+pub(crate) mod guard;
 mod hidden;
 mod ignored;
 mod list;
@@ -62,8 +62,10 @@ pub fn main() -> i32 {
 
 /// One call: request in, frames out. Descriptors from `first` on are nobody's.
 fn serve(first: u32) -> i32 {
-    // Whatever the host had open is none of a tool's business.
-    if sys::close_from(first).is_err() {
+    // Whatever the host had open is none of a tool's business. One that died before the signal
+    // of its death was asked for has left the end of its pipe.
+    let ends_with_host = sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0);
+    if ends_with_host.is_err() || sys::close_from(first).is_err() {
         return exit::BAD_REQUEST;
     }
     sys::setsid();
@@ -160,6 +162,10 @@ fn supervise(pid: libc::pid_t, request: &Request) -> i32 {
 fn end_orphans() {
     let me = sys::getpid();
     for _ in 0..1_000 {
+        // Whatever has lost its parent is a child of this process by now.
+        if !sys::has_children() {
+            return;
+        }
         let mut found = false;
         for pid in descendants(me) {
             found = true;

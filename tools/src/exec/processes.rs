@@ -44,7 +44,12 @@ impl Processes {
             }
         }
         let _ = sys::kill(self.pid, libc::SIGKILL);
+        note(sys::reap(self.pid, true), &mut ended);
         for _ in 0..1_000 {
+            // Whatever has lost its parent is a child of this process by now.
+            if !sys::has_children() {
+                break;
+            }
             let left = self.members();
             for pid in &left {
                 let _ = sys::kill(*pid, libc::SIGKILL);

@@ -15,7 +15,7 @@ use super::output;
 use crate::envelope;
 use crate::limits::SERVER_WATCH_INTERVAL_MS;
 use crate::protocol::{Report, Request, exit};
-use crate::sandbox::sys::{self, Ended, Fork};
+use crate::sandbox::sys::{self, Ended};
 use crate::sandbox::{Layers, layer};
 
 /// How a request names this instead of a tool.
@@ -42,9 +42,8 @@ pub(crate) fn run(request: &Request, layers: Layers) -> i32 {
         let _ = sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0);
     }
     let watch = Watch::new(request, pid_ns);
-    match sys::fork() {
-        Ok(Fork::Child) => plan.become_server(),
-        Ok(Fork::Parent(pid)) => stay(&watch.of(pid)),
+    match sys::fork_to_exec(&|| plan.become_server()) {
+        Ok(pid) => stay(&watch.of(pid)),
         Err(e) => {
             eprintln!("no process could be made for the server: {e}");
             1

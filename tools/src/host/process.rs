@@ -71,30 +71,21 @@ pub(crate) fn spawn(helper: &Path, way: Option<OwnedFd>, stderr: Stdio) -> std::
         .stderr(stderr)
         .kill_on_drop(true)
         .process_group(0);
-    let parent = std::process::id();
-    // SAFETY: between fork and exec only async-signal-safe system calls are made.
-    unsafe {
-        command.pre_exec(move || {
-            if let Some(way) = &way {
+    // With a step of ours between fork and exec all of this process's memory would be set up for
+    // copying first. So the helper itself asks for the signal of this process's death.
+    if let Some(way) = way {
+        // SAFETY: between fork and exec only async-signal-safe system calls are made.
+        unsafe {
+            command.pre_exec(move || {
                 // A copy without close-on-exec, unless it has the number already.
                 let rc = if way.as_raw_fd() == inlet::HANDOVER {
                     libc::fcntl(inlet::HANDOVER, libc::F_SETFD, 0)
                 } else {
                     libc::dup2(way.as_raw_fd(), inlet::HANDOVER)
                 };
-                if rc < 0 {
-                    return Err(std::io::Error::last_os_error());
-                }
-            }
-            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
-                return Err(std::io::Error::last_os_error());
-            }
-            // The parent may have died before the line above.
-            if libc::getppid() as u32 != parent {
-                return Err(std::io::Error::from_raw_os_error(libc::ESRCH));
-            }
-            Ok(())
-        });
+                if rc < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+            });
+        }
     }
     command.spawn()
 }

@@ -152,19 +152,25 @@ fn add(ruleset: &OwnedFd, path: &Path, rights: u64) -> io::Result<()> {
         }
         Err(e) => return Err(e),
     };
-    let rights = if file.metadata()?.is_dir() { rights } else { rights & ON_FILES };
-    let rule = PathBeneath { allowed: rights, parent: file.as_raw_fd() };
-    // SAFETY: `rule` has the kernel's packed layout and outlives the call.
-    let rc = unsafe {
-        libc::syscall(
-            libc::SYS_landlock_add_rule,
-            ruleset.as_raw_fd(),
-            RULE_PATH_BENEATH,
-            &raw const rule,
-            0u32,
-        )
+    let allow = |rights: u64| {
+        let rule = PathBeneath { allowed: rights, parent: file.as_raw_fd() };
+        // SAFETY: `rule` has the kernel's packed layout and outlives the call.
+        let rc = unsafe {
+            libc::syscall(
+                libc::SYS_landlock_add_rule,
+                ruleset.as_raw_fd(),
+                RULE_PATH_BENEATH,
+                &raw const rule,
+                0u32,
+            )
+        };
+        if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     };
-    if rc < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    match allow(rights) {
+        // Rights that only folders have, on a file.
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => allow(rights & ON_FILES),
+        added => added,
+    }
 }
 
 fn add_port(ruleset: &OwnedFd, port: u16, allowed: u64) -> io::Result<()> {

@@ -235,8 +235,13 @@ fn rules(fence: &Fence<'_>, viewed: bool) -> landlock::Rules {
     }
     if fence.profile.runs_programs() {
         rules.read.extend(view::SYSTEM.iter().map(PathBuf::from));
-        rules.read.extend(view::ETC.iter().map(|name| Path::new("/etc").join(name)));
         rules.read.extend(spec.read.iter().cloned());
+        if viewed {
+            // All that is in it was put in.
+            rules.read.push("/etc".into());
+        } else {
+            rules.read.extend(view::ETC.iter().map(|name| Path::new("/etc").join(name)));
+        }
         if spec.host_network {
             rules.read.extend(view::NETWORK.iter().map(PathBuf::from));
         }

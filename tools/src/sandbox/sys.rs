@@ -56,6 +56,29 @@ pub(crate) fn fork() -> Result<Fork> {
     }
 }
 
+/// Stack of a process between [`fork_to_exec`] and its program.
+const EXEC_STACK: usize = 64 << 10;
+
+/// Starts a process that becomes another program at once. It borrows this one's memory until
+/// then, and this one sleeps: nothing is copied. What `child` returns is its exit code. The caller
+/// must have one thread only.
+pub(crate) fn fork_to_exec(child: &dyn Fn() -> c_int) -> Result<libc::pid_t> {
+    extern "C" fn begin(child: *mut c_void) -> c_int {
+        // SAFETY: the argument of `clone` below, alive since the parent sleeps.
+        let child = unsafe { &*child.cast::<&dyn Fn() -> c_int>() };
+        child()
+    }
+    let mut stack = vec![0u128; EXEC_STACK / size_of::<u128>()];
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: the stack is aligned and larger than what `child` needs. The memory is shared with
+    // a parent that sleeps until the child executes a program or ends, and has no other thread.
+    let pid = unsafe {
+        let top = stack.as_mut_ptr_range().end;
+        libc::clone(begin, top.cast(), flags, (&raw const child).cast_mut().cast())
+    };
+    check(pid)
+}
+
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: ends the process without running destructors or atexit handlers.
     unsafe { libc::_exit(code) }
@@ -121,6 +144,17 @@ pub(crate) fn reap(pid: libc::pid_t, block: bool) -> Option<(libc::pid_t, Ended)
         };
         return Some((got, ended));
     }
+}
+
+/// Whether this process has a child, running or ended.
+pub(crate) fn has_children() -> bool {
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: a zeroed siginfo is a valid value to be overwritten, and outlives the call.
+    let rc = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        libc::waitid(libc::P_ALL, 0, &raw mut info, flags)
+    };
+    rc == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ECHILD)
 }
 
 /// Waits for one of `fds` to be readable or hung up; returns each one's events.

@@ -8,6 +8,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use super::sys;
+use crate::exec::guard::begun;
 use crate::limits::{SERVER_MAX_ENTRIES, TMP_BYTES};
 
 /// Folders with programs and their libraries.
@@ -155,14 +156,14 @@ pub(crate) fn enter(view: &View<'_>) -> io::Result<io::Result<()>> {
 
     let put = |path: &Path| base.join(path.strip_prefix("/").unwrap_or(path));
     for folder in ["/proc", "/dev", "/tmp", "/var/tmp", "/run"] {
-        fs::create_dir_all(put(Path::new(folder)))?;
+        make_folder(&put(Path::new(folder)))?;
     }
     for folder in ["/tmp", "/var/tmp"] {
         fs::set_permissions(put(Path::new(folder)), fs::Permissions::from_mode(0o1777))?;
     }
     if view.programs {
         let shm = put(Path::new("/dev/shm"));
-        fs::create_dir_all(&shm)?;
+        make_folder(&shm)?;
         fs::set_permissions(&shm, fs::Permissions::from_mode(0o1777))?;
         for (name, target) in
             [("fd", "fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")]
@@ -171,14 +172,11 @@ pub(crate) fn enter(view: &View<'_>) -> io::Result<io::Result<()>> {
         }
     }
     if let Some(home) = view.home {
-        fs::create_dir_all(put(home))?;
+        make_folder(&put(home))?;
     }
     for (at, target) in links {
         let at = put(&at);
-        if let Some(parent) = at.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        let _ = symlink(target, at);
+        let _ = with_parents(&at, || symlink(&target, &at));
     }
     for planned in &plan {
         let target = put(&planned.target);
@@ -248,7 +246,7 @@ pub(crate) fn unprotected(root: &Path, protected: &[String]) -> Vec<PathBuf> {
 /// folder above it a mount of its own, so that it cannot be moved out of the way.
 fn guard(view: &View<'_>, readonly: u64, plan: &mut Vec<Planned>) -> io::Result<()> {
     let mut held: Vec<PathBuf> = Vec::new();
-    for relative in view.protected {
+    for relative in begun(view.root, view.protected) {
         let mut path = view.root.to_owned();
         let parts: Vec<_> = Path::new(relative).components().collect();
         for (i, part) in parts.iter().enumerate() {
@@ -272,17 +270,38 @@ fn guard(view: &View<'_>, readonly: u64, plan: &mut Vec<Planned>) -> io::Result<
     Ok(())
 }
 
+/// Makes what a tree is attached to, unless it is there: a part of another tree, then.
 fn make_target(target: &Path, folder: bool) -> io::Result<()> {
-    if fs::symlink_metadata(target).is_ok() {
-        return Ok(());
+    let made = if folder {
+        make_folder(target)
+    } else {
+        let mut new = fs::OpenOptions::new();
+        new.write(true).create_new(true);
+        with_parents(target, || new.open(target).map(drop))
+    };
+    match made {
+        Err(_) if fs::symlink_metadata(target).is_ok() => Ok(()),
+        made => made,
     }
-    if folder {
-        return fs::create_dir_all(target);
+}
+
+fn make_folder(folder: &Path) -> io::Result<()> {
+    match with_parents(folder, || fs::create_dir(folder)) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
     }
-    if let Some(parent) = target.parent() {
-        fs::create_dir_all(parent)?;
+}
+
+/// Makes something, and the folders above it only when they are missing: most often they are
+/// not, and each look costs a call.
+fn with_parents(path: &Path, make: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    match (make(), path.parent()) {
+        (Err(e), Some(parent)) if e.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(parent)?;
+            make()
+        }
+        (made, _) => made,
     }
-    fs::File::create(target).map(drop)
 }
 
 /// Covers a file with an empty one, a folder with an empty folder; both read-only.

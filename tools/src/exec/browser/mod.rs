@@ -19,7 +19,7 @@ use super::processes::{Processes, private_bytes};
 use crate::envelope::LimitHit;
 use crate::limits::{MAX_CALL_BYTES, WATCH_INTERVAL_MS};
 use crate::protocol::{Report, Request};
-use crate::sandbox::sys::{self, Fork};
+use crate::sandbox::sys;
 use crate::sandbox::{Layers, layer};
 
 pub(crate) const NAME: &str = "browser_action";
@@ -98,34 +98,31 @@ impl Browser {
         let rules = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1";
         args.push(CString::new(rules).map_err(|e| e.to_string())?);
         let env = super::command::environment(request, layers, false)?;
-        let pid = match sys::fork() {
-            Ok(Fork::Child) => {
-                sys::setsid();
-                let _ = sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0);
-                let become_it = || -> io::Result<io::Error> {
-                    let null = File::options().read(true).write(true).open("/dev/null")?;
-                    // Out of the way of the numbers they are put on.
-                    let commands = sys::dup_above(commands_in.as_fd(), 10)?;
-                    let answers = sys::dup_above(answers_out.as_fd(), 10)?;
-                    let log = sys::dup_above(log.as_fd(), 10)?;
-                    sys::dup2(null.as_raw_fd(), 0)?;
-                    sys::dup2(null.as_raw_fd(), 1)?;
-                    sys::dup2(log.as_raw_fd(), 2)?;
-                    sys::dup2(commands.as_raw_fd(), 3)?;
-                    sys::dup2(answers.as_raw_fd(), 4)?;
-                    std::mem::forget((null, commands, answers, log));
-                    sys::close_from(5)?;
-                    std::env::set_current_dir("/tmp")?;
-                    sys::reset_signals();
-                    Ok(sys::exec(&name, &args, &env))
-                };
-                let (Ok(error) | Err(error)) = become_it();
-                eprintln!("{error}");
-                sys::exit_now(127)
-            }
-            Ok(Fork::Parent(pid)) => pid,
-            Err(e) => return Err(failed(e)),
+        let become_it = || -> i32 {
+            sys::setsid();
+            let _ = sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0);
+            let exec = || -> io::Result<io::Error> {
+                let null = File::options().read(true).write(true).open("/dev/null")?;
+                // Out of the way of the numbers they are put on.
+                let commands = sys::dup_above(commands_in.as_fd(), 10)?;
+                let answers = sys::dup_above(answers_out.as_fd(), 10)?;
+                let log = sys::dup_above(log.as_fd(), 10)?;
+                sys::dup2(null.as_raw_fd(), 0)?;
+                sys::dup2(null.as_raw_fd(), 1)?;
+                sys::dup2(log.as_raw_fd(), 2)?;
+                sys::dup2(commands.as_raw_fd(), 3)?;
+                sys::dup2(answers.as_raw_fd(), 4)?;
+                std::mem::forget((null, commands, answers, log));
+                sys::close_from(5)?;
+                std::env::set_current_dir("/tmp")?;
+                sys::reset_signals();
+                Ok(sys::exec(&name, &args, &env))
+            };
+            let (Ok(error) | Err(error)) = exec();
+            eprintln!("{error}");
+            sys::exit_now(127)
         };
+        let pid = sys::fork_to_exec(&become_it).map_err(failed)?;
         drop((commands_in, answers_out, log));
         let processes = Processes { pid, pid_ns: layers.has(layer::PID) };
         let ended = sys::pidfd_open(pid).map_err(failed)?;
