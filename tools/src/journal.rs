@@ -4,21 +4,29 @@
 //! contents by their hash, `log.jsonl` one line per change, appended before the change is
 //! made. A crash loses nothing that was changed: at worst the last line is torn and is
 //! skipped. The oldest changes go when the journal grows past its cap.
+//!
+//! Contents are kept before anything names them, by helpers too. So whoever keeps or counts on
+//! some holds the folder's lock ([`hold`]) until they are named, and what nothing names is
+//! removed only while nobody does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::exec::restore::to_hex;
+use crate::exec::snapshot::index;
 use crate::limits::{COMMAND_MAX_TIMEOUT_S, JOURNAL_MAX_BYTES, JOURNAL_MAX_CHANGES};
 use crate::protocol::{BeforeHead, Changed};
+use crate::sandbox::sys;
 
 /// The state of the workspace's files before the last command; written by the helper.
-pub(crate) const SNAPSHOT: &str = "snapshot.json";
+pub(crate) const SNAPSHOT: &str = "snapshot.bin";
 /// How the names of such states begin that belong to commands under way.
 pub(crate) const SNAPSHOT_OF: &str = "snapshot-";
 
@@ -132,7 +140,8 @@ impl Journal {
         head: &BeforeHead,
         content: &[u8],
     ) -> io::Result<()> {
-        let hash = if head.existed { keep(&self.dir, content)? } else { String::new() };
+        let _held = hold(&self.dir)?;
+        let hash = if head.existed { keep(&self.dir, content)?.to_string() } else { String::new() };
         self.append(&Line::Change(Change {
             run: run.into(),
             call: call.into(),
@@ -311,8 +320,13 @@ impl Journal {
         Ok((changes, afters))
     }
 
-    /// Drops the oldest changes past the cap, and contents that nothing names.
+    /// Drops the oldest changes past the cap, and contents that nothing names. While somebody
+    /// keeps some, the next call does it.
     fn trim(&self) -> io::Result<()> {
+        let lock = lock_file(&self.dir)?;
+        if sys::lock(lock.as_fd(), true).is_err() {
+            return Ok(());
+        }
         let (changes, afters) = self.read()?;
         let mut known = BTreeSet::new();
         let mut total = 0u64;
@@ -345,10 +359,9 @@ impl Journal {
         fs::write(&temporary, text)?;
         fs::rename(&temporary, self.log())?;
         let mut named: BTreeSet<&str> = kept.iter().map(|c| c.hash.as_str()).collect();
-        // What commands under way may yet need stays; contents that only the snapshot of an
-        // earlier one names go: the next keeps them again.
-        let under_way = self.under_way();
-        named.extend(under_way.iter().map(String::as_str));
+        // What commands under way may yet need stays, and what the next one will not read again.
+        let in_snapshots = self.in_snapshots();
+        named.extend(in_snapshots.iter().map(String::as_str));
         for entry in fs::read_dir(self.dir.join("objects"))?.flatten() {
             if entry.file_name().to_str().is_none_or(|name| !named.contains(name)) {
                 let _ = fs::remove_file(entry.path());
@@ -358,39 +371,45 @@ impl Journal {
     }
 }
 
-/// What is read of a snapshot here.
-#[derive(Deserialize)]
-struct Named {
-    hash: String,
-}
-
 impl Journal {
-    /// The contents that the snapshots of commands under way name. Snapshots of commands that
-    /// an engine left behind when it died are removed.
-    fn under_way(&self) -> Vec<String> {
+    /// The contents that snapshots name. Those of commands that an engine left behind when it
+    /// died are removed.
+    fn in_snapshots(&self) -> Vec<String> {
         let mut named = Vec::new();
         for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
-            if !entry.file_name().to_string_lossy().starts_with(SNAPSHOT_OF) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !name.starts_with(SNAPSHOT_OF) && name != SNAPSHOT {
                 continue;
             }
             let age = entry.metadata().ok().and_then(|m| m.modified().ok()?.elapsed().ok());
-            if age.is_some_and(|age| age > SNAPSHOT_LEFT_OVER) {
+            if name != SNAPSHOT && age.is_some_and(|age| age > SNAPSHOT_LEFT_OVER) {
                 let _ = fs::remove_file(entry.path());
                 continue;
             }
-            let text = fs::read(entry.path()).unwrap_or_default();
-            let files: BTreeMap<String, Named> = serde_json::from_slice(&text).unwrap_or_default();
-            named.extend(files.into_values().map(|n| n.hash));
+            named.extend(index::hashes(&entry.path()).iter().map(|hash| to_hex(hash)));
         }
         named
     }
 }
 
-/// Puts a content into the journal in `folder` under its hash.
-pub(crate) fn keep(folder: &Path, content: &[u8]) -> io::Result<String> {
-    let hash = blake3::hash(content).to_hex().to_string();
-    let object = folder.join("objects").join(&hash);
-    if !object.exists() {
+fn lock_file(folder: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600).open(folder.join("lock"))
+}
+
+/// While the result lives, no content is removed from the journal in `folder`.
+pub(crate) fn hold(folder: &Path) -> io::Result<File> {
+    let file = lock_file(folder)?;
+    sys::lock(file.as_fd(), false)?;
+    Ok(file)
+}
+
+/// Puts a content into the journal in `folder` under its hash. The caller holds it.
+pub(crate) fn keep(folder: &Path, content: &[u8]) -> io::Result<blake3::Hash> {
+    let hash = blake3::hash(content);
+    let object = folder.join("objects").join(hash.to_hex().as_str());
+    // One that a crash of the machine cut short is written again.
+    if !object.metadata().is_ok_and(|m| m.len() == content.len() as u64) {
         let (temporary, mut file) = unfinished(&object)?;
         file.write_all(content)?;
         fs::rename(&temporary, &object)?;
@@ -431,7 +450,7 @@ mod tests {
         fs::create_dir(dir.path().join("objects")).unwrap();
         let hash = blake3::hash(b"one").to_hex().to_string();
         let (other, _file) = unfinished(&dir.path().join("objects").join(&hash)).unwrap();
-        assert_eq!(keep(dir.path(), b"one").unwrap(), hash);
+        assert_eq!(keep(dir.path(), b"one").unwrap().to_string(), hash);
         assert_eq!(fs::read(dir.path().join("objects").join(&hash)).unwrap(), b"one");
         assert!(other.exists(), "what another writes is left alone");
     }
@@ -495,15 +514,42 @@ mod tests {
         let theirs = journal.left_by_others(since, "r", "mine").unwrap();
         assert_eq!(theirs, BTreeMap::from([("a".to_owned(), Some("2".to_owned()))]));
         assert!(journal.left_by_others(now_ms() + 1, "r", "mine").unwrap().is_empty());
-        let (kept, lost) =
-            (keep(&journal.dir, b"kept").unwrap(), keep(&journal.dir, b"no").unwrap());
-        let snapshot = format!("{{\"f\":{{\"hash\":\"{kept}\",\"size\":4}}}}");
-        fs::write(journal.dir.join(format!("{SNAPSHOT_OF}c.json")), snapshot).unwrap();
+        let keep = |content: &[u8]| keep(&journal.dir, content).unwrap();
+        let (kept, last, lost) = (keep(b"kept"), keep(b"last"), keep(b"no"));
+        for (name, hash) in [(&format!("{SNAPSHOT_OF}c.bin")[..], kept), (SNAPSHOT, last)] {
+            index::tests::naming(&hash).save(&journal.dir.join(name)).unwrap();
+        }
+        overflow(&journal);
+        assert!(journal.content(&kept.to_hex()).is_ok() && journal.content(&last.to_hex()).is_ok());
+        assert!(journal.content(&lost.to_hex()).is_err());
+    }
+
+    /// Changes past the cap.
+    fn overflow(journal: &Journal) {
         for i in 0..3u8 {
             journal.before("r", "c", "edit", &head("b", true), &[i; 1_000]).unwrap();
         }
         journal.after("r", "c", BTreeMap::from([("b".into(), None)])).unwrap();
-        assert!(journal.content(&kept).is_ok() && journal.content(&lost).is_err());
+    }
+
+    #[test]
+    fn what_is_being_kept_is_not_collected_before_it_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path(), Path::new("/w")).unwrap().with_max_bytes(1_500);
+        let found = keep(&journal.dir, b"found").unwrap();
+        // A helper that looks at the files: it has found one content and kept another.
+        let held = hold(&journal.dir).unwrap();
+        let kept = keep(&journal.dir, b"kept").unwrap();
+        overflow(&journal);
+        for hash in [found, kept] {
+            assert!(journal.content(&hash.to_hex()).is_ok());
+        }
+        // It ended without naming them.
+        drop(held);
+        overflow(&journal);
+        for hash in [found, kept] {
+            assert!(journal.content(&hash.to_hex()).is_err());
+        }
     }
 
     #[test]

@@ -173,8 +173,16 @@ pub const ARTEFACTS_MAX: usize = 200;
 pub const ARTEFACTS_MAX_BYTES: u64 = 512 << 20;
 /// Lines of a kept output shown when none are named.
 pub const OUTPUT_DEFAULT_LINES: usize = 500;
-/// Files looked at before and after a command, for undo.
+/// Files, and folders, looked at before and after a command, for undo.
 pub const SNAPSHOT_MAX_FILES: usize = 50_000;
+/// Folders that changed since the last look and are listed anew, next to an eighth of all; with
+/// more of them everything is walked.
+pub const SNAPSHOT_LISTED_ANEW: usize = 16;
+/// What changed within this time before a look is read again at the next one: the clocks of file
+/// systems tick as slowly as every two seconds.
+pub const SNAPSHOT_SETTLED_MS: i64 = 2_000;
+/// What such a look found, on disk.
+pub const SNAPSHOT_INDEX_BYTES: u64 = 64 << 20;
 /// Larger files are not covered by the undo of commands.
 pub const SNAPSHOT_MAX_FILE: u64 = 1 << 20;
 /// Contents kept for the undo of commands, per workspace.

@@ -149,11 +149,15 @@ impl Search<'_> {
                 continue;
             }
             let name = name.to_string_lossy().to_lowercase();
-            let path = entry.path();
-            let kind = entry.file_type().map_err(|e| format!("{}: {e}", path.display()))?;
-            let here = ignored || verdict(&self.git, &path, kind.is_dir());
+            let kind = entry.file_type().map_err(|e| format!("{}: {e}", entry.path().display()))?;
             let secret =
                 if kind.is_dir() { secrets::is_folder(&name) } else { secrets::is_file(&name) };
+            // Most files are no secret, whatever the rules say of them.
+            if !(secret || self.all || kind.is_dir()) {
+                continue;
+            }
+            let path = entry.path();
+            let here = ignored || verdict(&self.git, &path, kind.is_dir());
             if here && (secret || self.all) {
                 self.hide(&path, kind.is_dir(), kind.is_symlink());
             } else if kind.is_dir() && !(here && secrets::is_build_folder(&name)) {

@@ -100,6 +100,22 @@ impl<'a> Tree<'a> {
         }
     }
 
+    /// What is at `relative`; a symlink is itself.
+    pub(crate) fn stat(&self, relative: &Path) -> io::Result<libc::stat> {
+        sys::stat_at(self.dir.as_fd(), &sys::cstr(relative)?)
+    }
+
+    /// A handle for `*at` calls on a folder that a walk came upon, through no symlink.
+    pub(crate) fn path_handle(&self, relative: &Path) -> io::Result<OwnedFd> {
+        let at = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
+        sys::openat2(self.dir.as_fd(), at, libc::O_PATH | libc::O_DIRECTORY, 0, STRICT)
+    }
+
+    /// The kind of the workspace's file system, as the kernel numbers them, and its device.
+    pub(crate) fn file_system(&self) -> io::Result<(i64, u64)> {
+        Ok((sys::file_system(self.dir.as_fd())?, sys::stat_at(self.dir.as_fd(), c"")?.st_dev))
+    }
+
     fn handle(&self, path: &Path, resolve: u64) -> io::Result<OwnedFd> {
         sys::openat2(self.dir.as_fd(), path, libc::O_PATH, 0, resolve)
     }

@@ -141,7 +141,7 @@ impl ToolHost {
         let root = invocation.workspace.root();
         let journal = Journal::open(self.state.as_deref()?, root).ok()?;
         let before = Before {
-            name: format!("{}{}.json", journal::SNAPSHOT_OF, artefact::fresh()),
+            name: format!("{}{}.bin", journal::SNAPSHOT_OF, artefact::fresh()),
             since_ms: journal::now_ms(),
             background: call.flag("background"),
             workspace: invocation.workspace.clone(),
@@ -159,8 +159,10 @@ impl ToolHost {
         let name = before.name.as_str();
         let params = [("was", name), ("into", name)];
         let params = if again { &params[..] } else { &params[..1] };
-        let mut report = self.order(exec::snapshot::DIFF, before, params).await?;
         let journal = &before.journal;
+        // Until they are in the log nothing else may name the contents.
+        let _held = journal::hold(journal.dir()).ok()?;
+        let mut report = self.order(exec::snapshot::DIFF, before, params).await?;
         if before.background && !report.changed.is_empty() {
             // Other calls write while it goes on; what they did is theirs.
             let theirs = journal.left_by_others(before.since_ms, &before.run, &before.call);

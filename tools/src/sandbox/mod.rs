@@ -157,9 +157,10 @@ pub(crate) fn enter(fence: &Fence<'_>, layers: &mut Layers) -> Result<(), String
             hidden: fence.hidden,
             home: spec.home.as_deref(),
             network: spec.host_network,
-            processes: request.limits.processes,
+            processes: (!off(layer::PID_LIMIT)).then_some(request.limits.processes),
         };
         match view::enter(&view) {
+            Ok(_) if off(layer::PID_LIMIT) => layers.off(layer::PID_LIMIT),
             Ok(pid_limit) => layers.note(layer::PID_LIMIT, pid_limit),
             Err(e) => {
                 layers.active.retain(|l| l != layer::MOUNT);

@@ -501,6 +501,67 @@ pub(crate) fn openat2(
     }
 }
 
+/// Whether this is Linux `wanted` (major, minor) or a later one.
+pub(crate) fn kernel_is_at_least(wanted: (u32, u32)) -> bool {
+    // SAFETY: a zeroed utsname is a valid value to be overwritten, with a NUL at each field's end.
+    let release = unsafe {
+        let mut name: libc::utsname = std::mem::zeroed();
+        if libc::uname(&raw mut name) != 0 {
+            return false;
+        }
+        CStr::from_ptr(name.release.as_ptr()).to_string_lossy().into_owned()
+    };
+    version(&release).is_some_and(|version| version >= wanted)
+}
+
+/// `6.18` of `6.18.44-fc`.
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+/// What is at `name` in a folder, or the folder itself for an empty one; symlinks are themselves.
+pub(crate) fn stat_at(dir: BorrowedFd<'_>, name: &CStr) -> Result<libc::stat> {
+    let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH;
+    // SAFETY: a zeroed stat is a valid value to be overwritten, and outlives the call; `name` is
+    // NUL-terminated.
+    unsafe {
+        let mut stat: libc::stat = std::mem::zeroed();
+        check(libc::fstatat(dir.as_raw_fd(), name.as_ptr(), &raw mut stat, flags))?;
+        Ok(stat)
+    }
+}
+
+/// The clock that files are stamped with: no change from here on has an earlier stamp.
+pub(crate) fn coarse_now_ns() -> i64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` outlives the call, which cannot fail for this clock.
+    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME_COARSE, &raw mut now) };
+    now.tv_sec.wrapping_mul(1_000_000_000).wrapping_add(now.tv_nsec)
+}
+
+/// The kind of file system of an open descriptor.
+pub(crate) fn file_system(fd: BorrowedFd<'_>) -> Result<i64> {
+    // SAFETY: a zeroed statfs is a valid value to be overwritten, and outlives the call.
+    unsafe {
+        let mut stat: libc::statfs = std::mem::zeroed();
+        check(libc::fstatfs(fd.as_raw_fd(), &raw mut stat))?;
+        Ok(stat.f_type)
+    }
+}
+
+/// Locks an open file until it is closed: shared, or for one alone if nobody else holds it now.
+pub(crate) fn lock(fd: BorrowedFd<'_>, alone: bool) -> Result<()> {
+    let how = if alone { libc::LOCK_EX | libc::LOCK_NB } else { libc::LOCK_SH };
+    loop {
+        // SAFETY: integers only, on an open descriptor.
+        match check(unsafe { libc::flock(fd.as_raw_fd(), how) }) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            done => return done.map(drop),
+        }
+    }
+}
+
 /// Free bytes on the file system of an open descriptor, for this user.
 pub(crate) fn free_bytes(fd: BorrowedFd<'_>) -> Result<u64> {
     // SAFETY: a zeroed statvfs is a valid value to be overwritten.
@@ -556,4 +617,18 @@ pub(crate) fn unlinkat(dir: BorrowedFd<'_>, name: &Path) -> Result<()> {
     let name = cstr(name)?;
     // SAFETY: an open folder and a NUL-terminated name.
     check(unsafe { libc::unlinkat(dir.as_raw_fd(), name.as_ptr(), 0) }).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_the_kernel() {
+        assert_eq!(version("6.18.44-fc-v669"), Some((6, 18)));
+        assert_eq!(version("6.1.0-37-amd64"), Some((6, 1)));
+        assert_eq!(version("10.2"), Some((10, 2)));
+        assert_eq!(version("next"), None);
+        assert!(kernel_is_at_least((2, 6)) && !kernel_is_at_least((1_000, 0)));
+    }
 }

@@ -71,6 +71,10 @@ pub(crate) const NETWORK: &[&str] = &[
 /// Device nodes that hold no state.
 pub(crate) const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
 
+/// The first Linux whose `kernel.pid_max` is a pid namespace's own. Written before that, it
+/// would be the whole machine's, and as root it can be written.
+const PID_MAX_OF_NAMESPACE: (u32, u32) = (6, 14);
+
 /// What to build.
 #[derive(Debug)]
 pub(crate) struct View<'a> {
@@ -88,7 +92,8 @@ pub(crate) struct View<'a> {
     pub(crate) hidden: &'a [PathBuf],
     pub(crate) home: Option<&'a Path>,
     pub(crate) network: bool,
-    pub(crate) processes: u32,
+    /// How many processes there may be, if that is bounded here.
+    pub(crate) processes: Option<u32>,
 }
 
 /// One mount to put in: where, and the detached tree.
@@ -191,10 +196,14 @@ pub(crate) fn enter(view: &View<'_>) -> io::Result<io::Result<()>> {
     let proc = sys::cstr(&at)?;
     let proc_flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
     sys::mount(c"proc", &proc, c"proc", proc_flags, c"")?;
-    // RLIMIT_NPROC does not bind root; this does (Linux 6.14). Numbers below 300 are
-    // not given out twice, hence the offset.
-    let pid_max = 300 + view.processes;
-    let pid_limit = fs::write(at.join("sys/kernel/pid_max"), pid_max.to_string());
+    // RLIMIT_NPROC does not bind root; this does. Numbers below 300 are not given out twice,
+    // hence the offset.
+    let pid_limit = view.processes.map_or(Ok(()), |processes| {
+        if !sys::kernel_is_at_least(PID_MAX_OF_NAMESPACE) {
+            return Err(io::Error::other("before Linux 6.14 it is the whole machine's"));
+        }
+        fs::write(at.join("sys/kernel/pid_max"), (300 + processes).to_string())
+    });
     // Read-only from here: nothing under /proc/sys can be changed, whoever we are outside.
     let remount = libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY;
     sys::mount(c"none", &proc, c"", proc_flags | remount, c"")?;

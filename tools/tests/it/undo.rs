@@ -156,3 +156,99 @@ async fn a_change_too_large_to_keep_is_named() {
     let out = b.sh("echo y >> large.txt; echo done > small").await;
     assert!(out.ok && out.envelope.contains("cannot be undone: large.txt"), "{}", out.envelope);
 }
+
+/// The clock of a file system ticks coarsely: two changes within a tick leave the same stamp.
+#[tokio::test]
+async fn a_change_that_leaves_the_same_stamp_as_the_one_before_is_undone() {
+    let b = bench();
+    for n in 0..30 {
+        b.write("f", format!("user {n:02}\n"));
+        // Same size, same inode, at once.
+        let command = format!("printf 'tool %02d\\n' {n} > f");
+        let ledger = Ledger::for_run(&format!("r{n}"));
+        in_run(&b, &ledger, "c", "execute_command", json!({"command": command})).await;
+        assert_eq!(b.read("f"), format!("tool {n:02}\n"));
+        assert!(b.host.undo(&b.workspace, &Selector::Last).await.ok);
+        assert_eq!(b.read("f"), format!("user {n:02}\n"));
+    }
+}
+
+/// Size, time of change and inode can be put back by a program; the inode's own time cannot.
+#[tokio::test]
+async fn a_change_that_hides_its_time_is_undone() {
+    let b = bench();
+    b.write("f", "one\n");
+    b.write("g", "old\n");
+    settle().await;
+    let command = json!({"command": "touch -d 2001-01-01 g"});
+    in_run(&b, &Ledger::for_run("r1"), "c", "execute_command", command).await;
+    settle().await;
+    let command = "touch -r f .t && printf 'two\\n' > f && touch -r .t f && rm .t && touch -d 2001-01-01 g && printf 'new\\n' > g && touch -d 2001-01-01 g";
+    let ledger = Ledger::for_run("r2");
+    in_run(&b, &ledger, "c", "execute_command", json!({"command": command})).await;
+    let undone = b.host.undo(&b.workspace, &Selector::Last).await;
+    assert!(undone.ok, "{}", undone.text);
+    assert_eq!((b.read("f").as_str(), b.read("g").as_str()), ("one\n", "old\n"));
+}
+
+/// Long enough for stamps to be trusted.
+async fn settle() {
+    let ms = lapce_ai_tools::limits::SNAPSHOT_SETTLED_MS as u64 + 300;
+    tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
+}
+
+/// The second look at the files lists only what changed; it must find all that a first finds.
+#[tokio::test]
+async fn changes_of_every_kind_are_undone_when_the_files_are_known() {
+    let b = bench();
+    for folder in 0..20 {
+        for file in 0..5 {
+            b.write(&format!("d{folder}/s/f{file}"), format!("{folder} {file}\n"));
+        }
+    }
+    b.write("d0/.gitignore", "*.o\n");
+    b.write("d0/x.o", "object\n");
+    let all = || {
+        let list = std::process::Command::new("/bin/sh")
+            .args([
+                "-c",
+                "find . -type f -not -name '*.o' | sort | xargs sha256sum; find . -type f | wc -l",
+            ])
+            .current_dir(b.workspace.root())
+            .output()
+            .unwrap();
+        String::from_utf8(list.stdout).unwrap()
+    };
+    let before = all();
+    settle().await;
+    for (n, command) in [
+        "echo more >> d3/s/f1",
+        "rm d4/s/f0",
+        "echo new > d5/s/new; mkdir -p d5/n/m; echo deep > d5/n/m/f",
+        "mv d6 moved; mkdir d6; echo other > d6/t",
+        "rm -r d7; mkdir -p d7/s; echo again > d7/s/f0",
+        "mv d8/s/f0 d8/s/tmp; mv d8/s/f1 d8/s/f0; mv d8/s/tmp d8/s/f1",
+        "chmod +x d9/s/f2; ln d9/s/f3 d9/s/link",
+        "for n in $(seq 11 19); do echo x > d$n/s/f0; echo y > d$n/y; done",
+        "echo '*.p' > d0/.gitignore; echo p > d0/x.p; echo q > d0/x.q",
+        "rm d0/.gitignore",
+        "touch d2/s/f0; cat d2/s/f1 > d2/s/copy; rm d2/s/copy",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let ledger = Ledger::for_run(&format!("r{n}"));
+        in_run(&b, &ledger, "c", "execute_command", json!({"command": command})).await;
+        // Commands that leave all as it was have nothing to undo.
+        if all() != before {
+            let undone = b.host.undo(&b.workspace, &Selector::Last).await;
+            assert!(undone.ok, "{command}: {}", undone.text);
+        }
+        // What stays: a file that the rules ignored when the command had ended.
+        let _ = std::fs::remove_file(b.path("d0/x.p"));
+        let now = all();
+        let differ = before.lines().zip(now.lines()).find(|(was, is)| was != is);
+        assert_eq!(differ, None, "{command}");
+        assert_eq!(now.lines().count(), before.lines().count(), "{command}");
+    }
+}
