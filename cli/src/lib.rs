@@ -2,5 +2,6 @@
 //! server (`lsp`). Neither holds state that matters, talks to a provider, or opens an index.
 
 pub mod commands;
+mod lines;
 pub mod lsp;
 mod mentions;

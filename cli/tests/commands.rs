@@ -1,6 +1,10 @@
 //! The command line over the real programs: what people and scripts see, and how it ends.
 //! Needs `lapce-ai-engine` and `lapce-ai-tool` beside it (`cargo xtask test` builds them).
 
+#[path = "lsp_support/model.rs"]
+#[expect(dead_code, reason = "the answers that only an editor sees")]
+mod model;
+
 use std::io::{Read as _, Write as _};
 use std::os::fd::FromRawFd as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -8,6 +12,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use lapce_ai_tests::{Ran, TestHome, alive, kill, run, wait, wait_for};
+use model::{Model, Reply};
 
 fn home() -> TestHome {
     let bin = Path::new(env!("CARGO_BIN_EXE_lapce-ai")).parent().unwrap();
@@ -367,6 +372,16 @@ fn a_hanging_engine_is_stopped_all_the_same() {
 
 /// The terminal of a user: answers what is asked with `reply`, returns what was shown.
 fn on_a_terminal(home: &TestHome, args: &[&str], reply: &str) -> (Option<i32>, String) {
+    on_a_terminal_when(home, args, "say what to do instead", reply)
+}
+
+/// Runs on a terminal of its own; what is typed comes when `cue` is shown.
+fn on_a_terminal_when(
+    home: &TestHome,
+    args: &[&str],
+    cue: &str,
+    reply: &str,
+) -> (Option<i32>, String) {
     let (mut main, mut side) = (0, 0);
     // SAFETY: openpty fills in two descriptors and takes null for what we do not set.
     let opened = unsafe {
@@ -404,7 +419,7 @@ fn on_a_terminal(home: &TestHome, args: &[&str], reply: &str) -> (Option<i32>, S
     // The terminal reports an error, not an end, once nobody has its other side.
     while let Ok(n @ 1..) = main.read(&mut buffer) {
         shown += &String::from_utf8_lossy(&buffer[..n]);
-        if !answered && shown.contains("say what to do instead") {
+        if !answered && shown.contains(cue) {
             main.write_all(reply.as_bytes()).unwrap();
             answered = true;
         }
@@ -529,6 +544,50 @@ fn what_a_tool_changed_can_be_undone() {
     std::fs::write(&file, "mine\n").unwrap();
     home.cli_in(&root, ["undo"]).exited(1);
     assert_eq!(text(), "mine\n");
+    home.assert_nothing_left();
+}
+
+/// The change is shown, asked about and written like an agent's, so that it can be undone.
+#[test]
+fn a_piece_of_a_file_is_edited() {
+    let home = home();
+    let text = "fn a() {\n    old();\n}\n\nfn b() {}\n";
+    let root = home.workspace("w", &[("a.rs", text)]);
+    let file = root.join("a.rs");
+    let now = || std::fs::read_to_string(&file).unwrap();
+    let answer = || Reply::Words("<rewritten>\nfn a() {\n    new();\n}\n</rewritten>");
+    let model =
+        Model::new(vec![answer(), answer(), answer(), Reply::Words("That is not possible.")]);
+    home.config(&model.config());
+    let dry = home.cli_in(&root, ["edit", "--dry-run", "a.rs:1", "call", "new"]).ok();
+    assert_eq!(
+        dry.stdout,
+        "@@ line 1 @@\n  fn a() {\n-     old();\n+     new();\n  }\n  \n  fn b() {}\n"
+    );
+    assert_eq!(now(), text);
+    let asked = &model.seen()[0]["messages"][1]["content"];
+    assert!(asked.as_str().unwrap().ends_with("Instruction: call new"), "{asked}");
+    let piece = asked.as_str().unwrap().split("</piece-").next().unwrap();
+    assert!(piece.contains("old();") && !piece.contains("fn b"), "{asked}");
+
+    let args = ["edit", "--root", root.to_str().unwrap(), file.to_str().unwrap(), "call new"];
+    let (code, shown) = on_a_terminal_when(&home, &args, "write this?", "n\n");
+    assert_eq!((code, now().as_str()), (Some(4), text), "{shown}");
+    let (code, shown) = on_a_terminal_when(&home, &args, "write this?", "y\n");
+    assert_eq!(code, Some(0), "{shown}");
+    // The whole file was the piece here.
+    assert_eq!(now(), "fn a() {\n    new();\n}\n");
+    home.cli_in(&root, ["undo"]).ok();
+    assert_eq!(now(), text);
+
+    let refused = home.cli_in(&root, ["edit", "--yes", "a.rs:1-3", "x"]).exited(6);
+    assert!(refused.stderr.contains("That is not possible."), "{refused}");
+    // Wrong input costs no request.
+    home.cli_in(&root, ["edit", "a.rs", "x"]).exited(2);
+    home.cli_in(&root, ["edit", "--yes", "a.rs:9", "x"]).exited(3);
+    home.cli_in(&root, ["edit", "--yes", "none.rs", "x"]).exited(3);
+    home.cli_in(&root, ["edit", "--yes", ".", "x"]).exited(2);
+    assert_eq!((now().as_str(), model.seen().len()), (text, 4));
     home.assert_nothing_left();
 }
 

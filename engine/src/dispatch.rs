@@ -100,6 +100,7 @@ async fn route(
         Request::Complete(r) => {
             Box::pin(handlers::complete::handle(engine, r, cx)).await.map(Reply::Complete)
         }
+        Request::Edit(r) => Box::pin(handlers::edit::handle(engine, r, cx)).await.map(Reply::Edit),
         Request::Undo(r) => Box::pin(handlers::undo::handle(engine, r)).await.map(Reply::Undo),
         Request::Watch(r) => Box::pin(handlers::watch::handle(engine, r, cx)).await,
         Request::Undoable { root } => handlers::undo::list(engine, &root).map(Reply::Undoable),
@@ -120,6 +121,7 @@ fn name(request: &Request) -> &'static str {
         Request::CancelRun { .. } => "cancel-run",
         Request::Tool(_) => "tool",
         Request::Complete(_) => "complete",
+        Request::Edit(_) => "edit",
         Request::Undo(_) => "undo",
         Request::Undoable { .. } => "undoable",
         Request::Watch(_) => "watch",

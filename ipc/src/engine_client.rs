@@ -9,9 +9,9 @@ use crate::client::{Call, Client};
 use crate::error::CallError;
 use crate::protocol::EngineProtocol;
 use crate::wire::engine::{
-    Answer, Approval, Ask, AskReply, BuildReport, Complete, CompleteReply, Event, IndexBuild, Mcp,
-    McpOrder, McpReply, Reply, Request, Run, RunReply, Search, SearchReply, Status, ToolCall,
-    ToolReply, Undo, UndoReply, Undoable, Watch,
+    Answer, Approval, Ask, AskReply, BuildReport, Complete, CompleteReply, Edit, EditReply, Event,
+    IndexBuild, Mcp, McpOrder, McpReply, Reply, Request, Run, RunReply, Search, SearchReply,
+    Status, ToolCall, ToolReply, Undo, UndoReply, Undoable, Watch,
 };
 
 /// A connection to the engine.
@@ -152,6 +152,11 @@ impl EngineClient {
 
     pub fn ask(&self, ask: Ask) -> EngineCall<AskReply> {
         self.typed(Request::Ask(ask), pick!(Ask))
+    }
+
+    /// Dropping the call gives the edit up.
+    pub fn edit(&self, edit: Edit) -> EngineCall<EditReply> {
+        self.typed(Request::Edit(edit), pick!(Edit))
     }
 
     pub fn run(&self, run: Run) -> EngineCall<RunReply> {

@@ -147,6 +147,20 @@ Examples:
     )]
     Ask(Ask),
 
+    /// Have the model rewrite a piece of a file
+    #[command(
+        long_about = "\
+Have the model rewrite a piece of a file: lines, the block that begins at a line, or all of it. \
+The change is shown and put to you before it is written; `lapce-ai undo` takes it back. What stands \
+around the piece goes along, and passages of other files that the instruction finds.",
+        after_help = "\
+Examples:
+  lapce-ai edit src/stats.rs:12 \"no panic on an empty list\"     the block that begins there
+  lapce-ai edit src/stats.rs:12-20 \"use an iterator\"            these lines
+  lapce-ai edit --dry-run notes.md \"fix the spelling\""
+    )]
+    Edit(Edit),
+
     /// Let the agent work on a task
     #[command(
         long_about = "\
@@ -407,6 +421,29 @@ pub struct Ask {
     /// Print events and result as JSON, one object a line
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Edit {
+    #[arg(value_name = "PLACE")]
+    #[arg(
+        help = "FILE, FILE:LINE (the block that begins there) or FILE:FIRST-LAST; lines count from 1"
+    )]
+    pub place: String,
+    /// What is to be done
+    #[arg(required = true, value_name = "INSTRUCTION")]
+    pub instruction: Vec<String>,
+    /// Write the change without asking
+    #[arg(long, short, conflicts_with = "dry_run")]
+    pub yes: bool,
+    /// Show the change and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// The model, as PROVIDER/MODEL [default: the one in config.toml]
+    #[arg(long, value_name = "MODEL", default_value = "", hide_default_value = true)]
+    pub model: String,
+    #[command(flatten)]
+    pub root: Root,
 }
 
 #[derive(Debug, Args)]

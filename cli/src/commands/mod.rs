@@ -6,6 +6,7 @@ pub mod args;
 mod ask;
 mod diagnostics;
 mod doctor;
+mod edit;
 mod eval;
 mod exit;
 mod generate;
@@ -71,6 +72,7 @@ async fn dispatch(command: Command, out: Output) -> Outcome {
         Command::Index(args) => index::run(args, out).await,
         Command::Search(args) => search::run(args, out).await,
         Command::Ask(args) => ask::run(args, out).await,
+        Command::Edit(args) => edit::run(args, out).await,
         Command::Run(args) => run::run(args, out).await,
         Command::Tool(args) => tool::run(args, out).await,
         Command::Undo(args) => undo::run(args, out).await,
@@ -104,6 +106,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Run(args) => args.json,
         Command::Tool(Tool::Run(args)) => args.report,
         Command::Tool(Tool::Schema { .. })
+        | Command::Edit(_)
         | Command::Rules(_)
         | Command::Mcp(_)
         | Command::Approvals(_)

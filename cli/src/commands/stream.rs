@@ -22,6 +22,8 @@ pub struct Stream<'a> {
     pub json: bool,
     /// Answer every question with yes.
     pub yes: bool,
+    /// Keep the model's words to itself: they are not for reading.
+    pub quiet: bool,
     /// Without a terminal, leave questions to other front ends.
     pub wait: bool,
     /// Whether the last text printed ended its line.
@@ -39,6 +41,7 @@ impl<'a> Stream<'a> {
             out,
             json,
             yes,
+            quiet: false,
             wait: false,
             at_line_start: true,
             run_id: String::new(),
@@ -104,6 +107,7 @@ impl<'a> Stream<'a> {
                     transcript.map_or_else(String::new, |path| format!(", transcript {path}"));
                 self.out.note(&dim(&format!("{model}{place}")));
             }
+            Event::Text(_) if self.quiet => {}
             Event::Text(text) => self.text(&text)?,
             Event::Notice(text) => {
                 self.end_line()?;

@@ -34,6 +34,8 @@ pub(super) struct Abilities {
     /// Runs `rust-analyzer.runSingle` in a terminal.
     pub(super) run_single: bool,
     pub(super) utf8: bool,
+    /// Takes edits that name the version they are for.
+    pub(super) document_changes: bool,
 }
 
 impl Abilities {
@@ -53,6 +55,7 @@ impl Abilities {
             show_document: yes("/window/showDocument/support"),
             run_single: lists("/experimental/commands/commands", "rust-analyzer.runSingle"),
             utf8: lists("/general/positionEncodings", "utf-8"),
+            document_changes: yes("/workspace/workspaceEdit/documentChanges"),
         }
     }
 }
@@ -106,6 +109,12 @@ impl Editor {
         if let Some(waiter) = self.waiting.borrow_mut().remove(id) {
             let _ = waiter.send(ok);
         }
+    }
+
+    /// Has the editor apply a workspace edit; whether it did.
+    pub(super) async fn apply(&self, label: &str, edit: &Value) -> bool {
+        let params = json!({ "label": label, "edit": edit });
+        self.request("workspace/applyEdit", &params).await.unwrap_or(false)
     }
 
     /// Shows `path` in an editor that does not do so for an empty edit. The request is not
@@ -193,6 +202,7 @@ mod tests {
             show_document: false,
             run_single: true,
             utf8: false,
+            document_changes: false,
         };
         assert_eq!(Abilities::read(&initialize), expected);
         for odd in

@@ -8,16 +8,18 @@
 //!
 //! `transport` and `framing` move bytes, `rpc` and `types` read them, `server` is the loop,
 //! `handlers/` the features, `documents` and `text` what they look at, `link` the engine,
-//! `runs` and `index` what goes on in the background.
+//! `runs`, `edits` and `index` what goes on in the background.
 
 mod client;
 mod documents;
+mod edits;
 mod framing;
 mod handlers;
 mod index;
 mod limits;
 mod link;
 mod parent;
+mod piece;
 mod rpc;
 mod runs;
 mod server;

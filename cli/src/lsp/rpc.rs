@@ -61,6 +61,14 @@ struct Raw {
     params: Option<Box<RawValue>>,
     #[serde(default)]
     error: Option<serde::de::IgnoredAny>,
+    #[serde(default)]
+    result: Option<Box<RawValue>>,
+}
+
+/// The answer to `workspace/applyEdit`.
+#[derive(Deserialize)]
+struct Applied {
+    applied: bool,
 }
 
 pub(super) fn parse(body: &[u8]) -> Incoming {
@@ -89,7 +97,11 @@ pub(super) fn parse(body: &[u8]) -> Incoming {
             Incoming::Notification { method, params: raw.params }
         }
         (Some(_), id) => invalid(id, INVALID_REQUEST, "`method` is not text".into()),
-        (None, Some(id)) => Incoming::Response { id, ok: raw.error.is_none() },
+        (None, Some(id)) => {
+            let applied = |result: &RawValue| serde_json::from_str::<Applied>(result.get());
+            let refused = raw.result.is_some_and(|r| applied(&r).is_ok_and(|a| !a.applied));
+            Incoming::Response { id, ok: raw.error.is_none() && !refused }
+        }
         (None, None) => invalid(None, INVALID_REQUEST, "neither `method` nor `id`".into()),
     }
 }
@@ -192,6 +204,8 @@ mod tests {
         assert_eq!(kind(r#"{"method":"a"}"#), "notification a");
         assert_eq!(kind(r#"{"id":null,"method":"a"}"#), "notification a");
         assert_eq!(kind(r#"{"id":4,"result":null}"#), "response Number(4) true");
+        assert_eq!(kind(r#"{"id":4,"result":{"applied":true}}"#), "response Number(4) true");
+        assert_eq!(kind(r#"{"id":4,"result":{"applied":false}}"#), "response Number(4) false");
         assert_eq!(
             kind(r#"{"id":4,"error":{"code":1,"message":"x"}}"#),
             "response Number(4) false"

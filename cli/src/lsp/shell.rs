@@ -13,6 +13,7 @@ use lapce_ai_ipc::wire::engine::EditorContext;
 
 use super::client::Editor;
 use super::documents::{Document, Documents};
+use super::edits::Edits;
 use super::index::Indexer;
 use super::link::Link;
 use super::rpc::Failure;
@@ -31,6 +32,7 @@ pub(super) struct Shell {
     pub(super) roots: RefCell<Vec<PathBuf>>,
     pub(super) indexer: Indexer,
     pub(super) runs: Runs,
+    pub(super) edits: Edits,
     pub(super) unsaved: Unsaved,
 }
 
@@ -45,6 +47,7 @@ impl Shell {
             roots: RefCell::default(),
             indexer: Indexer::default(),
             runs: Runs::default(),
+            edits: Edits::default(),
             unsaved: Unsaved::default(),
         })
     }

@@ -64,6 +64,16 @@ pub(super) fn replace(text: &mut String, range: Range, with: &str, encoding: Enc
     true
 }
 
+/// The position at the end of the text.
+pub(super) fn end(text: &str, encoding: Encoding) -> Position {
+    let last = text.rsplit('\n').next().unwrap_or_default();
+    let character = match encoding {
+        Encoding::Utf8 => last.len(),
+        Encoding::Utf16 => last.encode_utf16().count(),
+    };
+    Position { line: text.matches('\n').count() as u32, character: character as u32 }
+}
+
 /// Whole lines around `line`, within the limits, and the number of the first.
 pub(super) fn around(text: &str, line: u32) -> (&str, u32) {
     let Some((start, end)) = line_span(text, line) else { return ("", 0) };
@@ -212,6 +222,11 @@ pub(super) fn comment_block(text: &str, line: u32, language: &str) -> Option<(St
 /// The instruction in a comment: what follows `ai:`, or else the whole comment.
 pub(super) fn instruction(comment: &str) -> &str {
     find_marker(comment).map_or(comment, |(_, rest)| rest).trim()
+}
+
+/// Whether a comment is there to be read by us alone: it begins with `ai:`.
+pub(super) fn is_instruction(comment: &str) -> bool {
+    matches!(find_marker(comment), Some((0, _)))
 }
 
 /// The query of a comment line: what follows `ai:` or `?` at its start.

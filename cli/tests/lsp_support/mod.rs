@@ -34,6 +34,7 @@ pub struct Editor {
     pub notifications: Vec<(String, Value)>,
     /// Requests of the shim to the editor.
     pub requests: Vec<(String, Value)>,
+    lapce: bool,
 }
 
 /// What Lapce 0.4.6 says about itself, as far as the shim looks at it.
@@ -95,6 +96,7 @@ impl Editor {
             answers: HashMap::new(),
             notifications: Vec::new(),
             requests: Vec::new(),
+            lapce: false,
         }
     }
 
@@ -107,6 +109,7 @@ impl Editor {
 
     pub fn initialize(&mut self, root: &Path, settings: &Value, mut params: Value) -> Answer {
         let folder = format!("{}/", uri(root));
+        self.lapce = params.get("clientInfo").is_some();
         params["processId"] = json!(std::process::id());
         params["rootUri"] = json!(folder);
         params["workspaceFolders"] = json!([{ "uri": folder, "name": folder }]);
@@ -191,11 +194,15 @@ impl Editor {
             match id {
                 Some(id) => {
                     assert!(
-                        matches!(method, "window/workDoneProgress/create" | "window/showDocument"),
-                        "Lapce cannot answer {method}"
+                        method == "window/workDoneProgress/create"
+                            || !self.lapce
+                                && matches!(method, "window/showDocument" | "workspace/applyEdit"),
+                        "this editor cannot answer {method}"
                     );
                     self.requests.push((method.to_owned(), params.clone()));
-                    self.send(&json!({ "jsonrpc": "2.0", "id": id, "result": null }));
+                    self.send(
+                        &json!({ "jsonrpc": "2.0", "id": id, "result": { "applied": true } }),
+                    );
                 }
                 None => self.notifications.push((method.to_owned(), params.clone())),
             }

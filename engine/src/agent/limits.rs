@@ -18,6 +18,14 @@ pub const RESULT_SHARE: u32 = 4;
 /// hundreds of tokens a second, so there a long one costs minutes.
 pub const ASK_TOKENS: usize = 24_000;
 pub const ASK_TOKENS_LOCAL: usize = 2_000;
+/// Text around the piece of an edit and passages beside it, the passages at most, and how
+/// long they are waited for.
+pub const EDIT_TOKENS: usize = 8_000;
+pub const EDIT_PASSAGES: usize = 6;
+pub const EDIT_SEARCH: Duration = Duration::from_secs(1);
+/// Longest piece of an edit, and white space before it.
+pub const EDIT_PIECE_BYTES: usize = 32 * 1024;
+pub const EDIT_INDENT_BYTES: usize = 256;
 /// Most hits `ask` looks at.
 pub const ASK_HITS: u32 = 20;
 /// Text around the caret that goes into a prompt: at most this share of its room.

@@ -15,6 +15,7 @@ pub mod listen;
 pub mod modes;
 pub mod outlet;
 pub mod prompt;
+pub mod rewrite;
 mod steps;
 pub mod todo;
 pub mod tokens;

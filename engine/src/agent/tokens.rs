@@ -49,6 +49,23 @@ pub fn head(text: &str, budget: usize) -> &str {
     &text[..end]
 }
 
+/// The longest end of `text`, in whole lines, that takes at most `budget` tokens.
+pub fn tail(text: &str, budget: usize) -> &str {
+    if estimate(text) <= budget {
+        return text;
+    }
+    let mut start = text.len();
+    let mut used = 0;
+    for line in text.split_inclusive('\n').rev() {
+        used += estimate(line);
+        if used > budget {
+            break;
+        }
+        start -= line.len();
+    }
+    &text[start..]
+}
+
 /// Adds what one answer used; the numbers are a provider's word and may be anything.
 pub fn add(total: &mut Usage, more: &Usage) {
     for (total, more) in [

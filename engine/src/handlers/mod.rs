@@ -3,6 +3,7 @@
 
 pub mod ask;
 pub mod complete;
+pub mod edit;
 pub mod follow;
 pub mod index;
 pub mod mcp;

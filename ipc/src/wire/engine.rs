@@ -13,6 +13,7 @@
 //! | `Answer`, `CancelRun` | – | `Done` |
 //! | `Tool` | `ToolOutput`, `Approval`, `Answered`, `Notice` | `Tool` |
 //! | `Complete` | – | `Complete` |
+//! | `Edit` | `Started`, `Text`, `Notice` | `Edit` |
 //! | `Undo` | – | `Undo` |
 //! | `Undoable` | – | `Undoable` |
 //! | `Mcp` | – | `Mcp` |
@@ -40,6 +41,7 @@ wire! {
         CancelRun { run_id: String },
         Tool(ToolCall),
         Complete(Complete),
+        Edit(Edit),
         Undo(Undo),
         /// What `Undo` could take back in `root`, newest first.
         Undoable { root: String },
@@ -209,6 +211,27 @@ wire! {
 }
 
 wire! {
+    /// Have a model rewrite one piece of a text. Nothing is written: the caller does that.
+    #[derive(Default)]
+    pub struct Edit {
+        pub root: String,
+        /// Absolute path of the file that the text belongs to.
+        pub path: String,
+        pub language: String,
+        pub instruction: String,
+        /// What stands before the piece, the piece, and what follows: whole lines. With an empty
+        /// piece new text is wanted in that place.
+        pub before: String,
+        pub piece: String,
+        pub after: String,
+        /// White space that new text begins with when the piece is empty.
+        pub indent: String,
+        /// `provider/model`, or empty for the configured default.
+        pub model: String,
+    }
+}
+
+wire! {
     pub enum Event {
         Started { run_id: String, transcript: Option<String>, model: String },
         Progress(Progress),
@@ -285,6 +308,7 @@ wire! {
         Run(RunReply),
         Tool(ToolReply),
         Complete(CompleteReply),
+        Edit(EditReply),
         Undo(UndoReply),
         Undoable(Vec<Undoable>),
         Mcp(McpReply),
@@ -393,6 +417,15 @@ wire! {
 
 wire! {
     pub struct CompleteReply { pub text: String, pub model: String }
+}
+
+wire! {
+    pub struct EditReply {
+        /// The piece anew: whole lines, each with a line break (`\n`); nothing when all of it goes.
+        pub text: String,
+        pub model: String,
+        pub usage: Usage,
+    }
 }
 
 wire! {

@@ -1,4 +1,4 @@
-//! Code actions: ask, run the agent, answer its questions.
+//! Code actions: ask, edit in place, run the agent, answer its questions.
 //!
 //! Offered on blank and comment lines, and anywhere in the transcript of a run that is under
 //! way; everywhere else the request is declined, so that the language server's quick fixes
@@ -15,13 +15,15 @@ use serde_json::{Value, json};
 
 use super::super::client::Level;
 use super::super::documents::Document;
+use super::super::edits::{self, Order};
 use super::super::limits;
-use super::super::rpc::{Answer, Failure, INVALID_PARAMS};
+use super::super::rpc::{Answer, CONTENT_MODIFIED, Failure, INVALID_PARAMS};
 use super::super::runs::{self, Job};
 use super::super::shell::{self, Shell};
 use super::super::text::{self, Line};
-use super::super::types::{CodeActions, ExecuteCommand};
+use super::super::types::{CodeActions, ExecuteCommand, Range};
 use super::rename::opening;
+use crate::lines::Lines;
 
 /// The command of editors that have commands.
 pub(in super::super) const COMMAND: &str = "lapce-ai.start";
@@ -46,6 +48,17 @@ enum Action {
         uri: String,
         line: u32,
         task: String,
+    },
+    /// `first` and `end`: the selected lines.
+    Edit {
+        uri: String,
+        line: u32,
+        first: usize,
+        end: usize,
+        instruction: String,
+    },
+    StopEdit {
+        uri: String,
     },
     Answer {
         approval_id: String,
@@ -76,7 +89,13 @@ pub(in super::super) async fn list(shell: Rc<Shell>, params: CodeActions) -> Ans
         if in_transcript || !enabled {
             return Ok(None);
         }
-        Ok(on_line(document, &uri, line, line_is?, &mut offered))
+        let line_is = line_is?;
+        if shell.edits.under_way(&uri) {
+            let stop = Action::StopEdit { uri: uri.clone() };
+            offered.push(("Lapce AI: stop the edit".into(), stop));
+        }
+        let selected = selected(params.range);
+        Ok(on_line(document, &uri, line, selected, line_is, &mut offered))
     })?;
     if offered.is_empty() {
         return Err(Failure::declined("no actions here"));
@@ -88,6 +107,13 @@ pub(in super::super) async fn list(shell: Rc<Shell>, params: CodeActions) -> Ans
         actions.extend(in_terminal(&task, &uri));
     }
     Ok(actions.into())
+}
+
+/// The lines that a selection touches; where it ends at the start of a line, not that one.
+fn selected(range: Range) -> Lines {
+    let (first, last) = (range.start.line as usize, range.end.line as usize);
+    let beyond = usize::from(range.end.character > 0 || last == first);
+    Lines { first, end: last + beyond }
 }
 
 /// Answers and stops, if the document is the transcript of a run: one of ours, or one that
@@ -147,6 +173,7 @@ fn on_line(
     document: &Document,
     uri: &str,
     line: u32,
+    selected: Lines,
     line_is: Line<'_>,
     offered: &mut Vec<(String, Action)>,
 ) -> Option<String> {
@@ -164,6 +191,11 @@ fn on_line(
     };
     let task = comment.to_owned();
     let title = short(comment);
+    let Lines { first, end } = selected;
+    offered.push((
+        format!("Lapce AI: edit in place “{title}”"),
+        Action::Edit { uri: uri.clone(), line, first, end, instruction: task.clone() },
+    ));
     offered.push((
         format!("Lapce AI: run the agent on “{title}”"),
         Action::Run { uri: uri.clone(), line, task: task.clone() },
@@ -176,7 +208,10 @@ fn on_line(
 }
 
 fn entry(title: &str, action: &Action, lapce: bool) -> Value {
-    let kind = if matches!(action, Action::Answer { .. } | Action::Stop { .. }) {
+    let kind = if matches!(
+        action,
+        Action::Answer { .. } | Action::Stop { .. } | Action::StopEdit { .. }
+    ) {
         "quickfix"
     } else {
         "refactor"
@@ -214,11 +249,23 @@ fn short(text: &str) -> String {
     }
 }
 
+/// What came of an action.
+enum Done {
+    /// A transcript to be shown.
+    Transcript(PathBuf),
+    Edit(Value),
+    Nothing,
+}
+
 /// Lapce has chosen an action: start it, and open its transcript with the edit.
 pub(in super::super) async fn resolve(shell: Rc<Shell>, mut item: Value) -> Answer {
     let data = item.get_mut("data").and_then(|data| data.get_mut(DATA)).map(Value::take);
     let action = data.ok_or_else(|| Failure::declined("not an action of Lapce AI"))?;
-    item["edit"] = opening(&perform(&shell, action).await?);
+    match perform(&shell, action).await? {
+        Done::Transcript(path) => item["edit"] = opening(&path),
+        Done::Edit(edit) => item["edit"] = edit,
+        Done::Nothing => {}
+    }
     Ok(item)
 }
 
@@ -228,14 +275,19 @@ pub(in super::super) async fn execute(shell: Rc<Shell>, params: ExecuteCommand) 
         return Err(Failure::declined(format!("unknown command {}", params.command)));
     }
     let action = params.arguments.into_iter().next().unwrap_or_default();
-    perform(&shell, action).await?;
+    if let Done::Edit(edit) = perform(&shell, action).await?
+        && !shell.editor.apply("Lapce AI: edit in place", &edit).await
+    {
+        let failure = Failure::declined("the editor did not take the edit; try again");
+        return said(&shell, Err(failure)).map(|()| Value::Null);
+    }
     Ok(Value::Null)
 }
 
-async fn perform(shell: &Rc<Shell>, action: Value) -> Result<PathBuf, Failure> {
+async fn perform(shell: &Rc<Shell>, action: Value) -> Result<Done, Failure> {
     let action: Action = serde_json::from_value(action)
         .map_err(|error| Failure::new(INVALID_PARAMS, format!("action: {error}")))?;
-    match action {
+    let transcript = match action {
         Action::Ask { uri, line, question } => {
             let (root, editor) = place(shell, &uri, line)?;
             let ask = Ask { root, question, editor, transcript: true, ..Ask::default() };
@@ -246,15 +298,40 @@ async fn perform(shell: &Rc<Shell>, action: Value) -> Result<PathBuf, Failure> {
             let run = Run { root, task, editor, ..Run::default() };
             runs::start_and_say(shell, Job::Run(run)).await
         }
+        Action::Edit { uri, line, first, end, instruction } => {
+            said(shell, still_there(shell, &uri, line, &instruction))?;
+            let order = Order { uri, line, selected: Lines { first, end }, instruction };
+            return edits::make_and_say(shell, order).await.map(Done::Edit);
+        }
+        Action::StopEdit { uri } => {
+            shell.edits.stop(&uri);
+            return Ok(Done::Nothing);
+        }
         Action::Answer { approval_id, decision, words } => {
             said(shell, runs::answer(shell, &approval_id, decision, &words).await)
         }
         Action::Stop { run_id } => said(shell, runs::stop(shell, &run_id).await),
-    }
+    };
+    transcript.map(Done::Transcript)
+}
+
+/// An action is chosen some time after it was offered: its comment must still be there.
+fn still_there(shell: &Shell, uri: &str, line: u32, instruction: &str) -> Result<(), Failure> {
+    shell.with_document(uri, |document| {
+        let block = text::comment_block(&document.text, line, &document.language);
+        let same = block.is_some_and(|(comment, ..)| {
+            text::cut(text::instruction(&comment), limits::QUESTION) == instruction
+        });
+        if same {
+            return Ok(());
+        }
+        let text = "the comment has changed since this was offered; choose the action again";
+        Err(Failure::new(CONTENT_MODIFIED, text))
+    })
 }
 
 /// Errors of a chosen action are shown by no editor reliably.
-fn said(shell: &Shell, outcome: Result<PathBuf, Failure>) -> Result<PathBuf, Failure> {
+fn said<T>(shell: &Shell, outcome: Result<T, Failure>) -> Result<T, Failure> {
     if let Err(failure) = &outcome {
         shell.editor.show(Level::Error, &format!("Lapce AI: {}", failure.message));
     }
@@ -272,6 +349,7 @@ fn place(shell: &Shell, uri: &str, line: u32) -> Result<Place, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::types::Position;
     use super::*;
 
     fn document(text: &str) -> Document {
@@ -282,7 +360,8 @@ mod tests {
         let document = document(text);
         let mut offered = Vec::new();
         if let Ok(line_is) = shell::ours(&document, line) {
-            on_line(&document, "file:///w/a.rs", line, line_is, &mut offered);
+            let selected = Lines { first: line as usize, end: line as usize + 1 };
+            on_line(&document, "file:///w/a.rs", line, selected, line_is, &mut offered);
         }
         offered.into_iter().map(|(title, _)| title).collect()
     }
@@ -291,7 +370,11 @@ mod tests {
     fn actions_are_offered_on_comments_and_blank_lines_alone() {
         assert_eq!(
             titles("// ai: make it faster\nfn f() {}", 0),
-            ["Lapce AI: run the agent on “make it faster”", "Lapce AI: ask about “make it faster”"]
+            [
+                "Lapce AI: edit in place “make it faster”",
+                "Lapce AI: run the agent on “make it faster”",
+                "Lapce AI: ask about “make it faster”",
+            ]
         );
         assert_eq!(titles("\nfn f() {}", 0), ["Lapce AI: explain this place"]);
         assert_eq!(titles("//\nfn f() {}", 0), ["Lapce AI: explain this place"]);
@@ -312,6 +395,21 @@ mod tests {
             serde_json::from_value::<Action>(other["command"]["arguments"][0].clone()).unwrap(),
             action
         );
+    }
+
+    #[test]
+    fn a_selection_is_the_lines_that_it_touches() {
+        let at = |line, character| Position { line, character };
+        for (start, end, lines) in [
+            (at(2, 3), at(2, 3), (2, 3)),
+            (at(2, 0), at(4, 0), (2, 4)),
+            (at(2, 0), at(4, 1), (2, 5)),
+            (at(4, 0), at(2, 0), (4, 2)),
+        ] {
+            let (first, end) =
+                (selected(Range { start, end }).first, selected(Range { start, end }).end);
+            assert_eq!((first, end), lines);
+        }
     }
 
     #[test]

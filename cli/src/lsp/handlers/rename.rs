@@ -1,4 +1,4 @@
-//! F2 as an input box: on a blank or comment line it asks a question.
+//! F2 as an input box: on a blank or comment line it asks a question, or edits in place.
 //!
 //! `prepareRename` offers the box, `rename` carries what was typed. The answer is written
 //! into a transcript by the engine; the edit that is returned has no edits for that file,
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::super::client::Level;
 use super::super::documents::Document;
+use super::super::edits::{self, Order};
 use super::super::limits;
 use super::super::rpc::{Answer, Failure};
 use super::super::runs::{self, Job};
@@ -20,6 +21,7 @@ use super::super::shell::{self, Shell};
 use super::super::text;
 use super::super::types::{DocumentPosition, Rename};
 use super::super::uri;
+use crate::lines::Lines;
 use crate::mentions;
 
 const PLACEHOLDER: &str = "ask ";
@@ -37,27 +39,27 @@ pub(in super::super) async fn rename(shell: Rc<Shell>, params: Rename) -> Answer
     if let Some(answered) = answer(&shell, &params).await {
         return answered;
     }
+    if let Typed::Edit(words) = typed(&params.new_name) {
+        return edit(&shell, &params, words).await;
+    }
     let mut job = shell.with_document(&params.text_document.uri, |document| {
         shell::ours(document, line)?;
         let root = shell.root_of(Some(&document.path))?.to_string_lossy().into_owned();
         let editor = Some(shell::context(document, line));
-        let comment = || {
-            let block = text::comment_block(&document.text, line, &document.language)?;
-            Some(text::instruction(&block.0).to_owned())
-        };
+        let comment = || comment(document, line);
         Ok(match typed(&params.new_name) {
             Typed::Run(task) => {
                 let task = checked(task, comment)?;
                 Job::Run(Run { root, task, editor, ..Run::default() })
             }
-            Typed::Ask(question) => {
+            Typed::Ask(question) | Typed::Edit(question) => {
                 let question = checked(question, comment)?;
                 Job::Ask(Ask { root, question, editor, transcript: true, ..Ask::default() })
             }
         })
     })?;
     let named = match typed(&params.new_name) {
-        Typed::Ask(words) | Typed::Run(words) => words,
+        Typed::Ask(words) | Typed::Run(words) | Typed::Edit(words) => words,
     };
     // In what is typed only: a comment of the document names no server.
     if mentions::may_be(named)
@@ -69,6 +71,25 @@ pub(in super::super) async fn rename(shell: Rc<Shell>, params: Rename) -> Answer
     }
     let transcript = runs::start_and_say(&shell, job).await?;
     Ok(opening(&transcript))
+}
+
+/// The change comes as the rename's own.
+async fn edit(shell: &Rc<Shell>, params: &Rename, words: &str) -> Answer {
+    let uri = params.text_document.uri.clone();
+    let line = params.position.line;
+    let instruction = shell.with_document(&uri, |document| {
+        shell::ours(document, line)?;
+        checked(words, || comment(document, line))
+    })?;
+    let at = line as usize;
+    let selected = Lines { first: at, end: at + 1 };
+    edits::make_and_say(shell, Order { uri, line, selected, instruction }).await
+}
+
+/// The instruction of the comment at a line.
+fn comment(document: &Document, line: u32) -> Option<String> {
+    let block = text::comment_block(&document.text, line, &document.language)?;
+    Some(text::instruction(&block.0).to_owned())
 }
 
 /// Puts the prompt and the resources that `words` names into the job.
@@ -86,7 +107,7 @@ async fn answer(shell: &Rc<Shell>, params: &Rename) -> Option<Answer> {
     let waiting = shell.with_document(&params.text_document.uri, look).ok()?;
     let asked = waiting.into_iter().find(|w| w.wanted != Wanted::Approval)?;
     let words = match typed(&params.new_name) {
-        Typed::Ask(words) | Typed::Run(words) => words,
+        Typed::Ask(words) | Typed::Run(words) | Typed::Edit(words) => words,
     };
     let decision = match asked.wanted {
         // Words about a result are what is still to be done.
@@ -106,23 +127,25 @@ pub(in super::super) fn opening(path: &Path) -> Value {
 enum Typed<'a> {
     Ask(&'a str),
     Run(&'a str),
+    Edit(&'a str),
 }
 
-/// `run: task` starts the agent; anything else is a question. The box begins with `ask `,
+/// `run: task` starts the agent, `edit: instruction` edits in place; anything else is a question. The box begins with `ask `,
 /// which the user may have left there.
 fn typed(text: &str) -> Typed<'_> {
-    let text = text.trim();
-    let after = |word: &str| {
+    fn after<'a>(text: &'a str, word: &str) -> Option<&'a str> {
         let head = text.get(..word.len()).filter(|head| head.eq_ignore_ascii_case(word))?;
         Some(text[head.len()..].trim())
-    };
-    if let Some(task) = after("run:") {
-        return Typed::Run(task);
     }
+    let text = text.trim();
     if text.eq_ignore_ascii_case(PLACEHOLDER.trim()) {
         return Typed::Ask("");
     }
-    Typed::Ask(after("ask:").or_else(|| after(PLACEHOLDER)).unwrap_or(text))
+    let text = after(text, PLACEHOLDER).unwrap_or(text);
+    let run = after(text, "run:").map(Typed::Run);
+    let edit = || after(text, "edit:").map(Typed::Edit);
+    let ask = || after(text, "ask:").unwrap_or(text);
+    run.or_else(edit).unwrap_or_else(|| Typed::Ask(ask()))
 }
 
 /// What was typed, or else the comment that the caret is on.
@@ -159,6 +182,11 @@ mod tests {
             ("RUN:x", Typed::Run("x")),
             ("run time of this?", Typed::Ask("run time of this?")),
             ("run:", Typed::Run("")),
+            ("edit: make it async", Typed::Edit("make it async")),
+            ("Edit:", Typed::Edit("")),
+            ("ask edit: x", Typed::Edit("x")),
+            ("ask run: x", Typed::Run("x")),
+            ("edit the readme?", Typed::Ask("edit the readme?")),
             ("ü", Typed::Ask("ü")),
             ("rün: x", Typed::Ask("rün: x")),
         ] {
