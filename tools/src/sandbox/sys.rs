@@ -522,7 +522,8 @@ fn version(release: &str) -> Option<(u32, u32)> {
 
 /// What is at `name` in a folder, or the folder itself for an empty one; symlinks are themselves.
 pub(crate) fn stat_at(dir: BorrowedFd<'_>, name: &CStr) -> Result<libc::stat> {
-    let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH;
+    let itself = if name.is_empty() { libc::AT_EMPTY_PATH } else { 0 };
+    let flags = libc::AT_SYMLINK_NOFOLLOW | itself;
     // SAFETY: a zeroed stat is a valid value to be overwritten, and outlives the call; `name` is
     // NUL-terminated.
     unsafe {

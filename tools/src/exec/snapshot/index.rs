@@ -5,6 +5,7 @@ use std::fs::{self, Metadata};
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::limits::{SNAPSHOT_INDEX_BYTES, SNAPSHOT_SETTLED_MS};
 
@@ -60,7 +61,7 @@ fn nanos(seconds: i64, nanos: i64) -> i64 {
 /// A regular file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Known {
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     pub(crate) stamp: Stamp,
     /// Whether the stamp alone tells that it is as it was.
     pub(crate) settled: bool,
@@ -79,8 +80,12 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    pub(crate) fn file(&self, name: &str) -> Option<&Known> {
-        let at = self.files.binary_search_by(|f| f.name.as_str().cmp(name)).ok()?;
+    /// The file of that name; most often it is at the same place as in another look.
+    pub(crate) fn file(&self, name: &str, hint: usize) -> Option<&Known> {
+        if let Some(file) = self.files.get(hint).filter(|file| *file.name == *name) {
+            return Some(file);
+        }
+        let at = self.files.binary_search_by(|f| (*f.name).cmp(name)).ok()?;
         Some(&self.files[at])
     }
 
@@ -219,7 +224,7 @@ fn decode(bytes: &[u8]) -> Option<Index> {
         let stamp = from.stamp()?;
         let mut files = Vec::new();
         for _ in 0..from.count()? {
-            let name = from.text()?;
+            let name = from.str()?.into();
             let [flags] = from.array()?;
             let stamp = from.stamp()?;
             let hash = if flags & 2 != 0 { Some(from.array()?) } else { None };
@@ -249,9 +254,13 @@ impl<'b> Reader<'b> {
         self.array().map(u32::from_le_bytes).map(|n| n as usize)
     }
 
-    fn text(&mut self) -> Option<String> {
+    fn str(&mut self) -> Option<&'b str> {
         let length = self.count()?;
-        std::str::from_utf8(self.slice(length)?).ok().map(str::to_owned)
+        std::str::from_utf8(self.slice(length)?).ok()
+    }
+
+    fn text(&mut self) -> Option<String> {
+        self.str().map(str::to_owned)
     }
 
     fn stamp(&mut self) -> Option<Stamp> {
@@ -326,7 +335,7 @@ pub(crate) mod tests {
         index.save(&path).unwrap();
         assert_eq!(Index::load(&path), index);
         assert_eq!(hashes(&path), [[7; 32], [0; 32]]);
-        let has = |folder, file| index.folder(folder).is_some_and(|f| f.file(file).is_some());
+        let has = |folder, file| index.folder(folder).is_some_and(|f| f.file(file, 0).is_some());
         assert!(has("", "a") && has("f", "x") && !has("", "x") && !has("d", "x"));
     }
 

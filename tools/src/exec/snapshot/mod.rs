@@ -48,20 +48,23 @@ fn keep(journal: &Path, tree: &Tree<'_>, index: &mut Index, before: &Index) -> R
     for folder in &mut index.folders {
         let old = before.folder(&folder.path);
         let path = folder.path.clone();
-        for known in &mut folder.files {
+        for (at, known) in folder.files.iter_mut().enumerate() {
             total += known.stamp.size;
             if known.stamp.size > SNAPSHOT_MAX_FILE || total > SNAPSHOT_MAX_BYTES {
                 continue;
             }
-            let old = old.and_then(|old| old.file(&known.name));
+            let old = old.and_then(|old| old.file(&known.name, at));
             if let Some(old) = old.filter(|old| old.settled && old.stamp == known.stamp)
                 && old.hash.is_some()
             {
                 known.hash = old.hash;
                 continue;
             }
-            let path =
-                if path.is_empty() { known.name.clone() } else { format!("{path}/{}", known.name) };
+            let path = if path.is_empty() {
+                known.name.to_string()
+            } else {
+                format!("{path}/{}", known.name)
+            };
             let Some(bytes) = read(tree, &path) else { continue };
             known.hash =
                 Some(*journal::keep(journal, &bytes).map_err(|e| not_kept(&e))?.as_bytes());
@@ -101,8 +104,8 @@ pub(crate) fn diff(call: &ToolCall, tree: &Tree<'_>, report: &mut Report) -> Don
     let mut uncovered = Vec::new();
     for folder in &before.folders {
         let current = now.folder(&folder.path);
-        for known in &folder.files {
-            let current = current.and_then(|f| f.file(&known.name));
+        for (at, known) in folder.files.iter().enumerate() {
+            let current = current.and_then(|f| f.file(&known.name, at));
             changed(tree, folder, known, current, whole, report, &mut uncovered);
         }
     }
@@ -110,11 +113,11 @@ pub(crate) fn diff(call: &ToolCall, tree: &Tree<'_>, report: &mut Report) -> Don
     for folder in now.folders.iter().filter(|_| whole) {
         let old = before.folder(&folder.path);
         // One that the rules ignored before is not new because they no longer do.
-        let is_new = |known: &&Known| {
-            old.and_then(|f| f.file(&known.name)).is_none()
+        let is_new = |(at, known): &(usize, &Known)| {
+            old.and_then(|f| f.file(&known.name, *at)).is_none()
                 && (same_rules || known.stamp.ctime_ns >= before.start_ns)
         };
-        for known in folder.files.iter().filter(is_new) {
+        for (_, known) in folder.files.iter().enumerate().filter(is_new) {
             let path = folder.path_of(&known.name);
             report.changed.push(Changed {
                 existed: false,
