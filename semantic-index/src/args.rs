@@ -163,6 +163,10 @@ pub(crate) struct Eval {
     /// Write chunks and queries to this folder as JSON lines and measure nothing.
     #[arg(long, conflicts_with = "store")]
     pub(crate) dump: Option<PathBuf>,
+    /// Write the files that are searched and the queries (`queries.jsonl`) to this new folder,
+    /// so that another program can be measured on the same, and measure nothing.
+    #[arg(long, conflicts_with_all = ["store", "dump"])]
+    pub(crate) export: Option<PathBuf>,
     #[arg(long)]
     pub(crate) json: bool,
 }

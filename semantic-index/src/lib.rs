@@ -35,6 +35,8 @@ pub mod server;
 #[cfg(feature = "lance")]
 pub mod shared;
 #[cfg(feature = "lance")]
+pub mod spool;
+#[cfg(feature = "lance")]
 pub mod store;
 
 #[cfg(all(test, feature = "lance"))]

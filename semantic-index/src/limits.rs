@@ -44,6 +44,18 @@ pub const LIST_BLOCK: usize = 8 << 10;
 /// than this part of the base; and when an index is tidied.
 pub const LIST_CHANGES: (usize, usize) = (16_384, 4);
 pub const LIST_CHANGES_TIDY: (usize, usize) = (64, 64);
+/// More changes than this are not held in memory.
+pub const LIST_CHANGES_MOST: usize = 65_536;
+/// A build holds so many bytes of the names of files before it writes them to disk, and reads
+/// so many at once from there.
+pub const SPOOL_BYTES: usize = 4 << 20;
+pub const SPOOL_READ_BYTES: usize = 32 << 10;
+/// A build that is told what changed looks at everything when that is more files.
+pub const ONLY_FILES: usize = 65_536;
+/// Files that are gone whose rows are deleted at once.
+pub const GONE_FILES: usize = 4_000;
+/// Folders that a build names: more than a watcher can watch.
+pub const MAX_FOLDERS: usize = 32_768;
 /// Longest token indexed; longer ones are hashes and encoded data.
 pub const MAX_TOKEN_BYTES: usize = 40;
 /// Distinct words of a query that count.

@@ -16,6 +16,7 @@ use lapce_ai_index::manifest::{Files, Lock, State};
 use lapce_ai_index::rank::Weights;
 use lapce_ai_index::search::Index;
 use lapce_ai_index::shared::{self, Location, SHARED_FOLDER};
+use lapce_ai_index::spool::{self, Sorter};
 use lapce_ai_index::walk::Only;
 use lapce_ai_index::{builder, search, server, store};
 
@@ -188,9 +189,7 @@ async fn verify(dir: &Path) -> anyhow::Result<()> {
     let store =
         store::Store::open(&db, &store::session(WORKER_INDEX_CACHE, WORKER_METADATA_CACHE)).await?;
     let rows = store.count().await?;
-    let stored: std::collections::HashSet<String> = store.paths().await?.into_iter().collect();
-    let missing = files.iter().filter(|(path, r)| r.chunks > 0 && !stored.contains(*path)).count();
-    let unknown = stored.iter().filter(|path| !files.contains(path)).count();
+    let (missing, unknown) = differences(dir, &store, &files).await?;
     println!("{} files, {} chunks listed, {rows} rows stored", files.count(), files.chunks());
     anyhow::ensure!(
         !files.dirty && missing == 0 && unknown == 0 && rows == files.chunks(),
@@ -205,6 +204,33 @@ async fn verify(dir: &Path) -> anyhow::Result<()> {
     );
     println!("ok");
     Ok(())
+}
+
+/// (files of the list without rows, files with rows that the list does not know)
+async fn differences(
+    dir: &Path,
+    store: &store::Store,
+    files: &Files,
+) -> anyhow::Result<(u64, u64)> {
+    let mut stored = Sorter::new(dir);
+    store.paths(|path| stored.push_path(path)).await?;
+    let mut stored = stored.finish()?;
+    let (mut missing, mut unknown) = (0, 0);
+    let mut last = String::new();
+    let mut listed = files.iter().peekable();
+    while let Some(item) = stored.take()? {
+        let path = item.entry.path;
+        if path == last {
+            continue;
+        }
+        while let Some((_, record)) = listed.next_if(|(listed, _)| *listed < path.as_str()) {
+            missing += u64::from(record.chunks > 0);
+        }
+        unknown += u64::from(listed.next_if(|(listed, _)| *listed == path).is_none());
+        last = path;
+    }
+    missing += listed.filter(|(_, record)| record.chunks > 0).count() as u64;
+    Ok((missing, unknown))
 }
 
 async fn gc(dir: &Path) -> anyhow::Result<()> {
@@ -226,8 +252,11 @@ fn rm(dir: &Path) -> anyhow::Result<()> {
     let _lock = Lock::acquire(dir)?.context("a build is running")?;
     std::fs::remove_file(dir.join("meta.json"))?;
     for entry in std::fs::read_dir(dir)?.flatten() {
-        if entry.file_name().to_string_lossy().starts_with("db-") {
+        let name = entry.file_name();
+        if name.to_string_lossy().starts_with("db-") {
             std::fs::remove_dir_all(entry.path())?;
+        } else if name.to_string_lossy().starts_with(spool::PREFIX) {
+            std::fs::remove_file(entry.path())?;
         }
     }
     let _ = std::fs::remove_dir_all(dir.join(SHARED_FOLDER));

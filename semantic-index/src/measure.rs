@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::Context;
 use lapce_ai_index::embed::{self, Embedder, default_embedder};
@@ -14,9 +13,9 @@ use crate::args::{Arm, Eval};
 
 pub(crate) fn dry_run(root: &Path, json: bool) -> anyhow::Result<()> {
     anyhow::ensure!(root.is_dir(), "{} is not a folder", root.display());
-    let mut found = walk::walk(root, 2, &AtomicBool::new(false), |_| {});
+    let (entries, mut skips) = walk::walk(root, 2);
     let (mut files, mut bytes) = (Vec::new(), 0_u64);
-    for entry in &found.entries {
+    for entry in &entries {
         let text = std::fs::read(root.join(&entry.path))
             .map_err(|_| sniff::Skip::Unreadable)
             .and_then(sniff::text_of);
@@ -25,12 +24,11 @@ pub(crate) fn dry_run(root: &Path, json: bool) -> anyhow::Result<()> {
                 bytes += text.len() as u64;
                 files.push(entry.path.as_str());
             }
-            Err(reason) => found.skips.add(reason, &entry.path),
+            Err(reason) => skips.add(reason, &entry.path),
         }
     }
     if json {
-        let skipped: Vec<_> = found
-            .skips
+        let skipped: Vec<_> = skips
             .iter()
             .map(|(reason, files, example)| {
                 serde_json::json!({"reason": reason.reason(), "files": files, "example": example})
@@ -43,7 +41,7 @@ pub(crate) fn dry_run(root: &Path, json: bool) -> anyhow::Result<()> {
         println!("{path}");
     }
     eprintln!("{} files, {bytes} bytes would be indexed", files.len());
-    for (reason, count, example) in found.skips.iter() {
+    for (reason, count, example) in skips.iter() {
         eprintln!("{count:>8} left out: {} (e.g. {example})", reason.reason());
     }
     Ok(())
@@ -100,6 +98,9 @@ pub(crate) fn eval(args: &Eval) -> anyhow::Result<()> {
             one(args, corpus, &eval::load_queries(queries)?, &weights, &mut table, "")?;
         }
     }
+    if args.dump.is_some() || args.export.is_some() {
+        return Ok(());
+    }
     let means = table.means();
     if args.json {
         println!("{}", serde_json::to_string_pretty(&means)?);
@@ -148,6 +149,10 @@ fn one(
             let file = std::fs::File::create(folder.join(format!("{name}.jsonl")))?;
             let queries = if args.doc_sentences { &own } else { queries };
             return eval::dump(&files, queries, &mut std::io::BufWriter::new(file));
+        }
+        if let Some(folder) = &args.export {
+            let queries = if args.doc_sentences { &own } else { queries };
+            return eval::export(&files, queries, &folder.join(name));
         }
         let embedder = match &args.table {
             Some(file) => Some(table_of(file)?),

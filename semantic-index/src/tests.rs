@@ -98,7 +98,7 @@ impl Bench {
         assert_eq!(copies.version(), store.version().await.unwrap());
         assert_eq!(copies.rows(), store.count().await.unwrap());
         let mut rows = HashSet::new();
-        for path in store.paths().await.unwrap() {
+        for path in stored_paths(&store).await {
             let here = copies.rows_of(&path);
             assert!(!here.is_empty(), "{path}");
             let found = store.rows(&here.iter().map(|row| (*row, 0.5)).collect::<Vec<_>>()).await;
@@ -130,13 +130,16 @@ impl Bench {
         assert!(!files.dirty);
         let store = Store::open(&self.db(), &self.session).await.unwrap();
         assert_eq!(store.count().await.unwrap(), files.chunks());
-        let mut stored = store.paths().await.unwrap();
-        stored.sort();
-        let mut listed: Vec<_> =
-            files.iter().filter(|(_, r)| r.chunks > 0).map(|(p, _)| p.to_owned()).collect();
-        listed.sort();
-        assert_eq!(stored, listed);
+        let stored = stored_paths(&store).await;
+        let listed = files.iter().filter(|(_, r)| r.chunks > 0).map(|(p, _)| p.to_owned());
+        assert_eq!(stored, listed.collect());
     }
+}
+
+async fn stored_paths(store: &Store) -> std::collections::BTreeSet<String> {
+    let mut paths = std::collections::BTreeSet::new();
+    store.paths(|path| paths.extend([path.to_owned()])).await.unwrap();
+    paths
 }
 
 #[tokio::test]

@@ -13,10 +13,11 @@ use std::time::UNIX_EPOCH;
 
 use ignore::{WalkBuilder, WalkState};
 
+use crate::limits::MAX_FOLDERS;
 use crate::sniff::{Skip, by_name};
 
 /// A file that may be indexed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Entry {
     /// Workspace-relative, `/` separated.
     pub path: String,
@@ -40,12 +41,12 @@ impl Skips {
     }
 }
 
-/// What a walk found, sorted by path.
+/// What a walk found, but for the files.
 #[derive(Debug, Default)]
 pub struct Found {
-    pub entries: Vec<Entry>,
+    pub files: u64,
     pub skips: Skips,
-    /// Folders that were looked into, the root as "".
+    /// Folders that were looked into, the root as ""; no more than `limits::MAX_FOLDERS`.
     pub folders: Vec<String>,
 }
 
@@ -77,6 +78,10 @@ impl Only {
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(String::as_str)
     }
+
+    pub fn contains(&self, path: &str) -> bool {
+        self.0.contains(path)
+    }
 }
 
 /// Folders of tools, never of the project.
@@ -93,18 +98,27 @@ const NEVER: &[&str] = &[
     ".pytest_cache",
 ];
 
-/// Walks `root`; `cancel` ends it early with what is there. `each` hears of progress.
-pub fn walk(root: &Path, threads: usize, cancel: &AtomicBool, each: impl Fn(u64) + Sync) -> Found {
-    walk_only(root, None, threads, cancel, each)
+/// The files of a workspace that could be indexed, sorted by path. They are held in memory:
+/// builds use [`look`].
+pub fn walk(root: &Path, threads: usize) -> (Vec<Entry>, Skips) {
+    let entries = Mutex::new(Vec::new());
+    let found = look(root, None, threads, &AtomicBool::new(false), |entry, _| {
+        entries.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(entry);
+    });
+    let mut entries = entries.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    (entries, found.skips)
 }
 
-/// Looks only at what `only` covers, with every rule that holds there.
-pub fn walk_only(
+/// Looks at all below `root`, or only at what `only` covers, with every rule that holds there.
+/// `each` takes the files in any order, from several threads, with their number so far;
+/// `cancel` ends it early.
+pub fn look(
     root: &Path,
     only: Option<&Only>,
     threads: usize,
     cancel: &AtomicBool,
-    each: impl Fn(u64) + Sync,
+    each: impl Fn(Entry, u64) + Sync,
 ) -> Found {
     struct Part<'a> {
         found: Found,
@@ -113,8 +127,8 @@ pub fn walk_only(
     impl Drop for Part<'_> {
         fn drop(&mut self) {
             let mut all = self.all.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            all.entries.append(&mut self.found.entries);
             all.folders.append(&mut self.found.folders);
+            all.folders.truncate(MAX_FOLDERS);
             for (reason, count, example) in self.found.skips.iter() {
                 let slot = all.skips.0.entry(reason).or_insert_with(|| (0, example.to_string()));
                 slot.0 += count;
@@ -162,7 +176,8 @@ pub fn walk_only(
             let Some(kind) = entry.file_type() else { return WalkState::Continue };
             let relative = entry.path().strip_prefix(root).unwrap_or(entry.path());
             if kind.is_dir() {
-                part.found.folders.extend(relative.to_str().map(ToString::to_string));
+                let room = part.found.folders.len() < MAX_FOLDERS;
+                part.found.folders.extend(relative.to_str().filter(|_| room).map(str::to_owned));
                 return WalkState::Continue;
             }
             let Some(path) = relative.to_str() else {
@@ -182,17 +197,17 @@ pub fn walk_only(
                 return WalkState::Continue;
             }
             let mtime = meta.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
-            part.found.entries.push(Entry {
+            let entry = Entry {
                 path: path.to_string(),
                 size: meta.len(),
                 mtime: mtime.map_or(0, |d| d.as_nanos() as i64),
-            });
-            each(count.fetch_add(1, Ordering::Relaxed) + 1);
+            };
+            each(entry, count.fetch_add(1, Ordering::Relaxed) + 1);
             WalkState::Continue
         })
     });
     let mut found = all.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    found.entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    found.files = count.into_inner();
     found
 }
 
@@ -208,7 +223,7 @@ mod tests {
     use super::*;
 
     fn paths(root: &Path) -> Vec<String> {
-        walk(root, 2, &AtomicBool::new(false), |_| {}).entries.into_iter().map(|e| e.path).collect()
+        walk(root, 2).0.into_iter().map(|e| e.path).collect()
     }
 
     fn write(root: &Path, path: &str, text: &str) {
@@ -250,14 +265,21 @@ mod tests {
         write(root, ".gitignore", "/out/\n*.log\n");
         let only = |paths: &[&str]| {
             let only = Only::new(paths.iter().map(ToString::to_string));
-            let found = walk_only(root, Some(&only), 1, &AtomicBool::new(false), |_| {});
-            found.entries.into_iter().map(|e| e.path).collect::<Vec<_>>()
+            let paths = Mutex::new(Vec::new());
+            let cancel = AtomicBool::new(false);
+            let found = look(root, Some(&only), 1, &cancel, |entry, _| {
+                paths.lock().unwrap().push(entry.path);
+            });
+            let mut paths = paths.into_inner().unwrap();
+            assert_eq!(found.files, paths.len() as u64);
+            paths.sort();
+            paths
         };
         assert_eq!(only(&["a.rs", "src/e.log", "gone.rs"]), ["a.rs"]);
         assert_eq!(only(&["src"]), ["src/b.rs", "src/deep/c.rs"]);
         assert_eq!(only(&["src/deep/c.rs"]), ["src/deep/c.rs"]);
         assert!(only(&["out", "out/d.rs", "../x", "/etc/passwd", ""]).is_empty());
-        let mut folders = walk(root, 1, &AtomicBool::new(false), |_| {}).folders;
+        let mut folders = look(root, None, 1, &AtomicBool::new(false), |_, _| {}).folders;
         folders.sort();
         assert_eq!(folders, ["", "src", "src/deep", "srcs"]);
     }
@@ -272,12 +294,9 @@ mod tests {
         std::os::unix::fs::symlink(outside.path(), dir.path().join("away")).unwrap();
         std::os::unix::fs::symlink(outside.path().join("secret.rs"), dir.path().join("file.rs"))
             .unwrap();
-        let found = walk(dir.path(), 1, &AtomicBool::new(false), |_| {});
-        assert_eq!(found.entries.len(), 1);
-        assert_eq!(
-            found.skips.iter().map(|(r, n, _)| (r, n)).collect::<Vec<_>>(),
-            [(Skip::NotAFile, 3)]
-        );
+        let (entries, skips) = walk(dir.path(), 1);
+        assert_eq!(entries.len(), 1);
+        assert_eq!(skips.iter().map(|(r, n, _)| (r, n)).collect::<Vec<_>>(), [(Skip::NotAFile, 3)]);
     }
 
     #[test]
@@ -288,9 +307,9 @@ mod tests {
         write(dir.path(), "a.png", "");
         write(dir.path(), "target/CACHEDIR.TAG", "");
         write(dir.path(), "target/big.rs", "");
-        let found = walk(dir.path(), 1, &AtomicBool::new(false), |_| {});
-        assert!(found.entries.is_empty());
-        let reasons: Vec<_> = found.skips.iter().map(|(r, n, e)| (r, n, e.to_string())).collect();
+        let (entries, skips) = walk(dir.path(), 1);
+        assert!(entries.is_empty());
+        let reasons: Vec<_> = skips.iter().map(|(r, n, e)| (r, n, e.to_string())).collect();
         assert_eq!(
             reasons,
             [

@@ -7,13 +7,13 @@ use crate::cache::{Cache, Kept};
 use crate::chunk::Chunker;
 use crate::embed::{self, Embedder};
 use crate::limits::MAX_FILE_BYTES;
+use crate::spool::Item;
 use crate::store::Row;
-use crate::walk::Entry;
 use crate::{doc, manifest, sniff};
 
 /// One file through the pipeline.
 pub(super) struct Done {
-    pub(super) entry: Entry,
+    pub(super) item: Item,
     pub(super) hash: [u8; 16],
     pub(super) outcome: Outcome,
 }
@@ -34,45 +34,43 @@ pub(super) enum Outcome {
 /// Reads one file and cuts it. Never fails: what cannot be read is a reason.
 pub(super) fn process(
     root: &Path,
-    entry: &Entry,
+    mut item: Item,
     known: Option<[u8; 16]>,
     chunker: &mut Chunker,
     embedder: Option<&dyn Embedder>,
     cache: &Cache,
 ) -> Done {
     let started = SystemTime::now();
-    let bytes = match read(&root.join(&entry.path)) {
+    let bytes = match read(&root.join(&item.entry.path)) {
         Ok(bytes) => bytes,
-        Err(reason) => {
-            return Done { entry: entry.clone(), hash: [0; 16], outcome: Outcome::Skipped(reason) };
-        }
+        Err(reason) => return Done { item, hash: [0; 16], outcome: Outcome::Skipped(reason) },
     };
     let content = blake3::hash(&bytes);
     let hash = manifest::short(&content);
-    let mut entry = entry.clone();
     // Written while we read, or within the clock's grain before: look again next time.
     let now = started.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64);
-    if now - entry.mtime < RACY_NS {
-        entry.mtime = 0;
+    if now - item.entry.mtime < RACY_NS {
+        item.entry.mtime = 0;
     }
-    entry.size = bytes.len() as u64;
+    item.entry.size = bytes.len() as u64;
     if known == Some(hash) {
-        return Done { entry, hash, outcome: Outcome::Touched };
+        return Done { item, hash, outcome: Outcome::Touched };
     }
     let text = match sniff::text_of(bytes) {
         Ok(text) => text,
-        Err(reason) => return Done { entry, hash, outcome: Outcome::Skipped(reason) },
+        Err(reason) => return Done { item, hash, outcome: Outcome::Skipped(reason) },
     };
-    let flags = sniff::flags_of(&entry.path, &text);
-    let keys = cache.keys(&entry.path, &content);
+    let path = item.entry.path.as_str();
+    let flags = sniff::flags_of(path, &text);
+    let keys = cache.keys(path, &content);
     let (chunks, vectors, reused) = match cache.get(&keys, &text) {
         Some(known) => (known.entry.chunks, known.vectors.then_some(known.entry.vectors), true),
-        None => (chunker.chunk(&entry.path, &text), None, false),
+        None => (chunker.chunk(path, &text), None, false),
     };
     let fresh = vectors.is_none();
     let vectors = vectors.unwrap_or_else(|| {
         let vector = |chunk: &crate::chunk::Chunk| {
-            let place = embed::place(&entry.path, &chunk.crumb, &chunk.symbol);
+            let place = embed::place(path, &chunk.crumb, &chunk.symbol);
             embedder.and_then(|e| e.chunk(&place, &text[chunk.start..chunk.end]))
         };
         chunks.iter().map(vector).collect()
@@ -83,9 +81,9 @@ pub(super) fn process(
         .map(|(chunk, vector)| {
             let code = &text[chunk.start..chunk.end];
             Row {
-                tokens: doc::index_text(&entry.path, chunk, code),
+                tokens: doc::index_text(path, chunk, code),
                 vector,
-                path: entry.path.clone(),
+                path: path.to_owned(),
                 start_line: chunk.start_line,
                 end_line: chunk.end_line,
                 symbol: chunk.symbol.clone(),
@@ -97,7 +95,7 @@ pub(super) fn process(
         })
         .collect();
     let kept = if fresh { Cache::kept(keys, &chunks, &rows) } else { None };
-    Done { entry, hash, outcome: Outcome::Rows { rows, reused, kept } }
+    Done { item, hash, outcome: Outcome::Rows { rows, reused, kept } }
 }
 
 /// File times have this grain at worst.

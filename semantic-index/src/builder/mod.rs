@@ -8,14 +8,14 @@
 //! Called by the build process and by tests; never by the worker.
 
 mod file;
+mod plan;
 mod progress;
 mod tidy;
 mod vectors;
 
-use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use lancedb::Session;
@@ -28,17 +28,18 @@ use crate::embed::Embedder;
 use crate::error::Error;
 use crate::fault::fault;
 use crate::limits::{
-    BATCH_BYTES, CHECKPOINT_EVERY, COMPACT_AFTER_FRAGMENTS, INDEX_ROWS, KEEP_SHARED_VERSIONS,
-    LARGE_TABLE_ROWS, LIST_CHANGES, PIPELINE_FILES, TIDY_AFTER_FRAGMENTS,
+    BATCH_BYTES, CHECKPOINT_EVERY, COMPACT_AFTER_FRAGMENTS, GONE_FILES, INDEX_ROWS,
+    KEEP_SHARED_VERSIONS, LARGE_TABLE_ROWS, LIST_CHANGES, PIPELINE_FILES, TIDY_AFTER_FRAGMENTS,
 };
 use crate::manifest::{FORMAT, Files, IN_SHARED, Lock, Record, State};
 use crate::shared::{Layer, Location};
-use crate::sniff;
+use crate::spool::{self, Item, Items, Spool};
 use crate::store::copies::{View, is_copy, is_needed};
 use crate::store::{Copies, Rows, Store};
-use crate::walk::{self, Entry, Only, Skips};
+use crate::walk::{Only, Skips};
 pub(crate) use file::read as read_file;
 use file::{Done, Outcome, process};
+use plan::next_paths;
 pub use progress::disk_bytes;
 use progress::{Throttle, peak_rss_kib, unix_micros};
 pub use tidy::tidy;
@@ -239,6 +240,8 @@ fn remove_others(dir: &Path, keep: &str) {
         let name = name.to_string_lossy();
         if name.starts_with("db-") && name != keep && Some(name.as_ref()) != current.as_deref() {
             let _ = std::fs::remove_dir_all(entry.path());
+        } else if name.starts_with(spool::PREFIX) {
+            let _ = std::fs::remove_file(entry.path());
         }
     }
 }
@@ -271,11 +274,12 @@ impl Build {
             // A new index, of another embedder, say: what changed just now is not all of it.
             self.options.only = None;
         }
-        let found = self.walk().await?;
-        let walked = found.entries.len() as u64;
+        self.look_wide();
+        let (found, files) = self.walk().await?;
+        let walked = found.files;
         self.skips = found.skips;
         self.folders = found.folders;
-        let (todo, removed) = self.plan(found.entries, fresh);
+        let (mut todo, mut gone) = self.plan(files, fresh).map_err(self.spooling())?;
         let mut store = if fresh { None } else { Some(self.open_table(&db).await?) };
         let dirty = self.files.dirty && !fresh;
         let copies = Copies::intact(&db, &self.state.view, self.dims());
@@ -285,19 +289,26 @@ impl Build {
         {
             self.before = Some(copies);
         }
-        let nothing = !fresh && !dirty && todo.is_empty() && removed.is_empty();
+        let nothing = !fresh && !dirty && todo.is_empty() && gone.is_empty();
         if nothing && self.before.is_some() && self.options.layer.is_none() {
             return self.seen();
         }
         if !fresh {
-            self.begin(&todo, &removed, &db)?;
+            self.begin(&mut todo, &mut gone, &db)?;
         }
-        self.changed = fresh || dirty || !removed.is_empty();
-        if let Some(store) = store.as_ref().filter(|_| !removed.is_empty()) {
+        self.changed = fresh || dirty || !gone.is_empty();
+        if let Some(store) = store.as_ref().filter(|_| !gone.is_empty()) {
             let generation = self.next_generation();
-            self.delete_older(store, &removed, generation).await?;
+            let mut items = gone.items().map_err(self.spooling())?;
+            loop {
+                let paths = next_paths(&mut items, GONE_FILES).map_err(self.spooling())?;
+                if paths.is_empty() {
+                    break;
+                }
+                self.delete_older(store, &paths, generation).await?;
+            }
             fault("rows-deleted");
-            self.report.files_removed = removed.len() as u64;
+            self.report.files_removed = gone.len();
         }
         self.pipeline(&mut store, todo, walked, dirty).await?;
         if store.is_none() {
@@ -426,113 +437,23 @@ impl Build {
         self.embedder.as_ref().map_or(0, |e| e.dims())
     }
 
-    async fn walk(&mut self) -> Result<walk::Found, Error> {
-        let (root, threads) = (self.options.root.clone(), self.options.threads);
-        let (cancel, progress) = (Arc::clone(&self.cancel), self.progress.clone());
-        let only = self.options.only.clone();
-        // A few folders are not worth a thread each.
-        let threads = if only.is_some() { 1 } else { threads };
-        let found = tokio::task::spawn_blocking(move || {
-            walk::walk_only(&root, only.as_ref(), threads, &cancel, |count| {
-                progress.maybe(Phase::Walk, count, 0, 0, "");
-            })
-        })
-        .await
-        .map_err(|e| Error::Internal(e.to_string()))?;
-        if self.cancel.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(found) }
-    }
-
-    /// (files to read, files that are gone)
-    fn plan(&mut self, entries: Vec<Entry>, fresh: bool) -> (Vec<Entry>, Vec<String>) {
-        if fresh {
-            return (entries, Vec::new());
-        }
-        let known = |path: &str| entries.binary_search_by(|e| e.path.as_str().cmp(path)).is_ok();
-        let gone = |(path, _): (&str, Record)| (!known(path)).then(|| path.to_owned());
-        let gone: Vec<String> = match self.options.only.as_ref() {
-            None => self.files.iter().filter_map(gone).collect(),
-            Some(only) => {
-                let left_out = |path: &&str| {
-                    !known(path)
-                        && !self.files.contains(path)
-                        && self
-                            .options
-                            .root
-                            .join(path)
-                            .symlink_metadata()
-                            .is_ok_and(|m| !m.is_dir())
-                };
-                self.ignored = only.iter().filter(left_out).map(ToString::to_string).collect();
-                let within = only.iter().flat_map(|path| self.files.within(path));
-                within.filter_map(gone).collect::<BTreeSet<_>>().into_iter().collect()
-            }
-        };
-        // Both are in order, so that a million files are not looked up one by one.
-        let mut listed = match self.options.only {
-            None => Some(self.files.iter().peekable()),
-            Some(_) => None,
-        };
-        let mut todo = Vec::new();
-        for entry in entries {
-            let record = match &mut listed {
-                None => self.files.get(&entry.path),
-                Some(listed) => {
-                    while listed.next_if(|(path, _)| *path < entry.path.as_str()).is_some() {}
-                    listed.next_if(|(path, _)| *path == entry.path).map(|(_, record)| record)
-                }
-            };
-            match record {
-                Some(record)
-                    if record.size == entry.size
-                        && record.mtime == entry.mtime
-                        && (record.skip == IN_SHARED)
-                            == self.in_shared(&entry.path, &record.hash) =>
-                {
-                    if let Some(reason) = sniff::Skip::from_code(record.skip) {
-                        self.skips.add(reason, &entry.path);
-                    }
-                }
-                Some(_) | None => todo.push(entry),
-            }
-        }
-        (todo, gone)
-    }
-
-    /// Before anything changes: forget what is about to, so that a crash repeats it.
-    fn begin(&mut self, todo: &[Entry], removed: &[String], db: &Path) -> Result<(), Error> {
-        let was_dirty = self.files.dirty;
-        let kept = todo
-            .iter()
-            .filter_map(|e| Some((e.path.clone(), self.files.remove(&e.path)?)))
-            .collect::<Vec<_>>();
-        for path in removed {
-            self.files.remove(path);
-        }
-        self.files.dirty = true;
-        self.save_list(db)?;
-        fault("list-marked");
-        // In memory the old hashes stay: an untouched file need not be cut again.
-        for (path, record) in kept {
-            self.files.insert(path, record);
-        }
-        self.files.dirty = was_dirty;
-        Ok(())
-    }
-
     async fn pipeline(
         &mut self,
         store: &mut Option<Store>,
-        todo: Vec<Entry>,
+        mut todo: Spool,
         walked: u64,
         dirty: bool,
     ) -> Result<(), Error> {
         let total = todo.len();
-        let base = walked - total as u64;
+        let base = walked - total;
         let db = self.state.db_path(&self.options.dir);
         self.announce(&todo).await;
-        let swept = if dirty { Some(self.sweep(store.as_ref(), &todo).await?) } else { None };
+        if let Some(store) = store.as_ref().filter(|_| dirty) {
+            todo = self.sweep(store, todo).await?;
+        }
         let (sender, mut receiver) = mpsc::channel::<Done>(PIPELINE_FILES);
-        let workers = self.start_chunkers(todo, &sender);
+        let items = todo.items().map_err(self.spooling())?;
+        let workers = self.start_chunkers(items, &sender);
         // The threads hold the others: the channel ends with the last of them.
         drop(sender);
         let mut rows = Rows::default();
@@ -548,13 +469,13 @@ impl Build {
                 break;
             }
             done += 1;
-            let path = file.entry.path;
+            let Item { entry, old, stale } = file.item;
+            let path = entry.path;
             let chunks = committed + rows.len() as u64;
             self.progress.maybe(Phase::Chunk, base + done, walked, chunks, &path);
-            let old = self.files.get(&path);
             let mut record = Record {
-                size: file.entry.size,
-                mtime: file.entry.mtime,
+                size: entry.size,
+                mtime: entry.mtime,
                 hash: file.hash,
                 chunks: 0,
                 skip: 0,
@@ -562,7 +483,7 @@ impl Build {
             match file.outcome {
                 Outcome::Touched if self.in_shared(&path, &file.hash) => {
                     record.skip = IN_SHARED;
-                    if old.is_none_or(|old| old.chunks == 0) {
+                    if old.is_none_or(|old| old.chunks == 0) && !stale {
                         self.files.insert(path, record);
                         continue;
                     }
@@ -589,13 +510,12 @@ impl Build {
                     }
                 }
             }
-            let known = old.is_some() || swept.as_ref().is_some_and(|paths| paths.contains(&path));
             match old {
                 Some(_) => self.report.files_changed += 1,
                 None if record.skip == 0 => self.report.files_added += 1,
                 None => {}
             }
-            if known {
+            if old.is_some() || stale {
                 replaced.push(path.clone());
             }
             pending.push((path, record));
@@ -606,7 +526,7 @@ impl Build {
                 committed = self.files.chunks();
                 // Partial results while a long build runs: index at 1, 2, 4, 8, … commits, as
                 // long as most is yet to come. What a provider was paid for is recorded at once.
-                let early = done * 2 <= total as u64 || self.remote().is_some();
+                let early = done * 2 <= total || self.remote().is_some();
                 let index =
                     early && commits.is_power_of_two() && !self.replaces || bare >= INDEX_ROWS;
                 let late = saved.elapsed() > CHECKPOINT_EVERY;
@@ -627,7 +547,9 @@ impl Build {
         self.progress.now(Phase::Commit, base + done, walked, chunks, "");
         self.commit(store, &mut rows, &mut pending, &mut replaced, &db).await?;
         for worker in workers {
-            worker.join().map_err(|_| Error::Internal("a chunker thread died".into()))?;
+            let ended =
+                worker.join().map_err(|_| Error::Internal("a chunker thread died".into()))?;
+            ended.map_err(self.spooling())?;
         }
         if self.cancel.load(Ordering::Relaxed) {
             if let Some(store) = store.as_ref().filter(|_| !self.replaces) {
@@ -639,24 +561,6 @@ impl Build {
             return Err(Error::Cancelled);
         }
         Ok(())
-    }
-
-    /// After a crash: rows may exist for files that the list does not know.
-    async fn sweep(
-        &mut self,
-        store: Option<&Store>,
-        todo: &[Entry],
-    ) -> Result<HashSet<String>, Error> {
-        let Some(store) = store else { return Ok(HashSet::new()) };
-        let all: HashSet<String> = store.paths().await?.into_iter().collect();
-        let wanted: HashSet<&str> = todo.iter().map(|e| e.path.as_str()).collect();
-        let orphans: Vec<String> = all
-            .iter()
-            .filter(|p| !self.files.contains(p) && !wanted.contains(p.as_str()))
-            .cloned()
-            .collect();
-        store.delete_older(&orphans, u64::MAX >> 1).await?;
-        Ok(all)
     }
 
     async fn commit(
@@ -723,7 +627,7 @@ impl Build {
     /// Makes what is committed known to readers and to the next build.
     fn checkpoint(&mut self, db: &Path) -> Result<(), Error> {
         if self.replaces {
-            return Ok(());
+            return self.shed_list(db);
         }
         self.files.dirty = true;
         self.save(db)?;
@@ -738,7 +642,20 @@ impl Build {
             let number = self.next_generation();
             self.files.merge(db, number).map_err(Error::io("cannot write into", db))?;
         }
-        self.files.save(db).map_err(Error::io("cannot write into", db))
+        self.files.save(db).map_err(Error::io("cannot write into", db))?;
+        // Only builds read the list, one at a time.
+        for entry in std::fs::read_dir(db).into_iter().flatten().flatten() {
+            if self.files.is_old_base(&entry.file_name().to_string_lossy()) {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the list when it has more changes than memory should hold.
+    fn shed_list(&mut self, db: &Path) -> Result<(), Error> {
+        let (least, part) = LIST_CHANGES;
+        if self.files.has_grown(least, part) { self.save_list(db) } else { Ok(()) }
     }
 
     fn save(&mut self, db: &Path) -> Result<(), Error> {
@@ -751,44 +668,32 @@ impl Build {
         Ok(())
     }
 
-    fn start_chunkers(
-        &self,
-        todo: Vec<Entry>,
-        sender: &mpsc::Sender<Done>,
-    ) -> Vec<std::thread::JoinHandle<()>> {
-        let fresh = self.files.is_empty();
-        let own = |path: &str| if fresh { None } else { self.files.get(path) };
-        let known: Vec<Option<[u8; 16]>> = todo
-            .iter()
-            .map(|e| {
-                let shared = self.options.layer.as_ref().and_then(|l| l.hashes.get(&e.path));
-                let own = own(&e.path).filter(|r| r.skip == 0);
-                shared.copied().or_else(|| own.map(|r| r.hash))
-            })
-            .collect();
-        let work = Arc::new((self.options.root.clone(), todo, known, AtomicUsize::new(0)));
+    fn start_chunkers(&self, todo: Items, sender: &mpsc::Sender<Done>) -> Vec<ChunkerThread> {
+        let todo = Arc::new(Mutex::new(todo));
         (0..self.options.threads.max(1))
             .map(|_| {
-                let (work, sender, embedder, cache) = (
-                    Arc::clone(&work),
-                    sender.clone(),
-                    self.embedder.clone(),
-                    Arc::clone(&self.cache),
-                );
+                let (root, layer) = (self.options.root.clone(), self.options.layer.clone());
+                let (todo, sender) = (Arc::clone(&todo), sender.clone());
+                let (embedder, cache) = (self.embedder.clone(), Arc::clone(&self.cache));
                 std::thread::spawn(move || {
-                    let (root, todo, known, next) = &*work;
                     let mut chunker = Chunker::new();
                     loop {
-                        let at = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(entry) = todo.get(at) else { break };
+                        let next = todo.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+                        let Some(item) = next else { break };
+                        let shared = layer.as_ref().and_then(|l| l.hashes.get(&item.entry.path));
+                        let own = item.old.filter(|r| r.skip == 0);
+                        let known = shared.copied().or_else(|| own.map(|r| r.hash));
                         let embedder = embedder.as_deref();
-                        let done = process(root, entry, known[at], &mut chunker, embedder, &cache);
+                        let done = process(&root, item, known, &mut chunker, embedder, &cache);
                         if sender.blocking_send(done).is_err() {
                             break;
                         }
                     }
+                    Ok(())
                 })
             })
             .collect()
     }
 }
+
+type ChunkerThread = std::thread::JoinHandle<std::io::Result<()>>;

@@ -8,8 +8,8 @@ use super::Build;
 use crate::cache::Key;
 use crate::embed::{Embedder, Piece, Remote};
 use crate::error::Error;
+use crate::spool::Spool;
 use crate::store::{Row, Rows};
-use crate::walk::Entry;
 
 impl Build {
     pub(super) fn remote(&self) -> Option<&Remote> {
@@ -34,10 +34,9 @@ impl Build {
     }
 
     /// Says what is about to be sent.
-    pub(super) async fn announce(&self, todo: &[Entry]) {
+    pub(super) async fn announce(&self, todo: &Spool) {
         if let Some(remote) = self.remote().filter(|_| !todo.is_empty()) {
-            let bytes = todo.iter().map(|e| e.size).sum();
-            remote.announce(todo.len() as u64, bytes).await;
+            remote.announce(todo.len(), todo.size()).await;
         }
     }
 

@@ -6,7 +6,6 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
 use tree_sitter::{Node, Parser};
 
@@ -30,7 +29,7 @@ pub fn strip(root: &Path, most: usize) -> Stripped {
     let mut parser = Parser::new();
     let mut found: Vec<([u8; 16], Labelled)> = Vec::new();
     let mut seen = HashSet::new();
-    for entry in walk::walk(root, 2, &AtomicBool::new(false), |_| {}).entries {
+    for entry in walk::walk(root, 2).0 {
         let Ok(text) = std::fs::read(root.join(&entry.path))
             .map_err(|_| ())
             .and_then(|b| sniff::text_of(b).map_err(|_| ()))
@@ -86,7 +85,9 @@ pub fn strip(root: &Path, most: usize) -> Stripped {
                 },
             ));
         }
-        out.files.push((entry.path, bare));
+        // A blanked comment's spaces are no text, for us or for another system (`--export`).
+        let bare: Vec<&str> = bare.lines().map(str::trim_end).collect();
+        out.files.push((entry.path, bare.join("\n") + "\n"));
     }
     found.sort_by_key(|f| f.0);
     out.queries = found.into_iter().take(most).map(|(_, q)| q).collect();

@@ -11,7 +11,6 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +21,7 @@ use crate::rank::{Candidate, Query, Weights, rank};
 use crate::{doc, limits, sniff, walk};
 
 /// One labelled query.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Labelled {
     pub query: String,
     pub relevant: Vec<Target>,
@@ -34,7 +33,7 @@ pub struct Labelled {
 }
 
 /// A path, perhaps with the lines that matter.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Target {
     Path(String),
@@ -326,7 +325,7 @@ impl Searcher for Memory {
 /// (path, text) of every file that would be indexed.
 pub fn files(root: &Path) -> anyhow::Result<impl Iterator<Item = (String, String)>> {
     anyhow::ensure!(root.is_dir(), "{} is not a folder", root.display());
-    let entries = walk::walk(root, 2, &AtomicBool::new(false), |_| {}).entries;
+    let (entries, _) = walk::walk(root, 2);
     let root = root.to_path_buf();
     Ok(entries.into_iter().filter_map(move |entry| {
         let text = sniff::text_of(std::fs::read(root.join(&entry.path)).ok()?).ok()?;
@@ -365,6 +364,28 @@ pub fn dump(
         writeln!(out, "{line}")?;
     }
     Ok(())
+}
+
+/// Writes files and queries as another program can take them: the files below
+/// `folder/corpus`, the queries as `eval --queries` reads them.
+pub fn export(
+    files: &[(String, String)],
+    queries: &[Labelled],
+    folder: &Path,
+) -> anyhow::Result<()> {
+    anyhow::ensure!(!folder.exists(), "{} exists", folder.display());
+    let corpus = folder.join("corpus");
+    std::fs::create_dir_all(&corpus)?;
+    for (path, text) in files {
+        let file = corpus.join(path);
+        std::fs::create_dir_all(file.parent().unwrap_or(&corpus))?;
+        std::fs::write(file, text)?;
+    }
+    let mut out = std::io::BufWriter::new(std::fs::File::create(folder.join("queries.jsonl"))?);
+    for labelled in queries {
+        writeln!(out, "{}", serde_json::to_string(labelled)?)?;
+    }
+    Ok(out.flush()?)
 }
 
 /// Reads queries: a JSONL file, or a JSON array as the development set has it. A line that
@@ -444,6 +465,23 @@ mod tests {
         assert!(load_queries(&file).unwrap_err().to_string().contains("holds no query"));
         std::fs::write(&file, format!("{good}\n{good}")).unwrap();
         assert_eq!(load_queries(&file).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_is_exported_can_be_measured() {
+        let dir = tempfile::tempdir().unwrap();
+        let labelled: Labelled = serde_json::from_str(
+            r#"{"query":"q","relevant":[{"path":"src/b.rs","line":7}],"split":"hard"}"#,
+        )
+        .unwrap();
+        let files = [("src/b.rs".to_owned(), "fn b() {}\n".to_owned())];
+        let folder = dir.path().join("b");
+        export(&files, std::slice::from_ref(&labelled), &folder).unwrap();
+        assert_eq!(super::files(&folder.join("corpus")).unwrap().next(), Some(files[0].clone()));
+        let back = load_queries(&folder.join("queries.jsonl")).unwrap().remove(0);
+        assert_eq!((back.query.as_str(), back.split.as_str()), ("q", "hard"));
+        assert_eq!(back.relevant[0].lines(), Some((7, 7)));
+        assert!(export(&files, &[], &folder).is_err(), "nothing is written over");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::base::{Base, Sum};
 use super::{IN_SHARED, Record, decode, encode, replace_with};
 use crate::fault::fault;
-use crate::limits::MAX_PATH_BYTES;
+use crate::limits::{LIST_CHANGES_MOST, MAX_PATH_BYTES};
 use crate::walk::Only;
 
 const MAGIC: &[u8; 8] = b"LAIXFIL2";
@@ -167,7 +167,7 @@ impl Files {
     /// So many changes that they are worth a new base: the larger it is, the more.
     pub fn has_grown(&self, least: usize, part: usize) -> bool {
         let base = self.base.as_ref().map_or(0, |(.., base)| base.len() as usize);
-        self.changes.len() > least.max(base / part)
+        self.changes.len() > least.max(base / part).min(LIST_CHANGES_MOST)
     }
 
     /// Writes the changes; readers see the old list or the new one.

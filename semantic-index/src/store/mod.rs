@@ -161,18 +161,14 @@ impl Store {
         Ok(())
     }
 
-    /// Every path that has rows, for the sweep after a crash.
-    pub async fn paths(&self) -> Result<Vec<String>> {
-        let mut out = std::collections::HashSet::new();
+    /// Tells of every path that has rows, in the order of the rows: those of a file mostly
+    /// lie together.
+    pub async fn paths(&self, mut each: impl FnMut(&str)) -> Result<()> {
         let mut stream = self.table.query().select(Select::columns(&["path"])).execute().await?;
         while let Some(batch) = stream.try_next().await? {
-            for path in batch.column(0).as_string::<i32>().iter().flatten() {
-                if !out.contains(path) {
-                    out.insert(path.to_string());
-                }
-            }
+            batch.column(0).as_string::<i32>().iter().flatten().for_each(&mut each);
         }
-        Ok(out.into_iter().collect())
+        Ok(())
     }
 
     async fn has_index(&self, name: &str) -> Result<bool> {
