@@ -47,8 +47,8 @@ pub const LIST_CHANGES_TIDY: (usize, usize) = (64, 64);
 /// More changes than this are not held in memory.
 pub const LIST_CHANGES_MOST: usize = 65_536;
 /// A build holds so many bytes of the names of files before it writes them to disk, and reads
-/// so many at once from there.
-pub const SPOOL_BYTES: usize = 4 << 20;
+/// so many at once from there. Unit tests go through the disk with a few files.
+pub const SPOOL_BYTES: usize = if cfg!(test) { 512 } else { 4 << 20 };
 pub const SPOOL_READ_BYTES: usize = 32 << 10;
 /// A build that is told what changed looks at everything when that is more files.
 pub const ONLY_FILES: usize = 65_536;
