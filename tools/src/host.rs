@@ -238,7 +238,7 @@ impl ToolHost {
             request.sandbox.read = vec![program.clone()];
             request.outliner = Some(program.clone());
         }
-        let (mut gathered, end) = self.exchange(&request, gate, invocation).await;
+        let (mut gathered, end) = self.exchange(request, gate, invocation).await;
         drop(slot);
         if let Some(report) = &mut gathered.report {
             let refused = refused.as_ref().map(Refused::take).unwrap_or_default();

@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::protocol::SandboxSpec;
@@ -125,7 +126,8 @@ const PASSED: &[&str] = &[
 #[derive(Debug, Clone)]
 pub struct Workspace {
     root: PathBuf,
-    sandbox: SandboxSpec,
+    /// Every call under way has a copy of this.
+    sandbox: Arc<SandboxSpec>,
 }
 
 impl Workspace {
@@ -146,7 +148,7 @@ impl Workspace {
                 format!("{} cannot be a workspace; open the project's folder", root.display()),
             ));
         }
-        let sandbox = fence(|name| std::env::var_os(name));
+        let sandbox = Arc::new(fence(|name| std::env::var_os(name)));
         Ok(Self { root, sandbox })
     }
 
@@ -158,21 +160,21 @@ impl Workspace {
     /// Adds folders that commands may read, from the user's configuration.
     #[must_use]
     pub fn readable(mut self, paths: impl IntoIterator<Item = PathBuf>) -> Self {
-        self.sandbox.read.extend(paths);
+        self.fence().read.extend(paths);
         self
     }
 
     /// Sets an environment variable for commands, from the user's configuration.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
-        self.sandbox.env.push((name.into(), value.into()));
+        self.fence().env.push((name.into(), value.into()));
         self
     }
 
     /// Lifts the protection of a path, from the user's configuration.
     #[must_use]
     pub fn unprotect(mut self, path: &str) -> Self {
-        self.sandbox.protected.retain(|p| p != path);
+        self.fence().protected.retain(|p| p != path);
         self
     }
 
@@ -180,7 +182,7 @@ impl Workspace {
     /// lines as in a `.gitignore`, from the user's configuration.
     #[must_use]
     pub fn show(mut self, lines: impl IntoIterator<Item = String>) -> Self {
-        self.sandbox.show.extend(lines);
+        self.fence().show.extend(lines);
         self
     }
 
@@ -188,7 +190,7 @@ impl Workspace {
     /// user's configuration.
     #[must_use]
     pub fn hide_ignored(mut self) -> Self {
-        self.sandbox.hide_ignored = true;
+        self.fence().hide_ignored = true;
         self
     }
 
@@ -196,7 +198,7 @@ impl Workspace {
     /// looked for on PATH.
     #[must_use]
     pub fn browser(mut self, program: PathBuf) -> Self {
-        self.sandbox.browser = Some(program);
+        self.fence().browser = Some(program);
         self
     }
 
@@ -204,18 +206,22 @@ impl Workspace {
     /// settings. Results name it as absent.
     #[must_use]
     pub fn without_layer(mut self, layer: &str) -> Self {
-        self.sandbox.off.push(layer.into());
+        self.fence().off.push(layer.into());
         self
     }
 
     /// Lets one more folder be written; for the host's own orders.
     pub(crate) fn writable(mut self, path: &Path) -> Self {
-        self.sandbox.write.push(path.to_owned());
+        self.fence().write.push(path.to_owned());
         self
     }
 
     pub(crate) fn sandbox(&self) -> SandboxSpec {
-        self.sandbox.clone()
+        SandboxSpec::clone(&self.sandbox)
+    }
+
+    fn fence(&mut self) -> &mut SandboxSpec {
+        Arc::make_mut(&mut self.sandbox)
     }
 
     /// Makes a private folder for one call.

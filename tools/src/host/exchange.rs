@@ -1,6 +1,7 @@
 //! One helper from its start to its end: the request goes in, frames come out. Used by
 //! [`super::ToolHost`].
 
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -49,16 +50,17 @@ impl ToolHost {
     /// Starts the helper, gives it the request and takes its frames until it ends.
     pub(super) async fn exchange(
         &self,
-        request: &Request,
+        request: Request,
         mut gate: Option<Gate>,
         invocation: &Invocation,
     ) -> (Gathered, End) {
         let mut gathered = Gathered::default();
         let broken = |what: &str, e: &dyn std::fmt::Display| End::Broken(format!("{what}: {e}"));
-        let text = match serde_json::to_vec(request) {
+        let text = match serde_json::to_vec(&request) {
             Ok(text) => text,
             Err(e) => return (gathered, broken("the request cannot be written", &e)),
         };
+        let (tool, root, limits) = needed_later(request);
         let way = gate.as_mut().and_then(Gate::take_descriptor);
         let mut child = match spawn(&self.helper, way, Stdio::null()) {
             Ok(child) => child,
@@ -68,17 +70,20 @@ impl ToolHost {
             }
         };
         let _live = Live::new(self.live.clone(), child.id());
-        let command = request.tool == "execute_command";
-        let scope = command.then(|| self.group(&child, &request.limits));
+        let command = tool == "execute_command";
+        let scope = command.then(|| self.group(&child, &limits));
         gathered.group = scope.as_ref().map(|s| s.as_ref().map(drop).map_err(Clone::clone));
         let (Some(mut stdin), Some(mut stdout)) = (child.stdin.take(), child.stdout.take()) else {
             return (gathered, End::Broken("the helper has no pipes".into()));
         };
-        let wall = Duration::from_millis(request.limits.wall_ms + KILL_GRACE_MS);
+        let wall = Duration::from_millis(limits.wall_ms + KILL_GRACE_MS);
         let end = {
             let talk = async {
                 send(&mut stdin, &text).await?;
-                self.receive(&mut stdout, &mut stdin, &mut gathered, request, invocation).await
+                drop(text);
+                let most = limits.output_bytes as usize;
+                self.receive(&mut stdout, &mut stdin, &mut gathered, (&root, most), invocation)
+                    .await
             };
             let network = async {
                 if let Some(gate) = gate {
@@ -107,7 +112,7 @@ impl ToolHost {
                 None
             }
         };
-        gathered.limit = scope.and_then(Result::ok).and_then(|s| s.hit(&request.limits));
+        gathered.limit = scope.and_then(Result::ok).and_then(|s| s.hit(&limits));
         (gathered, end.unwrap_or(End::Exited(code)))
     }
 
@@ -119,13 +124,13 @@ impl ToolHost {
         Ok(scope)
     }
 
-    /// Takes frames until the helper ends.
+    /// Takes frames until the helper ends; of output at most so many bytes.
     async fn receive(
         &self,
         stdout: &mut ChildStdout,
         stdin: &mut ChildStdin,
         gathered: &mut Gathered,
-        request: &Request,
+        (root, most): (&Path, usize),
         invocation: &Invocation,
     ) -> std::io::Result<()> {
         let mut stdout = tokio::io::BufReader::with_capacity(FRAME_BUFFER, stdout);
@@ -136,11 +141,10 @@ impl ToolHost {
             };
             match kind {
                 FRAME_OUTPUT => {
-                    let max = request.limits.output_bytes as usize;
                     if let Some(job) = &invocation.job {
-                        job.push(&payload, max);
+                        job.push(&payload, most);
                     } else {
-                        let room = max.saturating_sub(gathered.output.len());
+                        let room = most.saturating_sub(gathered.output.len());
                         gathered.output.extend_from_slice(&payload[..payload.len().min(room)]);
                     }
                     if let Some(sender) = &invocation.on_output {
@@ -151,7 +155,7 @@ impl ToolHost {
                     }
                 }
                 FRAME_BEFORE => {
-                    let kept = self.keep_before(&payload, gathered, request, invocation);
+                    let kept = self.keep_before(&payload, gathered, root, invocation);
                     stdin.write_all(&[if kept.is_ok() { KEPT } else { NOT_KEPT }]).await?;
                     stdin.flush().await?;
                 }
@@ -173,6 +177,11 @@ impl ToolHost {
             }
         }
     }
+}
+
+/// What has been sent is not kept besides: calls may last, and there may be many.
+fn needed_later(request: Request) -> (String, PathBuf, Limits) {
+    (request.tool, request.root, request.limits)
 }
 
 /// The next frame: its kind and its payload of at most `most` bytes. `None` when there is no

@@ -2,6 +2,7 @@
 //! the workspace, and an undo is a change like any other. Used by [`super::ToolHost`].
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use super::exchange::Gathered;
 use super::{Invocation, Ledger, Outcome, ToolHost};
@@ -11,7 +12,7 @@ use crate::envelope;
 use crate::exec;
 use crate::journal::{self, Expect, Journal, Selector};
 use crate::limits::{Limits, SNAPSHOT_WALL_MS};
-use crate::protocol::{BeforeHead, Report, Request, Seen};
+use crate::protocol::{BeforeHead, Report, Seen};
 use crate::workspace::Workspace;
 
 /// How an undo ended.
@@ -201,7 +202,7 @@ impl ToolHost {
         &self,
         payload: &[u8],
         gathered: &mut Gathered,
-        request: &Request,
+        root: &Path,
         invocation: &Invocation,
     ) -> std::io::Result<()> {
         let Some(state) = &self.state else { return Ok(()) };
@@ -211,7 +212,7 @@ impl ToolHost {
             .ok_or_else(|| std::io::Error::other("no head"))?;
         let head: BeforeHead = serde_json::from_slice(&payload[..end])?;
         if gathered.journal.is_none() {
-            gathered.journal = Some(Journal::open(state, &request.root)?);
+            gathered.journal = Some(Journal::open(state, root)?);
         }
         if let Some(journal) = &gathered.journal {
             let (run, call) = (invocation.ledger.run(), &invocation.call);
