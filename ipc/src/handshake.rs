@@ -61,7 +61,7 @@ struct Half {
 /// How the peer gets at it.
 enum Offer {
     Sealed {
-        memory: OwnedFd,
+        memory: [OwnedFd; 2],
         wait: EventFd,
     },
     #[cfg(feature = "portable")]
@@ -71,7 +71,9 @@ enum Offer {
 impl Offer {
     fn fds(&self) -> Vec<RawFd> {
         match self {
-            Self::Sealed { memory, wait } => vec![memory.as_raw_fd(), wait.as_raw_fd()],
+            Self::Sealed { memory: [words, rings], wait } => {
+                vec![words.as_raw_fd(), rings.as_raw_fd(), wait.as_raw_fd()]
+            }
             #[cfg(feature = "portable")]
             Self::Named(_) => Vec::new(),
         }
@@ -105,8 +107,9 @@ fn half(options: &Options, transport: Transport) -> io::Result<Half> {
     match transport {
         Transport::Memfd => {
             let (region, memory) = memfd::create(capacity.region())?;
-            // SAFETY: freshly made and sealed: this mapping is the only writable one there
-            // will ever be.
+            // SAFETY: freshly made and sealed: this mapping of the rings is the only writable
+            // one there will ever be. The peer could write to the words; `Mine` never reads
+            // them, and stores atomically.
             let mine = unsafe { Mine::new(region, capacity) };
             Ok(Half { mine, offer: Offer::Sealed { memory, wait: EventFd::new()? } })
         }
@@ -339,11 +342,11 @@ fn memory(socket: &UnixStream, theirs: &Hello, fds: Vec<OwnedFd>) -> io::Result<
     if theirs.transport != MEMFD {
         return Err(bad(format!("transport {}, which this build does not have", theirs.transport)));
     }
-    let [memory, event]: [OwnedFd; 2] = fds
+    let [words, rings, event]: [OwnedFd; 3] = fds
         .try_into()
-        .map_err(|fds: Vec<_>| bad(format!("{} descriptors instead of 2", fds.len())))?;
-    let region = memfd::open(&memory, capacity.region())?;
-    // SAFETY: mapped for reading, and sealed against shrinking (checked by `open`).
+        .map_err(|fds: Vec<_>| bad(format!("{} descriptors instead of 3", fds.len())))?;
+    let region = memfd::open(&[words, rings], capacity.region())?;
+    // SAFETY: mapped for reading at least, and sealed against shrinking (checked by `open`).
     let peers = unsafe { Peers::new(region, capacity) };
     Ok((peers, Wake::Event(EventFd::from_peer(event)?)))
 }

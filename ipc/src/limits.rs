@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 /// Oldest and newest wire protocol this build speaks. The hello carries both.
-pub const PROTOCOL_MIN: u16 = 2;
-pub const PROTOCOL_MAX: u16 = 2;
+pub const PROTOCOL_MIN: u16 = 3;
+pub const PROTOCOL_MAX: u16 = 3;
 
 /// Bytes of the control ring (small messages), one per direction.
 pub const CONTROL_RING: u32 = 256 << 10;

@@ -125,44 +125,54 @@ impl Raw {
     /// Receives one message into `into`.
     pub fn receive(&mut self, into: &mut Buf, wait: Wait) {
         into.clear();
-        let mut total = None;
         loop {
-            for lane in 0..2 {
-                let consumer = &mut self.consumers[lane];
-                let tail = consumer.look(&self.peers).expect("an honest peer");
-                loop {
-                    let consumer = &mut self.consumers[lane];
-                    let record = match consumer.next(&self.peers, tail) {
-                        Ok(Some(record)) => record,
-                        Ok(None) => break,
-                        Err(violation) => panic!("an honest peer: {violation}"),
-                    };
-                    let [len, _] = consumer.prefix(&self.peers, &record).expect("an honest peer");
-                    total = Some(len as usize);
-                    consumer.body(&self.peers, &record, 16, into);
-                    consumer.consume(&record);
-                    if consumer.held() * 8 >= u64::from(self.peers.capacity().bulk) {
-                        self.release(lane, wait);
-                    }
-                    if total == Some(into.len()) {
-                        break;
-                    }
-                }
-                // Told in lumps while more waits, at once when all is read.
-                let consumer = &self.consumers[lane];
-                let lump = consumer.held() * 8 >= u64::from(self.peers.capacity().control);
-                if lump || consumer.head() == tail {
-                    self.release(lane, wait);
-                }
-                if total == Some(into.len()) {
-                    return;
-                }
+            let control = &mut self.consumers[0];
+            let tail = control.look(&self.peers).expect("an honest peer");
+            if let Some(short) = control.short(&self.peers, tail).expect("an honest peer") {
+                short.append(into);
+                return self.release(0, wait);
+            }
+            if tail != self.consumers[0].head() && self.records(0, tail, into, wait) {
+                return;
+            }
+            let tail = self.consumers[1].look(&self.peers).expect("an honest peer");
+            if tail != self.consumers[1].head() && self.records(1, tail, into, wait) {
+                return;
             }
             self.wait(wait, None);
         }
     }
 
+    /// Reads one message, or as much of it as there is; whether that was all.
+    #[inline(never)]
+    fn records(&mut self, lane: usize, tail: u64, into: &mut Buf, wait: Wait) -> bool {
+        let mut whole = false;
+        while !whole {
+            let consumer = &mut self.consumers[lane];
+            let record = match consumer.next(&self.peers, tail) {
+                Ok(Some(record)) => record,
+                Ok(None) => break,
+                Err(violation) => panic!("an honest peer: {violation}"),
+            };
+            let [len, _] = consumer.prefix(&self.peers, &record).expect("an honest peer");
+            consumer.body(&self.peers, &record, 16, into);
+            consumer.consume(&record);
+            whole = len as usize == into.len();
+            if consumer.held() * 8 >= u64::from(self.peers.capacity().bulk) {
+                self.release(lane, wait);
+            }
+        }
+        // Told in lumps while more waits, at once when all is read.
+        let consumer = &self.consumers[lane];
+        let lump = consumer.held() * 8 >= u64::from(self.peers.capacity().control);
+        if lump || consumer.head() == tail {
+            self.release(lane, wait);
+        }
+        whole
+    }
+
     /// Tells the peer what it may overwrite.
+    #[inline]
     fn release(&mut self, lane: usize, wait: Wait) {
         // A spinning peer never sleeps, so nobody needs waking.
         if self.consumers[lane].release(&self.mine)
@@ -173,6 +183,7 @@ impl Raw {
         }
     }
 
+    #[inline]
     fn stirs(&self, full: Option<usize>) -> bool {
         match full {
             // For space: push checks, this only wants to know whether to look again.
@@ -185,10 +196,20 @@ impl Raw {
         }
     }
 
+    #[inline]
     fn wait(&mut self, wait: Wait, full: Option<usize>) {
+        if wait == Wait::Spin {
+            while !self.stirs(full) {
+                std::hint::spin_loop();
+            }
+            return;
+        }
+        self.spin_or_park(wait, full);
+    }
+
+    fn spin_or_park(&mut self, wait: Wait, full: Option<usize>) {
         let spin = match wait {
-            Wait::Spin => Duration::MAX,
-            Wait::Park => Duration::ZERO,
+            Wait::Spin | Wait::Park => Duration::ZERO,
             Wait::Adaptive => {
                 let cpu = u64::from(crate::sys::cpu()) + 1;
                 self.mine.store(Word::Cpu, cpu);
@@ -204,8 +225,7 @@ impl Raw {
                     }
                     std::hint::spin_loop();
                 }
-                if spin != Duration::MAX && start.get_or_insert_with(Instant::now).elapsed() > spin
-                {
+                if start.get_or_insert_with(Instant::now).elapsed() > spin {
                     break;
                 }
             }

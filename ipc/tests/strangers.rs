@@ -39,7 +39,7 @@ struct RawHello {
 impl Default for RawHello {
     fn default() -> Self {
         Self {
-            versions: (2, 2),
+            versions: (3, 3),
             role: 1,
             schema: EngineProtocol::SCHEMA,
             rings: (CONTROL, BULK),
@@ -92,7 +92,10 @@ fn eventfd(flags: i32) -> OwnedFd {
 
 const SEALS: i32 =
     libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_FUTURE_WRITE | libc::F_SEAL_SEAL;
-const REGION: usize = 4096 + CONTROL as usize + BULK as usize;
+/// Of the words, which their reader may map for writing.
+const RESIZE: i32 = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+const WORDS: usize = 4096;
+const RINGS: usize = CONTROL as usize + BULK as usize;
 
 fn send(socket: &StdStream, bytes: &[u8], fds: &[OwnedFd]) {
     let raw: Vec<i32> = fds.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
@@ -148,7 +151,7 @@ async fn answer(hello: RawHello, fds: Vec<OwnedFd>) -> (String, ServeError) {
 }
 
 fn good_fds() -> Vec<OwnedFd> {
-    vec![memfd(REGION, SEALS), eventfd(libc::EFD_NONBLOCK)]
+    vec![memfd(WORDS, RESIZE), memfd(RINGS, SEALS), eventfd(libc::EFD_NONBLOCK)]
 }
 
 #[tokio::test]
@@ -195,18 +198,26 @@ async fn memory_that_is_not_as_agreed_is_refused() {
         drop(OwnedFd::from_raw_fd(ends[0]));
         OwnedFd::from_raw_fd(ends[1])
     };
+    let (words, rings) = (|| memfd(WORDS, RESIZE), || memfd(RINGS, SEALS));
     let file = || OwnedFd::from(tempfile::tempfile().unwrap());
     for (fds, words) in [
-        (vec![memfd(REGION, 0), event()], "seals 0x0"),
-        (vec![memfd(REGION, libc::F_SEAL_SHRINK | libc::F_SEAL_GROW), event()], "seals 0x6"),
-        (vec![memfd(REGION - 4096, SEALS), event()], "bytes of memory where"),
-        (vec![memfd(0, SEALS), event()], "0 bytes of memory where"),
-        (vec![file(), event()], "not a memory file"),
-        (vec![memfd(REGION, SEALS), blocking_pipe()], "instead of an eventfd"),
-        (vec![memfd(REGION, SEALS), eventfd(0)], "a blocking eventfd"),
-        (vec![memfd(REGION, SEALS)], "1 descriptors instead of 2"),
-        (vec![], "0 descriptors instead of 2"),
-        (vec![memfd(REGION, SEALS), event(), event()], "3 descriptors instead of 2"),
+        (vec![words(), memfd(RINGS, 0), event()], "seals 0x0"),
+        (vec![words(), memfd(RINGS, RESIZE), event()], "seals 0x7"),
+        (vec![memfd(WORDS, 0), rings(), event()], "seals 0x0"),
+        (vec![memfd(WORDS, libc::F_SEAL_GROW), rings(), event()], "seals 0x4"),
+        (vec![words(), memfd(RINGS - 4096, SEALS), event()], "bytes of memory where"),
+        (vec![words(), memfd(0, SEALS), event()], "0 bytes of memory where"),
+        (vec![memfd(0, RESIZE), rings(), event()], "0 bytes of memory where"),
+        (vec![rings(), words(), event()], "bytes of memory where"),
+        // Nobody could map these for writing.
+        (vec![memfd(WORDS, SEALS), rings(), event()], "not permitted"),
+        (vec![words(), file(), event()], "not a memory file"),
+        (vec![file(), rings(), event()], "not a memory file"),
+        (vec![words(), rings(), blocking_pipe()], "instead of an eventfd"),
+        (vec![words(), rings(), eventfd(0)], "a blocking eventfd"),
+        (vec![words(), rings()], "2 descriptors instead of 3"),
+        (vec![], "0 descriptors instead of 3"),
+        (vec![words(), rings(), event(), event()], "4 descriptors instead of 3"),
     ] {
         let (said, error) = answer(RawHello::default(), fds).await;
         assert!(said.contains(words), "{words:?} not in {said:?}");
@@ -264,7 +275,7 @@ async fn a_peer_that_says_nothing_is_given_up() {
 #[tokio::test]
 async fn a_server_of_another_version_is_named_by_the_client() {
     for (hello, reason, words) in [
-        (RawHello { versions: (3, 4), role: 2, ..RawHello::default() }, Refusal::Version, "3..=4"),
+        (RawHello { versions: (4, 5), role: 2, ..RawHello::default() }, Refusal::Version, "4..=5"),
         (RawHello { schema: 1, role: 2, ..RawHello::default() }, Refusal::Schema, "builds"),
     ] {
         let (raw, stream) = blocking_pair();

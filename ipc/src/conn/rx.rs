@@ -100,22 +100,10 @@ impl Rx {
         let Some((control_until, bulk_until)) = self.gate else { return Ok(false) };
         let mut handled = 0;
         while handled < PUMP_BATCH {
-            let Some(record) = self.control.next(&core.peers, control_until)? else { break };
-            let (stream, total, extra) = split_prefix(self.control.prefix(&core.peers, &record)?);
-            if record.flags != FIRST || total as usize != record.len - PREFIX {
-                return Err(Violation(format!(
-                    "control message of {} bytes says {total}, flags {:#x}",
-                    record.len - PREFIX,
-                    record.flags
-                )));
-            }
-            let kind = Kind::from_wire(record.kind)?;
-            let mut body = Buf::with_capacity(((total as usize) + 15) & !15);
-            self.control.body(&core.peers, &record, PREFIX, &mut body);
-            self.control.consume(&record);
+            let Some(message) = self.control_message(core, control_until)? else { break };
             core.taken.store(self.control.head(), Ordering::Release);
             handled += 1;
-            core.deliver(role, Message { kind, lane: Lane::Control, stream, extra, body })?;
+            core.deliver(role, message)?;
         }
         if self.control.head() >= control_until {
             while handled < PUMP_BATCH {
@@ -137,6 +125,21 @@ impl Rx {
             self.release(core);
         }
         Ok(handled > 0)
+    }
+
+    /// Takes one message, through the slot or the ring.
+    fn control_message(&mut self, core: &Core, until: u64) -> Result<Option<Message>, Violation> {
+        if let Some(short) = self.control.short(&core.peers, until)? {
+            let mut message = announced(short.kind, short.flags, short.len, short.prefix())?;
+            short.append(&mut message.body);
+            return Ok(Some(message));
+        }
+        let Some(record) = self.control.next(&core.peers, until)? else { return Ok(None) };
+        let prefix = self.control.prefix(&core.peers, &record)?;
+        let mut message = announced(record.kind, record.flags, record.len, prefix)?;
+        self.control.body(&core.peers, &record, PREFIX, &mut message.body);
+        self.control.consume(&record);
+        Ok(Some(message))
     }
 
     /// Takes one fragment.
@@ -200,6 +203,19 @@ impl Rx {
             core.notify(&mut lock(&core.tx).waker, News::Space);
         }
     }
+}
+
+/// A control message as its header says, with an empty body that has room for it.
+fn announced(kind: u16, flags: u16, len: usize, prefix: [u64; 2]) -> Result<Message, Violation> {
+    let (stream, total, extra) = split_prefix(prefix);
+    let payload = len - PREFIX;
+    if flags != FIRST || total as usize != payload {
+        return Err(Violation(format!(
+            "control message of {payload} bytes says {total}, flags {flags:#x}"
+        )));
+    }
+    let body = Buf::with_capacity((payload + 15) & !15);
+    Ok(Message { kind: Kind::from_wire(kind)?, lane: Lane::Control, stream, extra, body })
 }
 
 impl Core {

@@ -25,15 +25,34 @@ pub struct Record {
     pub kind: u16,
     pub flags: u16,
     pub len: usize,
-    at: At,
+    at: usize,
     /// Bytes by which it moves the head.
     size: u64,
 }
 
+/// The message that was in the slot, copied out whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum At {
-    Ring(usize),
-    Slot,
+pub struct Short {
+    pub kind: u16,
+    pub flags: u16,
+    /// Of the body, the prefix included.
+    pub len: usize,
+    body: [u64; slot::BODY_WORDS],
+}
+
+impl Short {
+    /// The first 16 bytes of the body, which has at least that many.
+    #[inline]
+    pub fn prefix(&self) -> [u64; 2] {
+        [self.body[0], self.body[1]]
+    }
+
+    /// Appends what follows the prefix to `into`.
+    #[inline]
+    pub fn append(&self, into: &mut Buf) {
+        let (_, rest) = self.body.split_at(slot::PREFIX / 8);
+        super::copy::append_words(rest, self.len - slot::PREFIX, into);
+    }
 }
 
 impl Consumer {
@@ -48,7 +67,11 @@ impl Consumer {
         // With the tail comes the record: both lines travel at once.
         match self.lane {
             Lane::Control => theirs.hint_slot(),
-            Lane::Bulk => theirs.hint(self.lane, (self.head & (self.capacity - 1)) as usize),
+            // A page that has never been used has no address to be had cheaply.
+            Lane::Bulk if self.head > 0 => {
+                theirs.hint(self.lane, (self.head & (self.capacity - 1)) as usize);
+            }
+            Lane::Bulk => {}
         }
         theirs.load(self.lane.tail()) != self.head
     }
@@ -60,7 +83,7 @@ impl Consumer {
         // Everything written before this tail was published is visible from here on.
         theirs.acquire();
         if tail < self.tail || tail - self.head > self.capacity || !tail.is_multiple_of(16) {
-            return Err(self.broken(format_args!("tail {tail} after {}", self.tail)));
+            return Err(self.bad_tail(tail));
         }
         // The slot is used by a writer that knows that all before has been taken, so by the
         // first record after that or not at all. One look there, while its line is here.
@@ -75,14 +98,15 @@ impl Consumer {
         self.head
     }
 
-    /// The next record before `limit`, which is a tail that [`Consumer::look`] returned.
+    /// The next record of the ring before `limit`, which is a tail that
+    /// [`Consumer::look`] returned; [`Consumer::short`] comes first.
     #[inline(always)]
     #[expect(
         clippy::inline_always,
         reason = "a record handed over in memory costs as much as its transfer between near cores"
     )]
     pub fn next<T: Theirs>(&mut self, theirs: &T, limit: u64) -> Result<Option<Record>, Violation> {
-        debug_assert!(limit <= self.tail);
+        debug_assert!(limit <= self.tail && !self.in_slot);
         let mut wrapped = false;
         loop {
             if self.head >= limit {
@@ -93,9 +117,6 @@ impl Consumer {
                 return Ok(None);
             }
             let available = limit - self.head;
-            if self.in_slot {
-                return self.slot(theirs, available).map(Some);
-            }
             let at = self.head & (self.capacity - 1);
             let [word, seq] = theirs.head16(self.lane, at as usize);
             let (len, kind, flags) = unpack(word);
@@ -123,50 +144,52 @@ impl Consumer {
                     "record of {len} bytes at {at} with {available} available"
                 )));
             }
-            let at = At::Ring(at as usize);
-            return Ok(Some(Record { kind, flags, len: len as usize, at, size }));
+            return Ok(Some(Record { kind, flags, len: len as usize, at: at as usize, size }));
         }
     }
 
-    /// The record in the slot, of which `available` bytes may be.
+    /// The message in the slot, if it comes next before `limit`, a tail that
+    /// [`Consumer::look`] returned. Copies it out and moves past it.
     #[inline(always)]
     #[expect(
         clippy::inline_always,
         reason = "a record handed over in memory costs as much as its transfer between near cores"
     )]
-    fn slot<T: Theirs>(&self, theirs: &T, available: u64) -> Result<Record, Violation> {
+    pub fn short<T: Theirs>(&mut self, theirs: &T, limit: u64) -> Result<Option<Short>, Violation> {
+        if !self.in_slot || self.head >= limit {
+            return Ok(None);
+        }
+        let available = limit - self.head;
         let (len, kind, flags) = unpack(theirs.read_slot(slot::HEADER));
         let size = theirs.read_slot(slot::ADVANCE);
         let len = len as usize;
-        let fits = len <= slot::BODY_WORDS * 8 && size > 0 && size <= available;
-        if !fits || !size.is_multiple_of(16) || kind == 0 || kind == WRAP {
-            return Err(self.broken(format_args!(
-                "record of kind {kind} and {len} bytes in the slot, taking {size} of {available}"
-            )));
+        let fits = (slot::PREFIX..=slot::BODY_WORDS * 8).contains(&len);
+        if !fits || size == 0 || size > available || !size.is_multiple_of(16) || kind <= WRAP {
+            return Err(self.bad_slot(kind, len, size, available));
         }
-        Ok(Record { kind, flags, len, at: At::Slot, size })
+        // Each word once; those of the second line only if anything is there.
+        let read = |i| theirs.read_slot(slot::BODY + i);
+        let mut body = [0; slot::BODY_WORDS];
+        let (near, far) = body.split_at_mut(slot::NEAR);
+        for (i, word) in near.iter_mut().enumerate() {
+            *word = read(i);
+        }
+        if len > slot::NEAR * 8 {
+            for (i, word) in far.iter_mut().enumerate() {
+                *word = read(slot::NEAR + i);
+            }
+        }
+        self.head += size;
+        self.seq += 1;
+        self.in_slot = false;
+        Ok(Some(Short { kind, flags, len, body }))
     }
 
     /// Appends bytes `from..` of the record's body to `into`; `from` is a multiple of 16.
     #[inline]
     pub fn body<T: Theirs>(&self, theirs: &T, record: &Record, from: usize, into: &mut Buf) {
-        match record.at {
-            At::Ring(at) => {
-                let len = record.len.saturating_sub(from);
-                theirs.copy_out(self.lane, at + RECORD_HEADER + from, len, into);
-            }
-            At::Slot => {
-                // Word by word, and each only once.
-                into.reserve(record.len.saturating_sub(from));
-                for at in (from..record.len).step_by(8) {
-                    let word = theirs.read_slot(slot::BODY + at / 8).to_le_bytes();
-                    match record.len - at {
-                        8.. => into.extend_from_slice(&word),
-                        odd => into.extend_from_slice(&word[..odd]),
-                    }
-                }
-            }
-        }
+        let len = record.len.saturating_sub(from);
+        theirs.copy_out(self.lane, record.at + RECORD_HEADER + from, len, into);
     }
 
     /// The first 16 bytes of the record's body, which has at least that many.
@@ -175,10 +198,7 @@ impl Consumer {
         if record.len < 16 {
             return Err(self.broken(format_args!("record of {} bytes", record.len)));
         }
-        Ok(match record.at {
-            At::Ring(at) => theirs.head16(self.lane, at + RECORD_HEADER),
-            At::Slot => [0, 1].map(|i| theirs.read_slot(slot::BODY + i)),
-        })
+        Ok(theirs.head16(self.lane, record.at + RECORD_HEADER))
     }
 
     /// Moves past a record whose body has been copied out.
@@ -186,7 +206,6 @@ impl Consumer {
     pub fn consume(&mut self, record: &Record) {
         self.head += record.size;
         self.seq += 1;
-        self.in_slot = false;
     }
 
     /// Tells the peer what may be overwritten, if there is anything to tell.
@@ -203,6 +222,19 @@ impl Consumer {
     /// Consumed and not yet told.
     pub fn held(&self) -> u64 {
         self.head - self.told
+    }
+
+    // By value: a variable of which a reference goes anywhere lives in memory.
+    #[cold]
+    fn bad_tail(&self, tail: u64) -> Violation {
+        self.broken(format_args!("tail {tail} after {}", self.tail))
+    }
+
+    #[cold]
+    fn bad_slot(&self, kind: u16, len: usize, size: u64, available: u64) -> Violation {
+        self.broken(format_args!(
+            "record of kind {kind} and {len} bytes in the slot, taking {size} of {available}"
+        ))
     }
 
     #[cold]

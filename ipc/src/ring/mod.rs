@@ -70,8 +70,12 @@ pub mod slot {
     /// Bytes by which it advances the ring's tail.
     pub const ADVANCE: usize = 2;
     pub const BODY: usize = 3;
-    /// Words of the body: the prefix and 64 bytes.
-    pub const BODY_WORDS: usize = 10;
+    /// Bytes of the body's prefix, and of the rest.
+    pub const PREFIX: usize = 16;
+    pub const REST: usize = 64;
+    pub const BODY_WORDS: usize = (PREFIX + REST) / 8;
+    /// Words of the body that are on the first line, which the reader polls.
+    pub const NEAR: usize = (super::WORD_STRIDE + 64 - OFFSET) / 8 - BODY;
     pub const WORDS: usize = BODY + BODY_WORDS;
     /// Where it is in the region: after the tail and `Taken`.
     pub const OFFSET: usize = super::WORD_STRIDE + 16;

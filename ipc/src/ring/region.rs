@@ -39,12 +39,14 @@ impl Region {
         self.len
     }
 
+    #[inline]
     fn word(&self, word: Word) -> *mut u64 {
         // SAFETY: all words lie in the header, which is part of the region (checked in
         // `Mine::new` and `Peers::new`).
         unsafe { self.base.as_ptr().add(word.offset()).cast() }
     }
 
+    #[inline]
     fn slot(&self, index: usize) -> *mut u64 {
         assert!(index < slot::WORDS, "outside the slot");
         // SAFETY: in the header, as the words are.
@@ -101,6 +103,7 @@ impl Mine {
         self.capacity
     }
 
+    #[inline]
     fn atomic(&self, word: Word) -> &AtomicU64 {
         // SAFETY: in bounds, aligned to 128, mapped read-write, alive as long as self;
         // every access in this process is atomic.
@@ -196,6 +199,7 @@ impl Peers {
         self.capacity
     }
 
+    #[inline]
     fn at(&self, lane: Lane, at: usize, len: usize) -> *const u8 {
         assert!(at.is_multiple_of(16), "unaligned read");
         // Whole 16-byte units are read.

@@ -48,8 +48,16 @@ impl Pair {
 
     fn pop(&mut self) -> Result<Option<(u16, Buf)>, Violation> {
         let tail = self.consumer.look(&self.a_seen)?;
-        let Some(record) = self.consumer.next(&self.a_seen, tail)? else { return Ok(None) };
         let mut body = Buf::new();
+        if let Some(short) = self.consumer.short(&self.a_seen, tail)? {
+            for word in short.prefix() {
+                body.extend_from_slice(&word.to_le_bytes());
+            }
+            short.append(&mut body);
+            self.consumer.release(&self.b);
+            return Ok(Some((short.kind, body)));
+        }
+        let Some(record) = self.consumer.next(&self.a_seen, tail)? else { return Ok(None) };
         self.consumer.body(&self.a_seen, &record, 0, &mut body);
         self.consumer.consume(&record);
         self.consumer.release(&self.b);

@@ -1,17 +1,21 @@
 //! The Linux backend: sealed memory files.
 //!
-//! The owner maps its file for writing and then seals it: it can neither shrink nor grow,
-//! nobody can map it for writing again, and the seals stay. The peer checks just that and
-//! maps it for reading; it could not write if it wanted to.
+//! A side has two. Neither can shrink or grow, and the seals stay. That of the rings nobody can
+//! map for writing again: the peer maps it for reading and could not write if it wanted
+//! to. That of the words can be: a core takes a line over from another one half as fast
+//! again where it may write to it, and those words are all that a short message costs
+//! (`docs/ring.md`). Their owner never reads them, and no type of ours writes to a peer's.
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 
+use crate::ring::HEADER;
 use crate::ring::region::Region;
 
-const SEALS: i32 =
-    libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_FUTURE_WRITE | libc::F_SEAL_SEAL;
+const WORDS: i32 = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+const RINGS: i32 = WORDS | libc::F_SEAL_FUTURE_WRITE;
 
 struct Mapping {
     base: NonNull<u8>,
@@ -31,12 +35,25 @@ impl Drop for Mapping {
     }
 }
 
-/// Creates a region of `len` bytes that only this process can write.
-pub fn create(len: usize) -> io::Result<(Region, OwnedFd)> {
+/// Creates a region of `len` bytes whose first page is the words, and the two files.
+pub fn create(len: usize) -> io::Result<(Region, [OwnedFd; 2])> {
+    let words = file(c"lapce-ai-words", HEADER)?;
+    let rings = file(c"lapce-ai-ring", len - HEADER)?;
+    let write = libc::PROT_READ | libc::PROT_WRITE;
+    let region = map(&words, &rings, len, write)?;
+    for (fd, seals) in [(&words, WORDS), (&rings, RINGS)] {
+        // SAFETY: plain system call on our descriptor.
+        if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok((region, [words, rings]))
+}
+
+fn file(name: &CStr, len: usize) -> io::Result<OwnedFd> {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // SAFETY: a C string and flags; the result is checked.
-    let fd = unsafe {
-        libc::memfd_create(c"lapce-ai-ring".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)
-    };
+    let fd = unsafe { libc::memfd_create(name.as_ptr(), flags) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -46,24 +63,26 @@ pub fn create(len: usize) -> io::Result<(Region, OwnedFd)> {
     if unsafe { libc::ftruncate(fd.as_raw_fd(), len as libc::off_t) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    let region = map(&fd, len, libc::PROT_READ | libc::PROT_WRITE)?;
-    // SAFETY: plain system call on our descriptor.
-    if unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, SEALS) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok((region, fd))
+    Ok(fd)
 }
 
-/// Maps what a peer sent, for reading, after checking that it is as [`create`] makes it.
-pub fn open(fd: &OwnedFd, len: usize) -> io::Result<Region> {
+/// Maps what a peer sent, its rings for reading, after checking that both files are as
+/// [`create`] makes them.
+pub fn open([words, rings]: &[OwnedFd; 2], len: usize) -> io::Result<Region> {
+    check(words, HEADER, WORDS)?;
+    check(rings, len - HEADER, RINGS)?;
+    map(words, rings, len, libc::PROT_READ)
+}
+
+fn check(fd: &OwnedFd, len: usize, needed: i32) -> io::Result<()> {
     let bad = |what: String| io::Error::new(io::ErrorKind::InvalidInput, what);
     // SAFETY: plain system call; fails on anything that is not a memory file.
     let seals = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GET_SEALS) };
     if seals < 0 {
         return Err(bad("not a memory file".into()));
     }
-    if seals & SEALS != SEALS {
-        return Err(bad(format!("seals {seals:#x} where {SEALS:#x} are needed")));
+    if seals & needed != needed {
+        return Err(bad(format!("seals {seals:#x} where {needed:#x} are needed")));
     }
     // SAFETY: all-zero is a valid `stat`.
     let mut stat: libc::stat = unsafe { std::mem::zeroed() };
@@ -74,18 +93,35 @@ pub fn open(fd: &OwnedFd, len: usize) -> io::Result<Region> {
     if stat.st_size != len as libc::off_t {
         return Err(bad(format!("{} bytes of memory where {len} were announced", stat.st_size)));
     }
-    map(fd, len, libc::PROT_READ)
+    Ok(())
 }
 
-fn map(fd: &OwnedFd, len: usize, protection: i32) -> io::Result<Region> {
-    // SAFETY: a new mapping at an address the kernel picks; the result is checked.
+/// Both files one behind the other: the words for writing, the rings as `protection` says.
+fn map(words: &OwnedFd, rings: &OwnedFd, len: usize, protection: i32) -> io::Result<Region> {
+    // SAFETY: reserves an address range that the kernel picks; the result is checked.
     let base = unsafe {
-        libc::mmap(std::ptr::null_mut(), len, protection, libc::MAP_SHARED, fd.as_raw_fd(), 0)
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        libc::mmap(std::ptr::null_mut(), len, libc::PROT_NONE, flags, -1, 0)
     };
     if base == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
     let base = NonNull::new(base.cast::<u8>()).ok_or_else(|| io::Error::other("mapped at null"))?;
+    // From here on whatever fails unmaps it.
+    let mapping = Mapping { base, len };
+    let write = libc::PROT_READ | libc::PROT_WRITE;
+    for (fd, at, len, protection) in
+        [(words, 0, HEADER, write), (rings, HEADER, len - HEADER, protection)]
+    {
+        // SAFETY: replaces a part of the range reserved above, to which nothing refers yet.
+        let part = unsafe {
+            let to = base.as_ptr().add(at).cast();
+            libc::mmap(to, len, protection, libc::MAP_SHARED | libc::MAP_FIXED, fd.as_raw_fd(), 0)
+        };
+        if part == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+    }
     // SAFETY: mapped until `Mapping` drops, and mmap aligns to pages.
-    Ok(unsafe { Region::new(base, len, Box::new(Mapping { base, len })) })
+    Ok(unsafe { Region::new(base, len, Box::new(mapping)) })
 }
