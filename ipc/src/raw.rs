@@ -98,27 +98,28 @@ impl Raw {
 
     /// Sends one message, in fragments if it is large; waits while the ring is full.
     pub fn send(&mut self, bytes: &[u8], wait: Wait) {
-        let lane = usize::from(bytes.len() > SMALL);
-        let largest = fragment(bytes.len());
-        self.producers[lane].spread(bytes.len() >= LARGE);
         self.producers[0].has_taken(self.consumers[0].head());
-        let prefix = [bytes.len() as u64, 0];
-        let mut rest = bytes;
-        loop {
-            let (now, later) = rest.split_at(rest.len().min(largest));
-            while self.producers[lane].push(&self.mine, &self.peers, 3, 0, prefix, now)
-                == Ok(Err(Full))
-            {
-                self.wait(wait, Some(lane));
-            }
-            // A spinning peer never sleeps, so nobody needs waking.
-            if wait != Wait::Spin && self.waker.must_wake(&self.mine, &self.peers, News::Data) {
-                self.wake.wake();
-            }
-            rest = later;
-            if rest.is_empty() {
-                return;
-            }
+        let lane = usize::from(bytes.len() > SMALL);
+        if lane == 0 {
+            return self.send_part(0, bytes.len(), bytes, wait);
+        }
+        self.producers[lane].spread(bytes.len() >= LARGE);
+        for part in bytes.chunks(fragment(bytes.len())) {
+            self.send_part(lane, bytes.len(), part, wait);
+        }
+    }
+
+    #[inline]
+    fn send_part(&mut self, lane: usize, total: usize, part: &[u8], wait: Wait) {
+        let prefix = [total as u64, 0];
+        while self.producers[lane].push(&self.mine, &self.peers, 3, 0, prefix, part)
+            == Ok(Err(Full))
+        {
+            self.wait(wait, Some(lane));
+        }
+        // A spinning peer never sleeps, so nobody needs waking.
+        if wait != Wait::Spin && self.waker.must_wake(&self.mine, &self.peers, News::Data) {
+            self.wake.wake();
         }
     }
 
@@ -129,7 +130,7 @@ impl Raw {
             let control = &mut self.consumers[0];
             let tail = control.look(&self.peers).expect("an honest peer");
             if let Some(short) = control.short(&self.peers, tail).expect("an honest peer") {
-                short.append(into);
+                control.take(&self.peers, &short, into);
                 return self.release(0, wait);
             }
             if tail != self.consumers[0].head() && self.records(0, tail, into, wait) {

@@ -44,48 +44,83 @@ impl Line {
     }
 }
 
-/// A buffer each way, and a line each way that says how many messages are in it.
+/// Bytes of a message that are copied in while the piece before is copied out, and
+/// pieces that a buffer holds: what was fastest of 2 to 64 KiB in 64 KiB to 4 MiB.
+const PIECE: usize = 16 << 10;
+const PIECES: usize = 64;
+
+/// A buffer each way, and lines that say how much has gone in and come out. No ring, no
+/// headers, no checks: what the copies of a message cost when two processes make them.
 pub struct Copies {
     line: Line,
+    piece: usize,
     size: usize,
-    seq: u64,
+    sent: usize,
+    received: usize,
     server: bool,
 }
 
 impl Copies {
     /// Bytes of memory for messages of `size`.
     pub fn memory(size: usize) -> usize {
-        PAGE + 2 * size.next_multiple_of(PAGE)
+        PAGE + 2 * PIECES * size.min(PIECE)
     }
 
     pub fn map(fd: &OwnedFd, size: usize, server: bool) -> Result<Self> {
+        let piece = size.min(PIECE);
+        if !size.is_multiple_of(piece) {
+            bail!("{size} bytes are no whole pieces");
+        }
         let line = Line(map(fd, Self::memory(size))?);
-        Ok(Self { line, size, seq: 0, server })
+        Ok(Self { line, piece, size, sent: 0, received: 0, server })
     }
 
-    fn buffer(&self, of_server: bool) -> *mut u8 {
-        let at = PAGE + usize::from(of_server) * self.size.next_multiple_of(PAGE);
+    fn buffer(&self, of_server: bool, at: usize) -> *mut u8 {
+        let span = PIECES * self.piece;
         // SAFETY: inside the mapping, which is `memory(size)` long.
-        unsafe { self.line.0.as_ptr().add(at) }
+        unsafe { self.line.0.as_ptr().add(PAGE + usize::from(of_server) * span + at % span) }
+    }
+
+    /// What has gone in (0) or come out (2) on the way from the client or the server.
+    fn count(&self, what: usize, of_server: bool) -> &AtomicU64 {
+        self.line.word(what + usize::from(of_server))
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
         assert_eq!(bytes.len(), self.size);
-        self.seq += u64::from(!self.server);
-        // SAFETY: the buffer is `size` long; the other side does not touch it before it
-        // has seen the word below, nor after it has answered.
-        unsafe { self.buffer(self.server).copy_from_nonoverlapping(bytes.as_ptr(), self.size) };
-        self.line.word(usize::from(self.server)).store(self.seq, Ordering::Release);
+        for piece in bytes.chunks_exact(self.piece) {
+            let end = self.sent + self.piece;
+            while end - self.count(2, self.server).load(Ordering::Acquire) as usize
+                > PIECES * self.piece
+            {
+                std::hint::spin_loop();
+            }
+            // SAFETY: a whole piece inside the buffer; the other side does not touch it
+            // before it has seen the count below, and has said that it is done with it.
+            unsafe {
+                self.buffer(self.server, self.sent)
+                    .copy_from_nonoverlapping(piece.as_ptr(), self.piece);
+            }
+            self.sent = end;
+            self.count(0, self.server).store(end as u64, Ordering::Release);
+        }
     }
 
     pub fn receive(&mut self, into: &mut [u8]) {
         assert_eq!(into.len(), self.size);
-        self.seq += u64::from(self.server);
-        while self.line.word(usize::from(!self.server)).load(Ordering::Acquire) != self.seq {
-            std::hint::spin_loop();
+        for piece in into.chunks_exact_mut(self.piece) {
+            let end = self.received + self.piece;
+            while (self.count(0, !self.server).load(Ordering::Acquire) as usize) < end {
+                std::hint::spin_loop();
+            }
+            // SAFETY: as in `send`; `piece` is ours and as long.
+            unsafe {
+                self.buffer(!self.server, self.received)
+                    .copy_to_nonoverlapping(piece.as_mut_ptr(), self.piece);
+            }
+            self.received = end;
+            self.count(2, !self.server).store(end as u64, Ordering::Release);
         }
-        // SAFETY: as in `send`; `into` is ours and as long.
-        unsafe { self.buffer(!self.server).copy_to_nonoverlapping(into.as_mut_ptr(), self.size) };
     }
 }
 

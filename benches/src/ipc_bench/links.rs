@@ -20,8 +20,8 @@ pub enum Mechanism {
     EventFd,
     /// No other process: the copies that a message needs, in one thread.
     Memcpy,
-    /// The same copies between two processes, through one shared buffer each way, both
-    /// sides spinning on a word: the floor for large messages.
+    /// The same copies between two processes, piece by piece through a buffer each way,
+    /// both sides spinning on a word: the floor for large messages.
     SharedCopy,
     RingSpin,
     RingPark,
@@ -82,17 +82,21 @@ pub fn fill(bytes: &mut [u8], seed: usize) {
 
 /// … and every byte is read.
 pub fn sum(bytes: &[u8]) -> u64 {
-    let mut total = [0u64; 16];
     let (blocks, rest) = bytes.as_chunks::<128>();
+    let (words, rest) = rest.as_chunks::<8>();
+    let words = words.iter().fold(0, |sum, word| sum ^ u64::from_le_bytes(*word));
+    let rest = rest.iter().fold(words, |s, &b| s.wrapping_add(b.into()));
+    if blocks.is_empty() { rest } else { rest.wrapping_add(sum_blocks(blocks)) }
+}
+
+fn sum_blocks(blocks: &[[u8; 128]]) -> u64 {
+    let mut total = [0u64; 16];
     for block in blocks {
         for (t, word) in total.iter_mut().zip(block.as_chunks::<8>().0) {
             *t ^= u64::from_le_bytes(*word);
         }
     }
-    let (words, rest) = rest.as_chunks::<8>();
-    let words = words.iter().fold(0, |sum, word| sum ^ u64::from_le_bytes(*word));
-    let rest = rest.iter().fold(words, |s, &b| s.wrapping_add(b.into()));
-    total.iter().fold(rest, |a, &b| a.wrapping_add(b))
+    total.iter().fold(0, |a, &b| a.wrapping_add(b))
 }
 
 /// Our end of a mechanism.

@@ -130,8 +130,8 @@ impl Rx {
     /// Takes one message, through the slot or the ring.
     fn control_message(&mut self, core: &Core, until: u64) -> Result<Option<Message>, Violation> {
         if let Some(short) = self.control.short(&core.peers, until)? {
-            let mut message = announced(short.kind, short.flags, short.len, short.prefix())?;
-            short.append(&mut message.body);
+            let mut message = announced(short.kind, short.flags, short.len, short.prefix)?;
+            self.control.take(&core.peers, &short, &mut message.body);
             return Ok(Some(message));
         }
         let Some(record) = self.control.next(&core.peers, until)? else { return Ok(None) };

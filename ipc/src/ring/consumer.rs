@@ -30,29 +30,15 @@ pub struct Record {
     size: u64,
 }
 
-/// The message that was in the slot, copied out whole.
+/// The header of the message in the slot, checked; the rest of its body is still there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Short {
     pub kind: u16,
     pub flags: u16,
     /// Of the body, the prefix included.
     pub len: usize,
-    body: [u64; slot::BODY_WORDS],
-}
-
-impl Short {
-    /// The first 16 bytes of the body, which has at least that many.
-    #[inline]
-    pub fn prefix(&self) -> [u64; 2] {
-        [self.body[0], self.body[1]]
-    }
-
-    /// Appends what follows the prefix to `into`.
-    #[inline]
-    pub fn append(&self, into: &mut Buf) {
-        let (_, rest) = self.body.split_at(slot::PREFIX / 8);
-        super::copy::append_words(rest, self.len - slot::PREFIX, into);
-    }
+    pub prefix: [u64; 2],
+    size: u64,
 }
 
 impl Consumer {
@@ -149,40 +135,37 @@ impl Consumer {
     }
 
     /// The message in the slot, if it comes next before `limit`, a tail that
-    /// [`Consumer::look`] returned. Copies it out and moves past it.
+    /// [`Consumer::look`] returned.
     #[inline(always)]
     #[expect(
         clippy::inline_always,
         reason = "a record handed over in memory costs as much as its transfer between near cores"
     )]
-    pub fn short<T: Theirs>(&mut self, theirs: &T, limit: u64) -> Result<Option<Short>, Violation> {
+    pub fn short<T: Theirs>(&self, theirs: &T, limit: u64) -> Result<Option<Short>, Violation> {
         if !self.in_slot || self.head >= limit {
             return Ok(None);
         }
         let available = limit - self.head;
         let (len, kind, flags) = unpack(theirs.read_slot(slot::HEADER));
         let size = theirs.read_slot(slot::ADVANCE);
+        let prefix = [0, 1].map(|i| theirs.read_slot(slot::PREFIX + i));
         let len = len as usize;
-        let fits = (slot::PREFIX..=slot::BODY_WORDS * 8).contains(&len);
+        let fits = (16..=slot::BODY).contains(&len);
         if !fits || size == 0 || size > available || !size.is_multiple_of(16) || kind <= WRAP {
             return Err(self.bad_slot(kind, len, size, available));
         }
-        // Each word once; those of the second line only if anything is there.
-        let read = |i| theirs.read_slot(slot::BODY + i);
-        let mut body = [0; slot::BODY_WORDS];
-        let (near, far) = body.split_at_mut(slot::NEAR);
-        for (i, word) in near.iter_mut().enumerate() {
-            *word = read(i);
+        Ok(Some(Short { kind, flags, len, prefix, size }))
+    }
+
+    /// Appends the rest of the message's body to `into`, and moves past it.
+    #[inline]
+    pub fn take<T: Theirs>(&mut self, theirs: &T, short: &Short, into: &mut Buf) {
+        if short.len > 16 {
+            theirs.copy_slot_rest(short.len - 16, into);
         }
-        if len > slot::NEAR * 8 {
-            for (i, word) in far.iter_mut().enumerate() {
-                *word = read(slot::NEAR + i);
-            }
-        }
-        self.head += size;
+        self.head += short.size;
         self.seq += 1;
         self.in_slot = false;
-        Ok(Some(Short { kind, flags, len, body }))
     }
 
     /// Appends bytes `from..` of the record's body to `into`; `from` is a multiple of 16.

@@ -3,7 +3,7 @@
 //! Of the latter the compiler must assume nothing: it may not read a byte twice, nor
 //! conclude anything from a value. So every load is volatile or inside `asm!`.
 
-use super::{Buf, Way};
+use super::Way;
 
 /// Copies `len` bytes from `src` to `dst`, which the peer's CPU will read next.
 ///
@@ -111,21 +111,5 @@ pub(super) unsafe fn copy_out(src: *const u8, dst: *mut u8, len: usize) {
             }
             i += 8;
         }
-    }
-}
-
-/// Appends the first `len` bytes of `words`, a word at a time: a wider load would have to
-/// wait until the words have left the store buffer.
-#[inline]
-pub(super) fn append_words(words: &[u64], len: usize, into: &mut Buf) {
-    assert!(len <= words.len() * 8, "more than there is");
-    into.reserve(words.len() * 8);
-    let old = into.len();
-    // SAFETY: there is room for all the words; the first `len` bytes are initialised.
-    unsafe {
-        for (i, word) in words.iter().enumerate() {
-            into.as_mut_ptr().add(old + i * 8).cast::<u64>().write_unaligned(word.to_le());
-        }
-        into.set_len(old + len);
     }
 }

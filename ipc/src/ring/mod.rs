@@ -69,17 +69,18 @@ pub mod slot {
     pub const HEADER: usize = 1;
     /// Bytes by which it advances the ring's tail.
     pub const ADVANCE: usize = 2;
-    pub const BODY: usize = 3;
-    /// Bytes of the body's prefix, and of the rest.
-    pub const PREFIX: usize = 16;
-    pub const REST: usize = 64;
-    pub const BODY_WORDS: usize = (PREFIX + REST) / 8;
-    /// Words of the body that are on the first line, which the reader polls.
-    pub const NEAR: usize = (super::WORD_STRIDE + 64 - OFFSET) / 8 - BODY;
-    pub const WORDS: usize = BODY + BODY_WORDS;
+    /// The body's first two words.
+    pub const PREFIX: usize = 3;
+    pub const WORDS: usize = 5;
     /// Where it is in the region: after the tail and `Taken`.
     pub const OFFSET: usize = super::WORD_STRIDE + 16;
-    const _: () = assert!(OFFSET + WORDS * 8 <= 2 * super::WORD_STRIDE);
+    /// The rest of the body, on a line of its own.
+    pub const REST: usize = 64;
+    pub const REST_OFFSET: usize = super::WORD_STRIDE + 64;
+    /// Longest body.
+    pub const BODY: usize = 16 + REST;
+    const _: () = assert!(OFFSET + WORDS * 8 <= REST_OFFSET);
+    const _: () = assert!(REST_OFFSET + REST <= 2 * super::WORD_STRIDE);
 }
 
 impl Lane {
@@ -160,6 +161,8 @@ pub trait Own {
     fn write(&self, lane: Lane, at: usize, bytes: &[u8], large: Way);
     /// Writes a word of the [slot].
     fn write_slot(&self, index: usize, word: u64);
+    /// Writes the rest of the [slot]'s body, at most [`slot::REST`] bytes.
+    fn write_slot_rest(&self, bytes: &[u8]);
     /// Full barrier between a store of ours and a load of theirs.
     fn fence(&self);
 }
@@ -174,6 +177,8 @@ pub trait Theirs {
     fn hint_slot(&self) {}
     /// A word of the [slot], loaded once.
     fn read_slot(&self, index: usize) -> u64;
+    /// Appends a copy of `len` bytes of the rest of the [slot]'s body.
+    fn copy_slot_rest(&self, len: usize, into: &mut Buf);
     /// Orders the loads before it before the reads after it.
     fn acquire(&self);
     /// The two words at `at` (a multiple of 16), each loaded once.

@@ -15,6 +15,8 @@ use super::producer::Producer;
 use super::{Buf, Lane, Own, Theirs, Way, Word, slot};
 
 const CAPACITY: usize = 256;
+/// A ring whose records may have a rest after the prefix; nothing but its slot is used.
+const WIDE: usize = 4 * CAPACITY;
 
 /// The memory of one side.
 struct Memory {
@@ -30,7 +32,7 @@ impl Memory {
     fn new(release: bool, fences: bool) -> Self {
         Self {
             words: std::array::from_fn(|_| AtomicU64::new(0)),
-            slot: (0..slot::WORDS).map(|_| UnsafeCell::new(0)).collect(),
+            slot: (0..slot::WORDS + slot::REST / 8).map(|_| UnsafeCell::new(0)).collect(),
             data: (0..CAPACITY / 8).map(|_| UnsafeCell::new(0)).collect(),
             release,
             fences,
@@ -64,6 +66,11 @@ impl Own for Memory {
         // SAFETY: loom checks that nobody else accesses the cell now.
         self.slot[index].with_mut(|p| unsafe { *p = word });
     }
+    fn write_slot_rest(&self, bytes: &[u8]) {
+        for (i, word) in bytes.as_chunks::<8>().0.iter().enumerate() {
+            self.write_slot(slot::WORDS + i, u64::from_le_bytes(*word));
+        }
+    }
     fn fence(&self) {
         if self.fences {
             fence(Ordering::SeqCst);
@@ -81,6 +88,11 @@ impl Theirs for Memory {
     fn read_slot(&self, index: usize) -> u64 {
         // SAFETY: loom checks that nobody writes the cell now.
         self.slot[index].with(|p| unsafe { *p })
+    }
+    fn copy_slot_rest(&self, len: usize, into: &mut Buf) {
+        for i in 0..len / 8 {
+            into.extend_from_slice(&self.read_slot(slot::WORDS + i).to_le_bytes());
+        }
     }
     fn head16(&self, _lane: Lane, at: usize) -> [u64; 2] {
         // SAFETY: loom checks that nobody writes the cells now.
@@ -136,8 +148,11 @@ fn pop(consumer: &mut Consumer, own: &Memory, theirs: &Memory) -> Option<u8> {
 fn consumed(consumer: &mut Consumer, theirs: &Memory) -> Option<u8> {
     let tail = consumer.look(theirs).unwrap();
     if let Some(short) = consumer.short(theirs, tail).unwrap() {
-        let [a, b] = short.prefix();
-        assert!(a == b && a == body(a as u8)[0], "torn message {a:x} {b:x}");
+        let [a, b] = short.prefix;
+        let mut rest = Buf::new();
+        consumer.take(theirs, &short, &mut rest);
+        let whole = a == b && a == body(a as u8)[0] && rest.iter().all(|&r| r == a as u8);
+        assert!(whole, "torn message {a:x} {b:x} {:?}", &rest[..]);
         return Some(a as u8);
     }
     let record = consumer.next(theirs, tail).unwrap()?;
@@ -196,8 +211,8 @@ fn slot_flow(count: u8, early: bool) {
     let answerer = {
         let (a, b) = (Arc::clone(&a), Arc::clone(&b));
         loom::thread::spawn(move || {
-            let mut producer = Producer::new(Lane::Control, CAPACITY);
-            let mut consumer = Consumer::new(Lane::Control, CAPACITY);
+            let mut producer = Producer::new(Lane::Control, WIDE);
+            let mut consumer = Consumer::new(Lane::Control, WIDE);
             for n in 1..=count {
                 if early {
                     while !consumer.stirs(&*a) {
@@ -206,24 +221,24 @@ fn slot_flow(count: u8, early: bool) {
                     // A fault: the head is told before the copy is made.
                     let tail = consumer.look(&*a).unwrap();
                     producer.has_taken(tail);
-                    producer.push(&*b, &*a, 2, 0, body(n), &[]).unwrap().unwrap();
+                    producer.push(&*b, &*a, 2, 0, body(n), &[n; 16]).unwrap().unwrap();
                 }
                 while consumed(&mut consumer, &a).map(|got| assert_eq!(got, n)).is_none() {
                     loom::thread::yield_now();
                 }
                 if !early {
                     producer.has_taken(consumer.head());
-                    producer.push(&*b, &*a, 2, 0, body(n), &[]).unwrap().unwrap();
+                    producer.push(&*b, &*a, 2, 0, body(n), &[n; 16]).unwrap().unwrap();
                 }
             }
         })
     };
-    let mut producer = Producer::new(Lane::Control, CAPACITY);
-    let mut consumer = Consumer::new(Lane::Control, CAPACITY);
+    let mut producer = Producer::new(Lane::Control, WIDE);
+    let mut consumer = Consumer::new(Lane::Control, WIDE);
     for n in 1..=count {
         producer.has_taken(consumer.head());
-        producer.push(&*a, &*b, 2, 0, body(n), &[]).unwrap().unwrap();
-        // In the ring it would take 32 bytes.
+        producer.push(&*a, &*b, 2, 0, body(n), &[n; 16]).unwrap().unwrap();
+        // In the ring it would take 48 bytes.
         assert_eq!(producer.in_ring(), 16, "not through the slot: this would show nothing");
         while consumed(&mut consumer, &b).map(|got| assert_eq!(got, n)).is_none() {
             loom::thread::yield_now();

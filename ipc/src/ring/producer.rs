@@ -101,7 +101,7 @@ impl Producer {
     ) -> Result<Result<(), Full>, Violation> {
         let len = 16 + rest.len();
         assert!(len <= self.max_body(), "record larger than its share of the ring");
-        if self.lane == Lane::Control && len <= slot::BODY_WORDS * 8 && self.all_taken(theirs)? {
+        if self.lane == Lane::Control && len <= slot::BODY && self.all_taken(theirs)? {
             let at = self.tail & (self.capacity - 1);
             let advance = if at < self.rewind { RECORD_HEADER as u64 } else { self.capacity - at };
             self.fill_slot(own, pack(len as u32, kind, flags), advance, first, rest);
@@ -215,23 +215,14 @@ impl Producer {
         reason = "a call costs as much as a tenth of the transfer between near cores"
     )]
     fn fill_slot<O: Own>(&self, own: &O, header: u64, advance: u64, first: [u64; 2], rest: &[u8]) {
-        let word = |i: usize| match rest.get(i * 8..).and_then(<[u8]>::first_chunk) {
-            Some(whole) => u64::from_le_bytes(*whole),
-            None => odd(rest, i),
-        };
-        // The last words first: they are on the second line, and the first one, which the
-        // reader polls, is left alone until they are there.
-        if slot::PREFIX + rest.len() > slot::NEAR * 8 {
-            for i in (slot::NEAR..slot::BODY_WORDS).rev() {
-                own.write_slot(slot::BODY + i, word(i - 2));
-            }
+        // The rest first: the other line, which the reader polls, is left alone until it is
+        // there.
+        if !rest.is_empty() {
+            own.write_slot_rest(rest);
         }
         fault("body-written");
-        for i in (2..slot::NEAR).rev() {
-            own.write_slot(slot::BODY + i, word(i - 2));
-        }
-        own.write_slot(slot::BODY + 1, first[1]);
-        own.write_slot(slot::BODY, first[0]);
+        own.write_slot(slot::PREFIX + 1, first[1]);
+        own.write_slot(slot::PREFIX, first[0]);
         fault("prefix-written");
         own.write_slot(slot::ADVANCE, advance);
         own.write_slot(slot::HEADER, header);
@@ -268,14 +259,6 @@ impl Producer {
             self.lane, self.head, self.tail
         ))
     }
-}
-
-/// Word `i` of `bytes`, which end within it or before.
-fn odd(bytes: &[u8], i: usize) -> u64 {
-    let mut word = [0; 8];
-    let rest = bytes.get(i * 8..).unwrap_or_default();
-    word[..rest.len()].copy_from_slice(rest);
-    u64::from_le_bytes(word)
 }
 
 /// A place where tests kill the process (see `crate::fault`).

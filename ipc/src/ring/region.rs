@@ -176,6 +176,16 @@ impl Own for Mine {
     }
 
     #[inline]
+    fn write_slot_rest(&self, bytes: &[u8]) {
+        assert!(bytes.len() <= slot::REST, "outside the slot");
+        // SAFETY: in the header, mapped read-write; otherwise as in `write`.
+        unsafe {
+            let to = self.region.base.as_ptr().add(slot::REST_OFFSET);
+            super::copy::copy_in(bytes.as_ptr(), to, bytes.len(), Way::Cache);
+        }
+    }
+
+    #[inline]
     fn fence(&self) {
         fence(Ordering::SeqCst);
     }
@@ -242,7 +252,8 @@ impl Theirs for Peers {
             use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             // SAFETY: inside the region; a prefetch has no effect but on caches.
             unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(self.region.slot(slot::WORDS - 1).cast());
+                let rest = self.region.base.as_ptr().add(slot::REST_OFFSET);
+                _mm_prefetch::<_MM_HINT_T0>(rest.cast());
             }
         }
     }
@@ -252,6 +263,20 @@ impl Theirs for Peers {
         // SAFETY: in bounds, aligned, mapped for reading, alive as long as self; Relaxed
         // as in `load`.
         unsafe { AtomicU64::from_ptr(self.region.slot(index)) }.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn copy_slot_rest(&self, len: usize, into: &mut Buf) {
+        assert!(len <= slot::REST, "outside the slot");
+        let old = into.len();
+        into.reserve(slot::REST);
+        // SAFETY: in the header, which is mapped for reading; the buffer has room for all
+        // of the rest; the first `len` bytes are initialised before the length says so.
+        unsafe {
+            let from = self.region.base.as_ptr().add(slot::REST_OFFSET);
+            super::copy::copy_out(from, into.as_mut_ptr().add(old), len);
+            into.set_len(old + len);
+        }
     }
 
     #[inline]

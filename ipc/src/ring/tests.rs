@@ -50,10 +50,10 @@ impl Pair {
         let tail = self.consumer.look(&self.a_seen)?;
         let mut body = Buf::new();
         if let Some(short) = self.consumer.short(&self.a_seen, tail)? {
-            for word in short.prefix() {
+            for word in short.prefix {
                 body.extend_from_slice(&word.to_le_bytes());
             }
-            short.append(&mut body);
+            self.consumer.take(&self.a_seen, &short, &mut body);
             self.consumer.release(&self.b);
             return Ok(Some((short.kind, body)));
         }
@@ -141,7 +141,7 @@ fn every_size_at_every_wrap_position() {
 #[test]
 fn short_messages_come_whole_through_the_slot_and_the_ring() {
     let capacity = 16 << 10;
-    let longest = slot::BODY_WORDS * 8;
+    let longest = slot::BODY;
     let (mut slotted, mut ringed) = (0, 0);
     for size in 16..longest + 40 {
         if cfg!(miri) && size % 13 != 0 && size != longest {
@@ -181,7 +181,7 @@ fn short_messages_come_whole_through_the_slot_and_the_ring() {
 fn a_slot_that_lies_is_a_violation() {
     let good = [1, pack(24, 9, 0), 16];
     let lies = [
-        (slot::HEADER, pack(slot::BODY_WORDS as u32 * 8 + 1, 9, 0)),
+        (slot::HEADER, pack(slot::BODY as u32 + 1, 9, 0)),
         (slot::HEADER, pack(u32::MAX, 9, 0)),
         (slot::HEADER, pack(24, 0, 0)),
         (slot::HEADER, pack(24, WRAP, 0)),
