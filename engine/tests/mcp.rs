@@ -351,3 +351,50 @@ async fn a_rule_decides_without_a_question() {
         other => panic!("{other:?}"),
     }
 }
+
+#[tokio::test]
+async fn a_server_is_told_the_workspace_and_gets_no_model_and_no_answers() {
+    let allow = "workspace = \"read\"";
+    let fixture = fixture("asks", allow).await;
+    let reply = call_tool(&fixture, "echo").await;
+    assert!(reply.ok, "{}", reply.text);
+    let root = format!("uri:file://{}", fixture.root());
+    assert!(reply.text.contains(&root), "{}", reply.text);
+    assert!(reply.text.contains("sampling is not offered"), "{}", reply.text);
+    assert!(reply.text.contains("action:decline"), "{}", reply.text);
+    drop(fixture);
+    let blind = self::fixture("asks", "workspace = \"none\"").await;
+    let reply = call_tool(&blind, "echo").await;
+    assert!(reply.ok && reply.text.contains("roots:[]"), "{}", reply.text);
+}
+
+#[tokio::test]
+async fn an_image_of_a_server_is_shown_to_a_model_that_takes_pictures() {
+    need_tool_helper();
+    for takes in [true, false] {
+        let arguments = json!({"server_name": "s", "tool_name": "echo", "arguments": {}});
+        let model = Scripted::new(vec![
+            calls("", &[("use_mcp_tool", arguments)]),
+            calls("", &[("attempt_completion", json!({"result": "done"}))]),
+        ])
+        .await;
+        let lines = format!("tools = \"native\"\ncontext = 100000\nimages = {takes}");
+        let fixture =
+            Fixture::new(&(config(&model.base_url(), &lines) + &server("image", ""))).await;
+        let run = Run { root: fixture.root(), task: "Look".into(), ..Run::default() };
+        within(async {
+            let mut call = fixture.client.run(run);
+            while let Some(event) = call.next().await {
+                if let Event::Approval(question) = &event {
+                    fixture.answer(&question.approval_id, Decision::Allow, "").await;
+                }
+            }
+            assert_eq!(call.finish().await.unwrap().outcome, RunOutcome::Completed);
+        })
+        .await;
+        let sent = model.seen()[1].body["messages"].to_string();
+        assert_eq!(sent.contains("data:image/png;base64,iVBORw0KGgo"), takes, "{sent}");
+        assert_eq!(sent.contains("the picture follows"), takes, "{sent}");
+        assert_eq!(sent.contains("takes no pictures, so they are left out"), !takes, "{sent}");
+    }
+}

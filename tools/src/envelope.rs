@@ -194,6 +194,11 @@ pub fn no_pictures() -> String {
     notice("this model takes no pictures; the user can look at the file")
 }
 
+/// A note below images of an MCP server that the model cannot be shown.
+pub fn pictures_left_out() -> String {
+    notice("this model takes no pictures, so they are left out")
+}
+
 /// A note below a result.
 pub fn notice(text: &str) -> String {
     format!("\n<notice>{text}</notice>")

@@ -71,6 +71,7 @@ fn envelopes() {
         ("picture", envelope::pictures(1)),
         ("pictures", envelope::pictures(2)),
         ("no pictures", envelope::no_pictures()),
+        ("pictures left out", envelope::pictures_left_out()),
         ("limit held", envelope::reached(&LimitHit::Processes(40))),
         ("advice", envelope::advice("Look in src/.\n")),
         ("repeated call, advice", envelope::repeated(&read, "Look in src/.\n")),

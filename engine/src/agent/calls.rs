@@ -299,12 +299,19 @@ impl Desk<'_> {
         if spec.runs == Runs::Mcp {
             let asked = Box::pin(handlers::mcp::carry_out(self.engine, &self.root, call));
             let cancel = [&self.cancel, self.cx.cancelled()];
-            let reply = tokio::select! {
+            let (reply, pictures) = tokio::select! {
                 reply = asked => reply,
                 () = any(&cancel) => return Err(Over::Cancelled),
             };
             // What a server answers, errors included, is no mistake of the model.
-            return Ok(Given::new(reply.text, reply.ok));
+            let mut given = Given::new(reply.text, reply.ok);
+            if !pictures.is_empty() && self.pictures {
+                given.envelope.push_str(&envelope::pictures(pictures.len()));
+                given.pictures = pictures;
+            } else if !pictures.is_empty() {
+                given.envelope.push_str(&envelope::pictures_left_out());
+            }
+            return Ok(given);
         }
         let stop = self.cancel.child_token();
         // However this future ends, the helper ends with it.

@@ -19,6 +19,7 @@ use crate::mcp::oauth::config::OAuth;
 use crate::mcp::oauth::login::{self, Login};
 use crate::mcp::session::Needs;
 use crate::mcp::{Failure, Known, limits as mcp_limits, mention};
+use crate::provider::Picture;
 use crate::state::Engine;
 use crate::workspace::Root;
 
@@ -262,24 +263,33 @@ async fn log_out(engine: &Engine, config: &Config, name: &str) -> Result<McpRepl
     Ok(McpReply { text: text.to_owned(), ..McpReply::default() })
 }
 
-/// `use_mcp_tool` and `access_mcp_resource`. Also called by the agent loop.
-pub async fn carry_out(engine: &Engine, root: &Root, call: &call::ToolCall) -> ToolReply {
+/// `use_mcp_tool` and `access_mcp_resource`, with the images that came. Also called by the agent
+/// loop.
+pub async fn carry_out(
+    engine: &Engine,
+    root: &Root,
+    call: &call::ToolCall,
+) -> (ToolReply, Vec<Picture>) {
     let started = Instant::now();
     let given = engine.mcp.carry_out(engine, root, call).await;
     let wall_ms = millis(started.elapsed());
-    match given {
-        Ok(answer) => ToolReply {
-            text: if answer.ok {
-                envelope::result(call, &answer.text)
-            } else {
-                envelope::error(call, &answer.text)
-            },
-            ok: answer.ok,
-            wall_ms,
-            layers: answer.layers,
-            limit_hit: String::new(),
-            rule: String::new(),
-        },
+    let mut pictures = Vec::new();
+    let reply = match given {
+        Ok(answer) => {
+            pictures = answer.pictures;
+            ToolReply {
+                text: if answer.ok {
+                    envelope::result(call, &answer.text)
+                } else {
+                    envelope::error(call, &answer.text)
+                },
+                ok: answer.ok,
+                wall_ms,
+                layers: answer.layers,
+                limit_hit: String::new(),
+                rule: String::new(),
+            }
+        }
         Err(failure) => ToolReply {
             text: envelope::error(call, &failure.message),
             ok: false,
@@ -291,7 +301,8 @@ pub async fn carry_out(engine: &Engine, root: &Root, call: &call::ToolCall) -> T
             },
             rule: String::new(),
         },
-    }
+    };
+    (reply, pictures)
 }
 
 fn millis(time: Duration) -> u64 {

@@ -74,7 +74,7 @@ async fn carry_out(
         Runs::Engine => own(engine, &call, root, &workspace, cx).await,
         Runs::Index => codebase_search(engine, root, &call).await,
         Runs::Mcp => tokio::select! {
-            reply = Box::pin(super::mcp::carry_out(engine, root, &call)) => Ok(reply),
+            (reply, _) = Box::pin(super::mcp::carry_out(engine, root, &call)) => Ok(reply),
             () = cx.cancelled().cancelled() => Err(cancelled(spec)),
             () = engine.shutdown.cancelled() => Err(cancelled(spec)),
         },

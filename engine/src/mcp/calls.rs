@@ -55,10 +55,11 @@ impl Server {
             self.ask(needs, timeout, async |s| s.peer().call_tool_once(params).await).await?;
         match answer {
             CallToolResponse::Complete(result) => {
-                let (text, error) = text::result(&result, self.config.output_bytes);
+                let (text, pictures) = text::result(&result, self.config.output_bytes);
                 Ok(Answer {
                     text: session.redact(text),
-                    ok: !error,
+                    ok: result.is_error != Some(true),
+                    pictures,
                     layers: session.layers.clone(),
                 })
             }
@@ -80,11 +81,11 @@ impl Server {
             .ask(needs, self.config.timeout, async |s| s.peer().read_resource_once(params).await)
             .await?;
         match answer {
-            ReadResourceResponse::Complete(result) => Ok(Answer {
-                text: session.redact(text::resource(&result.contents, self.config.output_bytes)),
-                ok: true,
-                layers: session.layers.clone(),
-            }),
+            ReadResourceResponse::Complete(result) => {
+                let (text, pictures) = text::resource(&result.contents, self.config.output_bytes);
+                let layers = session.layers.clone();
+                Ok(Answer { text: session.redact(text), ok: true, pictures, layers })
+            }
             _ => Err(wants_more(&self.name)),
         }
     }
@@ -105,6 +106,7 @@ impl Server {
             GetPromptResponse::Complete(result) => Ok(Answer {
                 text: session.redact(text::prompt(&result.messages, self.config.output_bytes)),
                 ok: true,
+                pictures: Vec::new(),
                 layers: session.layers.clone(),
             }),
             _ => Err(wants_more(&self.name)),

@@ -16,6 +16,7 @@ use super::config::ServerConfig;
 use super::definitions::{self, Cache, Definitions};
 use super::limits;
 use super::session::{Needs, Session};
+use crate::provider::Picture;
 
 /// Why a call gave nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct Answer {
     pub text: String,
     /// The server calls it a success.
     pub ok: bool,
+    /// Images among it, for a model that takes them.
+    pub pictures: Vec<Picture>,
     pub layers: Vec<String>,
 }
 

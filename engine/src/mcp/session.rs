@@ -9,8 +9,15 @@ use lapce_ai_tools::host::ToolHost;
 use lapce_ai_tools::limits::Limits;
 use lapce_ai_tools::server::{Access, Process, Serve, Served, serve};
 use lapce_ai_tools::workspace::Workspace;
-use rmcp::model::{ClientCapabilities, ClientConfig, Implementation};
-use rmcp::service::{NotificationContext, RunningService};
+#[expect(
+    deprecated,
+    reason = "roots leave the protocol one day; servers of today ask for them"
+)]
+use rmcp::model::{
+    ClientCapabilities, ClientConfig, CreateMessageRequestParams, CreateMessageResult, ErrorCode,
+    ErrorData, Implementation, ListRootsResult, Root as McpRoot, RootsCapabilities,
+};
+use rmcp::service::{NotificationContext, RequestContext, RunningService};
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::async_rw::AsyncRwTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
@@ -53,16 +60,39 @@ pub struct Session {
     pub absent: Vec<(String, String)>,
 }
 
-/// Our side of the protocol: says who we are, hears of changes, grants nothing.
+/// Our side of the protocol: says who we are and where the workspace is, hears of changes,
+/// grants nothing.
 #[derive(Debug)]
 pub struct Ours {
     changed: Arc<Notify>,
+    /// The workspace, for a program that was let see it.
+    root: Option<String>,
 }
 
+#[expect(deprecated, reason = "roots leave the protocol one day; servers of today ask for them")]
 impl ClientHandler for Ours {
     fn get_info(&self) -> ClientConfig {
         let name = Implementation::new("lapce-ai", env!("CARGO_PKG_VERSION"));
-        ClientConfig::new(ClientCapabilities::default(), name)
+        let mut offered = ClientCapabilities::default();
+        offered.roots = self.root.is_some().then(RootsCapabilities::default);
+        ClientConfig::new(offered, name)
+    }
+
+    async fn list_roots(
+        &self,
+        _: RequestContext<RoleClient>,
+    ) -> Result<ListRootsResult, ErrorData> {
+        let uri = self.root.as_deref().and_then(|root| reqwest::Url::from_file_path(root).ok());
+        Ok(ListRootsResult::new(uri.into_iter().map(McpRoot::new).collect()))
+    }
+
+    async fn create_message(
+        &self,
+        _: CreateMessageRequestParams,
+        _: RequestContext<RoleClient>,
+    ) -> Result<CreateMessageResult, ErrorData> {
+        let why = "sampling is not offered: a server may not use the user's models";
+        Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, why, None))
     }
 
     async fn on_tool_list_changed(&self, _: NotificationContext<RoleClient>) {
@@ -128,7 +158,8 @@ impl Session {
         let changed = Arc::new(Notify::new());
         let transport = AsyncRwTransport::new_client(Metered::new(stdout, reason.clone()), stdin)
             .with_max_line_length(limits::MESSAGE_BYTES + 1);
-        let greeting = Ours { changed: changed.clone() }.serve(transport);
+        let root = (stdio.workspace != Access::None).then(|| needs.root.as_str().to_owned());
+        let greeting = Ours { changed: changed.clone(), root }.serve(transport);
         let pid = process.pid();
         match tokio::time::timeout(patience, greeting).await {
             Ok(Ok(service)) => Ok(Self {
@@ -188,7 +219,8 @@ impl Session {
             .max_error_response_size(1024)
             .max_concurrent_requests(limits::CALLS);
         let changed = Arc::new(Notify::new());
-        let ours = Ours { changed: changed.clone() };
+        // Where files lie on this machine is nobody's business elsewhere.
+        let ours = Ours { changed: changed.clone(), root: None };
         let tokens = match &http.oauth {
             None => None,
             Some(oauth) => {

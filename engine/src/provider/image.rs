@@ -91,7 +91,7 @@ pub fn read(provider: &str, body: &[u8]) -> Result<Vec<u8>, ProviderError> {
 }
 
 /// Decodes base64, strictly: the usual alphabet, padded, nothing else.
-fn base64(text: &str) -> Option<Vec<u8>> {
+pub fn base64(text: &str) -> Option<Vec<u8>> {
     let digit = |c: u8| {
         Some(u32::from(match c {
             b'A'..=b'Z' => c - b'A',

@@ -49,6 +49,16 @@ while read -r line; do
         storm)
           for _ in {1..400}; do echo '{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}'; done
           answer "$id" "{\"content\":[{\"type\":\"text\",\"text\":\"listed $lists\"}]}" ;;
+        image) answer "$id" '{"content":[{"type":"image","mimeType":"image/png","data":"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="}]}' ;;
+        asks)
+          echo '{"jsonrpc":"2.0","id":900,"method":"roots/list"}'
+          read -r roots
+          echo '{"jsonrpc":"2.0","id":901,"method":"sampling/createMessage","params":{"maxTokens":9,"messages":[{"role":"user","content":{"type":"text","text":"x"}}]}}'
+          read -r sample
+          echo '{"jsonrpc":"2.0","id":902,"method":"elicitation/create","params":{"message":"Your key?","requestedSchema":{"type":"object","properties":{}}}}'
+          read -r elicited
+          all="$roots $sample $elicited"
+          answer "$id" "{\"content\":[{\"type\":\"text\",\"text\":\"${all//\"/}\"}]}" ;;
         fails) answer "$id" '{"isError":true,"content":[{"type":"text","text":"it went wrong\u001b[2J"}]}' ;;
         *) answer "$id" "{\"content\":[{\"type\":\"text\",\"text\":\"call $calls\"}]}" ;;
       esac ;;
