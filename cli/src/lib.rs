@@ -5,3 +5,4 @@ pub mod commands;
 mod lines;
 pub mod lsp;
 mod mentions;
+mod tui;

@@ -2,7 +2,7 @@
 //! Needs `lapce-ai-engine` and `lapce-ai-tool` beside it (`cargo xtask test` builds them).
 
 #[path = "lsp_support/model.rs"]
-#[expect(dead_code, reason = "the answers that only an editor sees")]
+#[expect(dead_code, reason = "ghost text is the editor's alone")]
 mod model;
 
 use std::io::{Read as _, Write as _};
@@ -382,7 +382,20 @@ fn on_a_terminal_when(
     cue: &str,
     reply: &str,
 ) -> (Option<i32>, String) {
+    on_a_terminal_with(home, args, &[(cue, reply)])
+}
+
+/// Instead of something typed: the terminal is closed.
+const HANG_UP: &str = "hang up";
+
+/// The same with several replies, each after its cue has come.
+fn on_a_terminal_with(
+    home: &TestHome,
+    args: &[&str],
+    script: &[(&str, &str)],
+) -> (Option<i32>, String) {
     let (mut main, mut side) = (0, 0);
+    let size = libc::winsize { ws_row: 40, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: openpty fills in two descriptors and takes null for what we do not set.
     let opened = unsafe {
         libc::openpty(
@@ -390,10 +403,13 @@ fn on_a_terminal_when(
             &raw mut side,
             std::ptr::null_mut(),
             std::ptr::null(),
-            std::ptr::null(),
+            &raw const size,
         )
     };
     assert_eq!(opened, 0);
+    // The program itself must not hold the terminal open.
+    // SAFETY: sets a flag of a descriptor that was just opened.
+    assert_eq!(unsafe { libc::fcntl(main, libc::F_SETFD, libc::FD_CLOEXEC) }, 0);
     // SAFETY: both are open and ours alone.
     let (mut main, side) =
         unsafe { (std::fs::File::from_raw_fd(main), std::os::fd::OwnedFd::from_raw_fd(side)) };
@@ -415,13 +431,22 @@ fn on_a_terminal_when(
     drop(command);
     let mut shown = String::new();
     let mut buffer = [0; 4096];
-    let mut answered = false;
+    let mut script = script.iter();
+    let mut next = script.next();
+    let mut from = 0;
     // The terminal reports an error, not an end, once nobody has its other side.
     while let Ok(n @ 1..) = main.read(&mut buffer) {
         shown += &String::from_utf8_lossy(&buffer[..n]);
-        if !answered && shown.contains(cue) {
+        while let Some((cue, reply)) = next
+            && let Some(at) = shown[from..].find(cue)
+        {
+            if *reply == HANG_UP {
+                drop(main);
+                return (wait(&mut child), shown);
+            }
             main.write_all(reply.as_bytes()).unwrap();
-            answered = true;
+            from += at + cue.len();
+            next = script.next();
         }
     }
     (wait(&mut child), shown)
@@ -588,6 +613,54 @@ fn a_piece_of_a_file_is_edited() {
     home.cli_in(&root, ["edit", "--yes", "none.rs", "x"]).exited(3);
     home.cli_in(&root, ["edit", "--yes", ".", "x"]).exited(2);
     assert_eq!((now().as_str(), model.seen().len()), (text, 4));
+    home.assert_nothing_left();
+}
+
+/// A question, a task with an approval, and the way out, on a real terminal.
+#[test]
+fn the_terminal_ui_asks_works_and_leaves() {
+    let home = home();
+    let root = home.workspace("w", &[("a.rs", "fn a() {}\n")]);
+    let model = Model::new(vec![
+        Reply::Words("It is empty.\n"),
+        Reply::Call("execute_command", serde_json::json!({ "command": "touch made" })),
+        Reply::Call("attempt_completion", serde_json::json!({ "result": "All done." })),
+    ]);
+    home.config(&model.config());
+    let args = ["tui", "--root", root.to_str().unwrap()];
+    let script: &[(&str, &str)] = &[
+        ("ask> ", "what is a?\r"),
+        ("It is empty.", "/run make it\r"),
+        ("y yes", "y\r"),
+        ("All done.", "/nonsense\r"),
+        ("there is no command", "\u{15}/quit\r"),
+    ];
+    let (code, shown) = on_a_terminal_with(&home, &args, script);
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(root.join("made").exists(), "{shown}");
+    assert!(shown.contains("allow? execute_command for 'touch made'"), "{shown}");
+    assert!(shown.contains("completed: 2 turns, 1 tool call;"), "{shown}");
+    // The bottom is gone, and the terminal takes pastes as before.
+    assert!(shown.trim_end().ends_with("\x1b[?2004l"), "{shown:?}");
+    let seen = model.seen();
+    let task = seen[1]["messages"].to_string();
+    assert!(task.contains("It is empty."), "the conversation goes along: {task}");
+    home.cli(["tui", "--root", root.to_str().unwrap()]).exited(2);
+    home.assert_nothing_left();
+}
+
+/// Its terminal goes away: nothing of it stays.
+#[test]
+fn the_terminal_ui_ends_with_its_terminal() {
+    let home = home();
+    let root = home.workspace("w", &[("a.rs", "")]);
+    let (_keep, halt) = model::gate();
+    let model = Model::new(vec![Reply::Halting("Half", halt, "")]);
+    home.config(&model.config());
+    let args = ["tui", "--root", root.to_str().unwrap()];
+    let (code, shown) = on_a_terminal_with(&home, &args, &[("ask> ", "why?\r"), ("Half", HANG_UP)]);
+    assert!(shown.contains("answering"), "{shown}");
+    assert_ne!(code, Some(70), "{shown}");
     home.assert_nothing_left();
 }
 

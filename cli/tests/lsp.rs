@@ -559,7 +559,8 @@ fn actions_leave_code_to_the_languages_server() {
         assert_eq!(actions(&mut editor, &file, line), Vec::<Value>::new(), "line {line}");
     }
     let blank = actions(&mut editor, &file, 4);
-    assert_eq!(blank.len(), 1);
+    assert_eq!(blank.len(), 2);
+    pick(&blank, "open the terminal UI");
     pick(&blank, "explain this place");
     let only = json!({
         "textDocument": { "uri": uri(&file) },
@@ -598,6 +599,8 @@ fn a_task_can_be_run_in_the_terminal() {
     for part in ["targetUri", "targetRange", "targetSelectionRange"] {
         assert!(!args["location"][part].is_null(), "{args}");
     }
+    let tui = pick(&actions(&mut editor, &file, 4), "open the terminal UI");
+    assert_eq!(tui["arguments"][0]["args"]["cargoArgs"], json!(["tui"]));
     // An editor without that command is not offered it.
     let mut editor = Editor::spawn(&home);
     editor.initialize(&root, &settings(), json!({ "capabilities": {} })).unwrap();

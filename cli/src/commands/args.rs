@@ -181,6 +181,14 @@ Examples:
     )]
     Run(Run),
 
+    /// Questions, agent runs and their approvals in one terminal
+    #[command(long_about = "\
+Questions, agent runs and their approvals in one terminal, made for the terminal panel of an \
+editor: keyboard only, and what was said stays in the terminal's own scrollback. A line is a \
+question, or after Tab a task for the agent; /help names the commands. What went before goes along \
+with the next question. Runs started elsewhere in the workspace ask here too.")]
+    Tui(Tui),
+
     /// List the agent's tools, show their parameters, run one
     #[command(subcommand)]
     Tool(Tool),
@@ -439,6 +447,18 @@ pub struct Edit {
     /// Show the change and write nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// The model, as PROVIDER/MODEL [default: the one in config.toml]
+    #[arg(long, value_name = "MODEL", default_value = "", hide_default_value = true)]
+    pub model: String,
+    #[command(flatten)]
+    pub root: Root,
+}
+
+#[derive(Debug, Args)]
+pub struct Tui {
+    /// Begin with the agent instead of questions
+    #[arg(long)]
+    pub agent: bool,
     /// The model, as PROVIDER/MODEL [default: the one in config.toml]
     #[arg(long, value_name = "MODEL", default_value = "", hide_default_value = true)]
     pub model: String,

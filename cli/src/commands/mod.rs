@@ -8,18 +8,18 @@ mod diagnostics;
 mod doctor;
 mod edit;
 mod eval;
-mod exit;
+pub(crate) mod exit;
 mod generate;
 mod index;
 mod index_program;
 mod mcp;
-mod output;
+pub(crate) mod output;
 mod progress;
-mod question;
+pub(crate) mod question;
 mod rules;
 mod run;
 mod search;
-mod session;
+pub(crate) mod session;
 mod start;
 mod status;
 mod stop;
@@ -74,6 +74,7 @@ async fn dispatch(command: Command, out: Output) -> Outcome {
         Command::Ask(args) => ask::run(args, out).await,
         Command::Edit(args) => edit::run(args, out).await,
         Command::Run(args) => run::run(args, out).await,
+        Command::Tui(args) => crate::tui::run(args, out).await,
         Command::Tool(args) => tool::run(args, out).await,
         Command::Undo(args) => undo::run(args, out).await,
         Command::Approvals(args) => approvals::run(args, out).await,
@@ -107,6 +108,7 @@ fn wants_json(command: &Command) -> bool {
         Command::Tool(Tool::Run(args)) => args.report,
         Command::Tool(Tool::Schema { .. })
         | Command::Edit(_)
+        | Command::Tui(_)
         | Command::Rules(_)
         | Command::Mcp(_)
         | Command::Approvals(_)

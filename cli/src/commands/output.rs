@@ -54,6 +54,11 @@ impl Output {
         }
     }
 
+    /// Whether standard output takes colours.
+    pub fn colours(self) -> bool {
+        self.out_colour
+    }
+
     /// `text` as it looks on standard output.
     pub fn paint(self, style: Style, text: &str) -> String {
         paint(self.out_colour, style, text)

@@ -95,7 +95,7 @@ pub(in super::super) async fn list(shell: Rc<Shell>, params: CodeActions) -> Ans
             offered.push(("Lapce AI: stop the edit".into(), stop));
         }
         let selected = selected(params.range);
-        Ok(on_line(document, &uri, line, selected, line_is, &mut offered))
+        Ok(Some(on_line(document, &uri, line, selected, line_is, &mut offered)))
     })?;
     if offered.is_empty() {
         return Err(Failure::declined("no actions here"));
@@ -104,7 +104,7 @@ pub(in super::super) async fn list(shell: Rc<Shell>, params: CodeActions) -> Ans
     let mut actions: Vec<Value> =
         offered.iter().map(|(title, action)| entry(title, action, lapce)).collect();
     if let Some(task) = terminal.filter(|_| shell.editor.can().run_single) {
-        actions.extend(in_terminal(&task, &uri));
+        actions.extend(in_terminal(task.as_deref(), &uri));
     }
     Ok(actions.into())
 }
@@ -224,21 +224,31 @@ fn entry(title: &str, action: &Action, lapce: bool) -> Value {
     }
 }
 
-/// A bare command that Lapce runs in its terminal: `lapce-ai run -- TASK`.
-fn in_terminal(task: &str, uri: &str) -> Option<Value> {
-    let program = paths::find_program(CLI)?.canonicalize().ok()?;
+/// Bare commands that Lapce runs in its terminal: `lapce-ai run -- TASK` and `lapce-ai tui`.
+fn in_terminal(task: Option<&str>, uri: &str) -> Vec<Value> {
+    let Some(program) = paths::find_program(CLI).and_then(|path| path.canonicalize().ok()) else {
+        return Vec::new();
+    };
     let nowhere =
         json!({ "start": { "line": 0, "character": 0 }, "end": { "line": 0, "character": 0 } });
-    Some(json!({
-        "title": format!("Lapce AI: run in the terminal “{}”", short(task)),
-        "command": TERMINAL_COMMAND,
-        "arguments": [{
-            "label": format!("lapce-ai run {}", short(task)),
-            "kind": program,
-            "location": { "targetUri": uri, "targetRange": nowhere, "targetSelectionRange": nowhere },
-            "args": { "cargoArgs": ["run", "--", task], "cargoExtraArgs": [], "executableArgs": [] },
-        }],
-    }))
+    let entry = |title: String, label: String, args: &[&str]| {
+        json!({
+            "title": title,
+            "command": TERMINAL_COMMAND,
+            "arguments": [{
+                "label": label,
+                "kind": program,
+                "location": { "targetUri": uri, "targetRange": nowhere, "targetSelectionRange": nowhere },
+                "args": { "cargoArgs": args, "cargoExtraArgs": [], "executableArgs": [] },
+            }],
+        })
+    };
+    let run = task.map(|task| {
+        let title = format!("Lapce AI: run in the terminal “{}”", short(task));
+        entry(title, format!("lapce-ai run {}", short(task)), &["run", "--", task])
+    });
+    let tui = entry("Lapce AI: open the terminal UI".into(), "lapce-ai".into(), &["tui"]);
+    run.into_iter().chain([tui]).collect()
 }
 
 fn short(text: &str) -> String {

@@ -1,0 +1,176 @@
+use super::*;
+
+fn app() -> App {
+    let mut app = App::new("/w".into(), String::new(), Mode::Ask);
+    app.take_lines(80);
+    app
+}
+
+fn press(app: &mut App, code: KeyCode) -> Option<Wish> {
+    app.key(KeyEvent::new(code, KeyModifiers::NONE))
+}
+
+fn ctrl(app: &mut App, c: char) -> Option<Wish> {
+    app.key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL))
+}
+
+fn type_line(app: &mut App, text: &str) -> Option<Wish> {
+    for c in text.chars() {
+        assert_eq!(press(app, KeyCode::Char(c)), None);
+    }
+    press(app, KeyCode::Enter)
+}
+
+fn shown(app: &mut App) -> Vec<String> {
+    app.take_lines(80).into_iter().map(|line| line.text).collect()
+}
+
+fn started(app: &mut App, run_id: &str) {
+    app.event(Event::Started { run_id: run_id.into(), transcript: None, model: "test/m".into() });
+}
+
+fn approval(id: &str, run_id: &str) -> Approval {
+    Approval {
+        approval_id: id.into(),
+        run_id: run_id.into(),
+        summary: "execute_command for 'make'".into(),
+        detail: (0..20).map(|n| format!("line {n}\n")).collect::<Vec<_>>().concat(),
+        scopes: vec![Decision::AllowForRun],
+        ..Approval::default()
+    }
+}
+
+fn ask_reply() -> AskReply {
+    AskReply {
+        answered: true,
+        model: "test/m".into(),
+        citations: Vec::new(),
+        usage: lapce_ai_ipc::wire::engine::Usage::default(),
+        stop: "stop".into(),
+        hint: String::new(),
+    }
+}
+
+#[test]
+fn an_answer_streams_in_and_goes_along_with_the_next_question() {
+    let mut app = app();
+    assert_eq!(type_line(&mut app, "why?"), Some(Wish::Ask("why?".into())));
+    assert_eq!(shown(&mut app), ["> why?"]);
+    started(&mut app, "r1");
+    for text in ["Be", "cause\nof ", "that"] {
+        app.event(Event::Text(text.into()));
+    }
+    assert_eq!(shown(&mut app), ["test/m", "Because"]);
+    assert_eq!(app.bottom(80, Duration::ZERO).open, "of that");
+    assert!(app.bottom(80, Duration::from_secs(3)).status.starts_with("answering 3 s"));
+    assert!(app.earlier().is_empty());
+    app.done(Done::Ask(ask_reply()));
+    assert_eq!(shown(&mut app), ["of that"]);
+    let earlier = app.earlier();
+    assert_eq!(earlier[0].text, "User: why?\nAnswer: Because\nof that\n\n");
+    assert_eq!(type_line(&mut app, "/new"), None);
+    assert!(app.earlier().is_empty());
+}
+
+#[test]
+fn the_conversation_that_goes_along_is_bounded() {
+    let mut app = app();
+    for n in 0..20 {
+        type_line(&mut app, &format!("question {n}"));
+        for _ in 0..100 {
+            app.event(Event::Text("x".repeat(1000)));
+        }
+        app.done(Done::Ask(ask_reply()));
+        app.take_lines(80);
+    }
+    let text = &app.earlier()[0].text;
+    assert!(text.len() < 2 * EXCHANGE_BYTES && text.contains("question 19"), "{}", text.len());
+}
+
+#[test]
+fn what_waits_is_answered_by_what_is_typed() {
+    let mut app = app();
+    press(&mut app, KeyCode::Tab);
+    assert_eq!(type_line(&mut app, "build it"), Some(Wish::Run("build it".into())));
+    started(&mut app, "r1");
+    app.event(Event::Approval(approval("a1", "r1")));
+    // The same by the watch, and one of another run.
+    app.asks(approval("a1", "r1"));
+    app.asks(approval("a2", "r2"));
+    let bottom = app.bottom(80, Duration::ZERO);
+    assert_eq!(bottom.mark, "? ");
+    assert_eq!(bottom.question[0], "allow? execute_command for 'make'");
+    assert_eq!(bottom.question.len(), 1 + DETAIL + 1 + 1 + 1, "{:?}", bottom.question);
+    assert!(bottom.question.contains(&"(1 more after this)".to_owned()));
+    let yes =
+        Wish::Answer { id: "a1".into(), decision: Decision::AllowForRun, words: String::new() };
+    assert_eq!(type_line(&mut app, "a"), Some(yes));
+    assert!(app.bottom(80, Duration::ZERO).question[0].contains("(another run)"));
+    app.decided("a2", "");
+    assert!(app.bottom(80, Duration::ZERO).question.is_empty());
+    assert!(shown(&mut app).contains(&"(its time is over)".to_owned()));
+    // One can always leave.
+    app.asks(approval("a3", "r1"));
+    assert_eq!(type_line(&mut app, "/quit"), Some(Wish::Quit));
+}
+
+#[test]
+fn one_thing_at_a_time_and_ctrl_c_stops_it() {
+    let mut app = app();
+    type_line(&mut app, "why?");
+    started(&mut app, "r1");
+    assert_eq!(type_line(&mut app, "/run more"), None);
+    assert!(shown(&mut app).iter().any(|line| line.contains("one thing at a time")));
+    assert_eq!(ctrl(&mut app, 'c'), Some(Wish::Cancel));
+    assert_eq!(app.run_id(), Some("r1"));
+    assert_eq!(ctrl(&mut app, 'c'), Some(Wish::Quit));
+    app.done(Done::Failed("cancelled".into(), "try again".into()));
+    assert!(shown(&mut app).ends_with(&["cancelled".into(), "next: try again".into()]));
+    // What was typed meanwhile is still there.
+    assert_eq!(ctrl(&mut app, 'c'), None);
+    assert_eq!(ctrl(&mut app, 'c'), None);
+    assert_eq!(app.bottom(80, Duration::ZERO).status, "Ctrl-C again leaves");
+    assert_eq!(ctrl(&mut app, 'c'), Some(Wish::Quit));
+    assert_eq!(ctrl(&mut app, 'd'), Some(Wish::Quit));
+}
+
+#[test]
+fn no_text_moves_the_cursor_or_the_colours() {
+    let mut app = app();
+    type_line(&mut app, "why?");
+    app.event(Event::Text("\x1b[2Jred\x1b[31m\n".into()));
+    app.event(Event::Notice("\x07bell".into()));
+    app.event(Event::ToolFinished {
+        call_id: "c".into(),
+        name: "n".into(),
+        ok: false,
+        summary: "\x1b]0;title\x07".into(),
+        wall_ms: 1,
+        rule: String::new(),
+    });
+    app.paste("\x1b[31mpaste");
+    let bottom = app.bottom(80, Duration::ZERO);
+    let all = format!("{:?}{:?}", shown(&mut app), bottom.typed);
+    assert!(!all.contains("\\u{1b}") && !all.contains("\\u{7}"), "{all}");
+}
+
+#[test]
+fn a_search_shows_places_and_code() {
+    let mut app = app();
+    assert_eq!(type_line(&mut app, "/search retry"), Some(Wish::Search("retry".into())));
+    let hit = Hit {
+        path: "src/a.rs".into(),
+        start_line: 9,
+        end_line: 30,
+        symbol: "retry".into(),
+        kind: "function".into(),
+        score: 1.0,
+        code: "fn retry() {\n}\n".into(),
+        why: String::new(),
+    };
+    app.passages(&[hit]);
+    assert_eq!(
+        shown(&mut app),
+        ["> /search retry", "src/a.rs:9  retry", "     9 fn retry() {", "    10 }"]
+    );
+}

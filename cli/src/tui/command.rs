@@ -1,0 +1,86 @@
+//! What a typed line means. Pure.
+
+use super::app::Mode;
+
+pub const HELP: &str = "\
+A line is a question about the workspace, or after Tab a task for the agent.
+  /ask QUESTION    ask, whatever Tab says
+  /run TASK        let the agent work on it
+  /search WORDS    passages that fit the words, without a model
+  /undo            put files back as they were before the last run or call
+  /model NAME      the model from now on, as PROVIDER/MODEL; none for the configured one
+  /new             forget the conversation so far
+  /quit            leave (Ctrl-D)
+Ctrl-C or Esc stops what is under way. Alt-Enter begins a new line, ↑ and ↓ bring earlier ones.
+When something is asked of you, what you type is the answer.";
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    Ask(String),
+    Run(String),
+    Search(String),
+    Undo,
+    Model(String),
+    New,
+    Help,
+    Quit,
+}
+
+/// Reads a line; an error says what is wrong with it.
+pub fn read(text: &str, mode: Mode) -> Result<Command, String> {
+    let text = text.trim();
+    // A prompt of an MCP server is part of a question or task.
+    let Some(rest) = text.strip_prefix('/').filter(|rest| !rest.starts_with("mcp:")) else {
+        return Ok(match mode {
+            Mode::Ask => Command::Ask(text.to_owned()),
+            Mode::Run => Command::Run(text.to_owned()),
+        });
+    };
+    let (name, words) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let words = words.trim();
+    let needed = |what: &str| match words {
+        "" => Err(format!("/{name} needs {what} behind it")),
+        words => Ok(words.to_owned()),
+    };
+    match name {
+        "ask" => needed("a question").map(Command::Ask),
+        "run" => needed("a task").map(Command::Run),
+        "search" => needed("words").map(Command::Search),
+        "undo" => Ok(Command::Undo),
+        "model" => Ok(Command::Model(words.to_owned())),
+        "new" => Ok(Command::New),
+        "help" | "?" => Ok(Command::Help),
+        _ => leave(text).ok_or_else(|| format!("there is no command /{name}; /help names all")),
+    }
+}
+
+/// The one command that holds while a question waits.
+pub fn leave(text: &str) -> Option<Command> {
+    matches!(text, "/quit" | "/exit" | "/q").then_some(Command::Quit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_commands_or_what_the_mode_says() {
+        let ask = |text: &str| read(text, Mode::Ask);
+        assert_eq!(ask("why?"), Ok(Command::Ask("why?".into())));
+        assert_eq!(read("do it", Mode::Run), Ok(Command::Run("do it".into())));
+        assert_eq!(ask("/run  fix it "), Ok(Command::Run("fix it".into())));
+        assert_eq!(ask("/search a b"), Ok(Command::Search("a b".into())));
+        assert_eq!(ask("/model"), Ok(Command::Model(String::new())));
+        assert_eq!(ask("/q"), Ok(Command::Quit));
+        assert_eq!(ask("/mcp:git:log x"), Ok(Command::Ask("/mcp:git:log x".into())));
+        assert!(ask("/run").unwrap_err().contains("needs a task"));
+        assert!(ask("/rm -rf").unwrap_err().contains("no command /rm"));
+    }
+
+    #[test]
+    fn help_names_every_command() {
+        for name in ["/ask", "/run", "/search", "/undo", "/model", "/new", "/quit"] {
+            assert!(HELP.contains(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! `lapce-ai tui`: questions, agent runs and their approvals in one terminal.
+//!
+//! Made for the terminal panel of an editor: keyboard only, no function keys, no mouse, and
+//! the terminal's own scrollback. `app` is the state and what keys and events do to it, `screen`
+//! what is drawn, `prompt` the line that is typed; this file joins them to the terminal and the
+//! engine.
+
+mod app;
+mod command;
+mod prompt;
+mod screen;
+
+use std::io::{self, IsTerminal as _};
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use crossterm::event::{DisableBracketedPaste, EnableBracketedPaste, Event as Term, EventStream};
+use crossterm::{execute, terminal};
+use futures::StreamExt as _;
+use lapce_ai_ipc::wire::engine::{Answer, Ask, Event, Run, Search, Undo, UndoWhat};
+use lapce_ai_ipc::{EngineCall, EngineClient};
+use tokio::sync::mpsc;
+
+use crate::commands::args;
+use crate::commands::exit::{Code, Failure, Outcome};
+use crate::commands::output::Output;
+use crate::commands::session::{self, Interrupts};
+use crate::mentions;
+use app::{App, Done, Mode, Wish};
+use screen::{Look, Screen};
+
+/// Events of the call under way that wait to be shown.
+const EVENTS: usize = 256;
+/// Hits of a search.
+const HITS: u32 = 8;
+/// How often the time in the status moves.
+const TICK: Duration = Duration::from_secs(1);
+
+type Work = Pin<Box<dyn Future<Output = Done>>>;
+
+pub async fn run(args: args::Tui, out: Output) -> Outcome {
+    let root = session::workspace(args.root.root.as_deref())?;
+    if !io::stdin().is_terminal() || !io::stdout().is_terminal() {
+        let message = "the terminal UI needs a terminal";
+        return Err(Failure::new(Code::Usage, message, "use `lapce-ai ask` or `lapce-ai run`"));
+    }
+    let client = session::engine().await?;
+    let mode = if args.agent { Mode::Run } else { Mode::Ask };
+    let app = App::new(root.clone(), args.model, mode);
+    let raw = Raw::enter()?;
+    let screen = Screen::new(io::stdout(), out.colours());
+    let mut ui = Ui { client, root, app, screen, since: Instant::now(), work: None };
+    let result = ui.serve().await;
+    let _ = ui.screen.close();
+    drop(raw);
+    result
+}
+
+/// The terminal as we need it; put back when this is dropped, however that happens.
+struct Raw;
+
+impl Raw {
+    fn enter() -> Outcome<Self> {
+        terminal::enable_raw_mode()?;
+        let raw = Self;
+        execute!(io::stdout(), EnableBracketedPaste)?;
+        Ok(raw)
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        let _ = execute!(io::stdout(), DisableBracketedPaste);
+        let _ = terminal::disable_raw_mode();
+    }
+}
+
+struct Ui {
+    client: EngineClient,
+    root: String,
+    app: App,
+    screen: Screen<io::Stdout>,
+    since: Instant,
+    work: Option<Work>,
+}
+
+impl Ui {
+    async fn serve(&mut self) -> Outcome {
+        let mut keys = EventStream::new();
+        let mut interrupts = Interrupts::new()?;
+        let (events, mut coming) = mpsc::channel(EVENTS);
+        // What waits for the user in this workspace, whoever started it.
+        let mut follow = Some(self.client.follow(self.root.clone()));
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            // What has come already is shown with one drawing.
+            while let Ok(event) = coming.try_recv() {
+                self.app.event(event);
+            }
+            self.draw()?;
+            tokio::select! {
+                biased;
+                key = keys.next() => match key {
+                    Some(Ok(key)) => {
+                        if self.take(key, &events).await? {
+                            return Ok(());
+                        }
+                    }
+                    // The terminal is gone.
+                    Some(Err(_)) | None => return Ok(()),
+                },
+                () = interrupts.next() => return Ok(()),
+                Some(event) = coming.recv() => self.app.event(event),
+                done = ended(&mut self.work) => {
+                    self.work = None;
+                    while let Ok(event) = coming.try_recv() {
+                        self.app.event(event);
+                    }
+                    self.app.done(done);
+                    if follow.is_none() && !self.client.0.is_closed() {
+                        follow = Some(self.client.follow(self.root.clone()));
+                    }
+                }
+                event = next(&mut follow) => match event {
+                    Some(Event::Approval(approval)) => self.app.asks(approval),
+                    Some(Event::Answered { approval_id, by }) => self.app.decided(&approval_id, &by),
+                    Some(_) => {}
+                    None => follow = None,
+                },
+                _ = tick.tick(), if self.app.is_busy() => {}
+            }
+        }
+    }
+
+    fn draw(&mut self) -> Outcome {
+        let columns = match terminal::size() {
+            Ok((columns @ 1.., _)) => usize::from(columns),
+            // It does not know its size.
+            _ => 80,
+        };
+        let lines = self.app.take_lines(columns);
+        let bottom = self.app.bottom(columns, self.since.elapsed());
+        Ok(self.screen.draw(&lines, &bottom, columns)?)
+    }
+
+    /// Takes a key; `true` when it was the last.
+    async fn take(&mut self, key: Term, events: &mpsc::Sender<Event>) -> Outcome<bool> {
+        let wish = match key {
+            Term::Key(key) => self.app.key(key),
+            Term::Paste(text) => {
+                self.app.paste(&text);
+                None
+            }
+            _ => None,
+        };
+        match wish {
+            None => {}
+            Some(Wish::Quit) => return Ok(true),
+            Some(Wish::Cancel) => self.cancel().await,
+            Some(Wish::Answer { id, decision, words }) => {
+                let answer = Answer { approval_id: id, decision, feedback: words };
+                if let Err(error) = self.client.answer(answer).await {
+                    self.app.say(Look::Warn, &format!("(not taken: {error})"));
+                }
+            }
+            Some(wish) => self.start(wish, events.clone()).await,
+        }
+        Ok(false)
+    }
+
+    async fn cancel(&mut self) {
+        match self.app.run_id() {
+            // Not begun, or without a run of its own: dropping it cancels it.
+            None | Some("") => {
+                if self.work.take().is_some() {
+                    self.app.done(Done::Failed("stopped".into(), String::new()));
+                }
+            }
+            Some(run_id) => {
+                let _ = self.client.cancel_run(run_id.to_owned()).await;
+            }
+        }
+    }
+
+    async fn start(&mut self, wish: Wish, events: mpsc::Sender<Event>) {
+        // The engine may have ended since.
+        if self.client.0.is_closed() {
+            match session::engine().await {
+                Ok(client) => self.client = client,
+                Err(failure) => return self.app.done(failed(failure)),
+            }
+        }
+        self.since = Instant::now();
+        let client = self.client.clone();
+        let root = self.root.clone();
+        let (model, earlier) = (self.app.model().to_owned(), self.app.earlier());
+        self.work = Some(match wish {
+            Wish::Ask(text) => Box::pin(async move {
+                let expanded = mentions::expanded(&client, &root, text).await;
+                let (question, mut attached) = match expanded {
+                    Ok(expanded) => expanded,
+                    Err(error) => return failed(error.into()),
+                };
+                attached.extend(earlier);
+                let ask = Ask { root, question, model, attached, ..Ask::default() };
+                told(client.ask(ask), events, Done::Ask).await
+            }),
+            Wish::Run(text) => Box::pin(async move {
+                let expanded = mentions::expanded(&client, &root, text).await;
+                let (task, mut attached) = match expanded {
+                    Ok(expanded) => expanded,
+                    Err(error) => return failed(error.into()),
+                };
+                attached.extend(earlier);
+                let run = Run { root, task, model, attached, ..Run::default() };
+                told(client.run(run), events, Done::Run).await
+            }),
+            Wish::Search(query) => Box::pin(async move {
+                let search = Search { root, query, limit: HITS, explain: false };
+                client.search(search).await.map_or_else(|e| failed(e.into()), Done::Search)
+            }),
+            Wish::Undo => Box::pin(async move {
+                let undo = Undo { root, what: UndoWhat::Last };
+                client.undo(undo).await.map_or_else(|e| failed(e.into()), Done::Undo)
+            }),
+            Wish::Answer { .. } | Wish::Cancel | Wish::Quit => return,
+        });
+    }
+}
+
+/// The call to its end, its events passed on.
+async fn told<R>(
+    mut call: EngineCall<R>,
+    events: mpsc::Sender<Event>,
+    done: fn(R) -> Done,
+) -> Done {
+    while let Some(event) = call.next().await {
+        if events.send(event).await.is_err() {
+            break;
+        }
+    }
+    call.finish().await.map_or_else(|error| failed(error.into()), done)
+}
+
+fn failed(failure: Failure) -> Done {
+    match failure {
+        Failure::Said { message, hint, .. } => Done::Failed(message, hint),
+        Failure::Silent(_) | Failure::PipeClosed => Done::Failed("it failed".into(), String::new()),
+    }
+}
+
+async fn ended(work: &mut Option<Work>) -> Done {
+    match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn next<R>(call: &mut Option<EngineCall<R>>) -> Option<Event> {
+    match call {
+        Some(call) => call.next().await,
+        None => std::future::pending().await,
+    }
+}
