@@ -9,10 +9,11 @@ use super::links::{answers, fill, sum};
 use super::machine::{Peer, Place};
 
 type Service = ipc::Service;
+type Pending = iceoryx2::pending_response::PendingResponse<Service, [u8], (), [u8], ()>;
 
 pub struct Client {
     port: Port<Service, [u8], (), [u8], ()>,
-    pending: Option<iceoryx2::pending_response::PendingResponse<Service, [u8], (), [u8], ()>>,
+    pending: Option<Pending>,
     copy: Vec<u8>,
     _node: Node<Service>,
 }

@@ -23,6 +23,9 @@ pub enum Mechanism {
     /// The same copies between two processes, piece by piece through a buffer each way,
     /// both sides spinning on a word: the floor for large messages.
     SharedCopy,
+    /// As that, the pieces stored past the writer's cache: the faster of the two where the
+    /// cores share no cache.
+    SharedStream,
     RingSpin,
     RingPark,
     RingAdaptive,
@@ -41,7 +44,7 @@ impl Mechanism {
     pub fn takes(self, size: usize) -> bool {
         match self {
             Self::CacheLine | Self::EventFd => size == 64,
-            Self::Memcpy | Self::SharedCopy => size > 64,
+            Self::Memcpy | Self::SharedCopy | Self::SharedStream => size > 64,
             _ => true,
         }
     }
@@ -61,7 +64,12 @@ impl Mechanism {
     pub fn streams(self) -> bool {
         !matches!(
             self,
-            Self::CacheLine | Self::EventFd | Self::Memcpy | Self::SharedCopy | Self::RingPark
+            Self::CacheLine
+                | Self::EventFd
+                | Self::Memcpy
+                | Self::SharedCopy
+                | Self::SharedStream
+                | Self::RingPark
         )
     }
 
@@ -140,10 +148,11 @@ impl Link {
                 (Ends::Events(a, b), Some(peer))
             }
             Mechanism::Memcpy => (Ends::Copy(vec![0; size]), None),
-            Mechanism::SharedCopy => {
+            Mechanism::SharedCopy | Mechanism::SharedStream => {
+                let stream = mechanism == Mechanism::SharedStream;
                 let memory = memfd(Copies::memory(size))?;
                 let peer = Peer::start(&name, place, counts, &[memory.as_raw_fd()], false)?;
-                (Ends::Shared(Copies::map(&memory, size, false)?), Some(peer))
+                (Ends::Shared(Copies::map(&memory, size, false, stream)?), Some(peer))
             }
             Mechanism::RingSpin | Mechanism::RingPark | Mechanism::RingAdaptive => {
                 let (ours, theirs) = pair()?;
@@ -280,8 +289,9 @@ pub fn serve(mechanism: Mechanism, fds: &[RawFd], size: usize, messages: usize) 
             }
         }
         Mechanism::Memcpy => bail!("has no peer"),
-        Mechanism::SharedCopy => {
-            let mut copies = Copies::map(&fd(0), size, true)?;
+        Mechanism::SharedCopy | Mechanism::SharedStream => {
+            let stream = mechanism == Mechanism::SharedStream;
+            let mut copies = Copies::map(&fd(0), size, true, stream)?;
             let mut buf = vec![0; size];
             loop {
                 copies.receive(&mut buf);

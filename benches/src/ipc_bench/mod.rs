@@ -251,8 +251,11 @@ fn bars(
             let case = format!("{} {label}", human(size));
             let name = format!("{} p50 / two memcpys each way", human(size));
             ratio(&name, &case, M::RingSpin, M::Memcpy, 0.5, 1.3);
+            // The faster way to make these copies between these two cores, as they are now.
+            let (copy, stream) = (get(&case, M::SharedCopy, 0.5), get(&case, M::SharedStream, 0.5));
+            let floor = if stream < copy { M::SharedStream } else { M::SharedCopy };
             let name = format!("{} p50 / the same copies between the two processes", human(size));
-            ratio(&name, &case, M::RingSpin, M::SharedCopy, 0.5, 1.3);
+            ratio(&name, &case, M::RingSpin, floor, 0.5, 1.3);
         }
         #[cfg(feature = "iceoryx2")]
         {
