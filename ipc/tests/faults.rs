@@ -24,6 +24,7 @@ const TESTS: &[Test] = &[
     ("a_server_killed_at_any_step_of_a_publish_fails_the_call", killed_server),
     ("a_server_stopped_for_five_seconds_goes_on", stopped_server),
     ("a_stuck_reader_fills_its_ring_and_nothing_else", stuck_reader),
+    ("a_client_that_scribbles_over_its_memory_loses_its_connection_alone", scribbling_client),
     ("a_killed_server_is_replaced_under_traffic", restart_under_traffic),
     ("ten_thousand_reconnects_leak_nothing", reconnects),
     ("sixty_four_connections_at_once", many_connections),
@@ -211,6 +212,56 @@ fn stuck_reader() {
         child.signal(libc::SIGKILL);
         child.expect_killed();
         serving.await.unwrap().unwrap();
+        assert!(connections.is_empty());
+    });
+}
+
+/// A process that writes random words all over the memory it shares, every other time over
+/// the server's words too.
+fn scribbling_client() {
+    runtime().block_on(async {
+        let (path, _dir, listener) = listen();
+        let connections = Connections::default();
+        let (a, b) = tokio::net::UnixStream::pair().unwrap();
+        let echo = Arc::new(Echo::default());
+        tokio::spawn(lapce_ai_ipc::serve::<EngineProtocol, _>(
+            b,
+            Ident::new("s", "1"),
+            Arc::clone(&echo),
+        ));
+        let neighbour = Client::<EngineProtocol>::over(a, Ident::new("c", "1")).await.unwrap();
+        let mut caught = 0;
+        for seed in 0..24 {
+            let child = Child::start("scribble", &path, &[(peers::SEED, &seed.to_string())]);
+            let (stream, _) = listener.accept().await.unwrap();
+            let (connections, echo) = (connections.clone(), Arc::clone(&echo));
+            let mut serving = tokio::spawn(async move {
+                let (ident, options) = (Ident::new("s", "1"), Options::default());
+                connections.serve::<EngineProtocol, _>(stream, ident, options, echo).await
+            });
+            let waiting = async {
+                loop {
+                    tokio::select! {
+                        outcome = &mut serving => break outcome.expect("no panic"),
+                        () = tokio::time::sleep(Duration::from_millis(5)) => {
+                            assert_eq!(neighbour.call(Request::Ping).await.unwrap(), Reply::Pong);
+                        }
+                    }
+                }
+            };
+            // Its own side may find the damage first, and hang up.
+            match tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("an end") {
+                Ok(()) => {}
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(text.contains("broke the protocol"), "{text}");
+                    caught += 1;
+                }
+            }
+            drop(child);
+        }
+        assert!(caught >= 3, "{caught}: the server hardly ever saw the damage");
+        assert_eq!(neighbour.call(Request::Ping).await.unwrap(), Reply::Pong);
         assert!(connections.is_empty());
     });
 }

@@ -125,3 +125,30 @@ fn map(words: &OwnedFd, rings: &OwnedFd, len: usize, protection: i32) -> io::Res
     // SAFETY: mapped until `Mapping` drops, and mmap aligns to pages.
     Ok(unsafe { Region::new(base, len, Box::new(mapping)) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_shrinks_our_memory_or_writes_to_our_rings() {
+        let len = 3 * HEADER;
+        let (_region, files) = create(len).unwrap();
+        open(&files, len).unwrap();
+        let refused = || io::Error::last_os_error().raw_os_error() == Some(libc::EPERM);
+        for (i, fd) in files.iter().enumerate() {
+            let fd = fd.as_raw_fd();
+            for size in [0, HEADER as i64 / 2, 1 << 20] {
+                // SAFETY: plain system call on our descriptor.
+                assert!(unsafe { libc::ftruncate(fd, size) } == -1 && refused(), "{i}: {size}");
+            }
+            // SAFETY: plain system call on our descriptor.
+            let more = unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, libc::F_SEAL_WRITE) };
+            assert!(more == -1 && refused(), "{i}: the seals are not sealed");
+        }
+        assert!(map(&files[0], &files[1], len, libc::PROT_READ | libc::PROT_WRITE).is_err());
+        // SAFETY: one readable byte.
+        let written = unsafe { libc::pwrite(files[1].as_raw_fd(), [1].as_ptr().cast(), 1, 0) };
+        assert!(written == -1 && refused(), "the rings can be written to");
+    }
+}

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use lapce_ai_ipc::wire::engine::{Ask, Event, Reply, Request, RunOutcome, RunReply, Usage};
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
-use lapce_ai_ipc::{Client, Connections, Cx, EngineProtocol, Handler, Ident, Options};
+use lapce_ai_ipc::{CallError, Client, Connections, Cx, EngineProtocol, Handler, Ident, Options};
 use tokio::net::{UnixListener, UnixStream};
 
+/// Of the scribbler's random numbers.
+pub(crate) const SEED: &str = "LAPCE_AI_TEST_SEED";
 pub(crate) const ROLE: &str = "LAPCE_AI_TEST_ROLE";
 const SOCKET: &str = "LAPCE_AI_TEST_SOCKET";
 
@@ -142,6 +144,7 @@ pub(crate) fn play(role: &str) -> ExitCode {
             "serve" => serve_all(&path).await,
             "traffic" => traffic(&path).await,
             "greedy" => greedy(&path).await,
+            "scribble" => scribble(&path).await,
             other => panic!("no role {other:?}"),
         }
     });
@@ -198,4 +201,57 @@ async fn greedy(path: &Path) {
         }
     });
     futures::future::join_all(calls).await;
+}
+
+/// Calls, while a thread writes random words into the memory shared with the server: its
+/// own, and with an odd seed whatever is mapped for writing.
+async fn scribble(path: &Path) {
+    let client = connect(path).await;
+    let seed: u64 = std::env::var(SEED).expect("a seed").parse().unwrap();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let ours = |name: &str| {
+        let shared = maps.lines().filter(|l| l.contains(name) && l.contains(" rw-s "));
+        let range = |line: &str| {
+            let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
+            [from, to].map(|address| usize::from_str_radix(address, 16).unwrap())
+        };
+        shared.map(range).collect::<Vec<_>>()
+    };
+    let [rings] = ours("memfd:lapce-ai-ring")[..] else { panic!("not one ring of ours: {maps}") };
+    let mut ranges = ours("memfd:lapce-ai-words");
+    assert_eq!(ranges.len(), 2, "our words and the server's: {maps}");
+    // Ours lie right before our rings.
+    ranges.retain(|words| seed % 2 == 1 || words[1] == rings[0]);
+    ranges.push(rings);
+    std::thread::spawn(move || {
+        let mut state = seed;
+        let mut random = move |n: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % n
+        };
+        std::thread::sleep(Duration::from_millis(20));
+        loop {
+            let [from, to] = ranges[random(ranges.len())];
+            // Where something is going on: the words, and the start of the rings.
+            let at = from + random((to - from).min(4096) / 8) * 8;
+            let word = random(1 << 31) as u64 >> random(32);
+            // SAFETY: inside a mapping of this process that is shared with another one,
+            // which everybody accesses atomically or volatile; damage is the point.
+            unsafe { (at as *mut u64).write_volatile(word) };
+            if random(64) == 0 {
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        }
+    });
+    for i in 0.. {
+        let text = "z".repeat(1 + i * 37 % 3000);
+        let request = Request::CancelRun { run_id: text };
+        match client.call_within(Duration::from_millis(20), request).await {
+            Ok(_) | Err(CallError::Deadline) => {}
+            // Whoever found the damage; the process stays, as a buggy one would.
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
 }
