@@ -250,7 +250,7 @@ fn scribbling_client() {
                 }
             };
             // Its own side may find the damage first, and hang up.
-            match tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("an end") {
+            match tokio::time::timeout(Duration::from_mins(1), waiting).await.expect("an end") {
                 Ok(()) => {}
                 Err(error) => {
                     let text = error.to_string();
