@@ -157,6 +157,20 @@ async fn a_change_too_large_to_keep_is_named() {
     assert!(out.ok && out.envelope.contains("cannot be undone: large.txt"), "{}", out.envelope);
 }
 
+#[tokio::test]
+async fn what_is_no_file_any_more_or_ignored_by_now_is_named() {
+    let b = bench();
+    for name in ["link", "folder", "hidden", "still"] {
+        b.write(name, "one\n");
+    }
+    let command = "rm link folder; ln -s still link; mkdir folder; echo two > hidden; \
+                   printf 'hidden\\nstill\\n' > .gitignore";
+    let out = b.sh(command).await;
+    assert!(out.ok, "{}", out.envelope);
+    let named = "cannot be undone: folder, hidden, link<";
+    assert!(out.envelope.contains(named), "{}", out.envelope);
+}
+
 /// The clock of a file system ticks coarsely: two changes within a tick leave the same stamp.
 #[tokio::test]
 async fn a_change_that_leaves_the_same_stamp_as_the_one_before_is_undone() {

@@ -12,7 +12,7 @@ mod scan;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use index::{Folder, Index, Known};
+use index::{Folder, Index, Known, Stamp};
 
 use crate::call::ToolCall;
 use crate::exec::files::Done;
@@ -152,8 +152,11 @@ fn changed(
         return;
     }
     let path = folder.path_of(&known.name);
-    if current.is_none() && tree.exists(Path::new(&path)) == Ok(true) {
-        // Now ignored, or no regular file any more: still there under its name.
+    if current.is_none()
+        && let Ok(there) = tree.stat(Path::new(&path))
+    {
+        // Now ignored, or no regular file any more. An undo would not write there.
+        uncovered.extend((Stamp::of_stat(&there) != known.stamp).then_some(path));
         return;
     }
     let Some(hash) = known.hash else {
