@@ -35,6 +35,25 @@ impl Bm25 {
         self.lengths.push(length);
     }
 
+    /// The share of these words, each by its weight, that stand in a document.
+    pub fn cover(&self, terms: &[String], id: u32) -> f32 {
+        let (mut all, mut here) = (0.0, 0.0);
+        for term in terms {
+            let list = self.postings.get(term).map_or(&[][..], Vec::as_slice);
+            let weight = self.idf(list.len());
+            all += weight;
+            if list.binary_search_by_key(&id, |(id, _)| *id).is_ok() {
+                here += weight;
+            }
+        }
+        here / all.max(f32::MIN_POSITIVE)
+    }
+
+    fn idf(&self, documents: usize) -> f32 {
+        let (n, df) = (self.lengths.len() as f32, documents as f32);
+        ((n - df + 0.5) / (df + 0.5) + 1.0).ln()
+    }
+
     /// The best `limit` documents with their scores, best first.
     pub fn search(&self, terms: &[String], limit: usize) -> Vec<(u32, f32)> {
         let n = self.lengths.len() as f32;
@@ -42,8 +61,7 @@ impl Bm25 {
         let mut scores: HashMap<u32, f32> = HashMap::new();
         for term in terms {
             let Some(list) = self.postings.get(term) else { continue };
-            let df = list.len() as f32;
-            let idf = ((n - df + 0.5) / (df + 0.5) + 1.0).ln();
+            let idf = self.idf(list.len());
             for &(id, tf) in list {
                 let tf = tf as f32;
                 let norm = K1 * (1.0 - B + B * self.lengths[id as usize] as f32 / mean);
@@ -76,5 +94,12 @@ mod tests {
         assert_eq!(ids(&["open"]), [1, 0, 2]);
         assert_eq!(ids(&["file", "open"])[0], 0);
         assert_eq!(ids(&["absent"]), [0_u32; 0]);
+        let cover = |terms: &[&str], id| {
+            let terms: Vec<_> = terms.iter().map(ToString::to_string).collect();
+            index.cover(&terms, id)
+        };
+        assert!((cover(&["open", "socket"], 1) - 1.0).abs() < 1e-6);
+        assert!(cover(&["open", "socket"], 0) < 0.3, "the common word is worth less");
+        assert!(cover(&["absent"], 0) < 1e-6);
     }
 }

@@ -76,6 +76,8 @@ pub const LOOK_PART: usize = 4;
 pub const LOOK_ROWS: usize = 131_072;
 /// Candidates that only the vectors found.
 pub const DENSE_CANDIDATES: usize = 60;
+/// The best hits of the words of which it is asked how many of the words they have.
+pub const COVER_HITS: usize = 10;
 /// Most hits of one search.
 pub const MAX_HITS: usize = 100;
 /// Code in one hit.

@@ -15,10 +15,10 @@ use crate::embed::{self, Embedder};
 use crate::error::Error;
 use crate::limits::{CANDIDATES, DENSE_CANDIDATES, MAX_HIT_CODE_BYTES, MAX_HITS};
 use crate::manifest::State;
-use crate::rank::{Candidate, Query, Weights, rank};
+use crate::rank::{self, Candidate, Query, Weights, rank};
 use crate::shared::{Location, SHARED_FOLDER};
-use crate::store::copies::SHARED_ROW;
-use crate::store::{Copies, Store, best_first};
+use crate::store::copies::{Asked, SHARED_ROW};
+use crate::store::{Copies, Place, Store, best_first};
 
 /// An index open for reading; clones share the table.
 #[derive(Debug, Clone)]
@@ -103,13 +103,15 @@ impl Index {
             Some(copies) if copies.version() == self.store.version().await? => Some(copies),
             _ => None,
         };
-        let mut candidates = match (arm, fresh) {
+        let asked = copies.map(|copies| copies.ask(query.terms()));
+        let mut candidates = match (arm, fresh.zip(asked.as_ref())) {
             (Arm::Dense, _) => Vec::new(),
-            (_, Some(copies)) => lexical(copies, query.terms(), vector.as_deref(), depth),
+            (_, Some((copies, asked))) => lexical(copies, asked, vector.as_deref(), depth),
             (_, None) => {
                 let mut found = self.store.lexical(query.terms(), vector.as_deref(), depth).await?;
-                if let Some(copies) = copies.filter(|_| self.state.below.is_some()) {
-                    let shared = lexical(copies, query.terms(), vector.as_deref(), depth);
+                let below = copies.filter(|_| self.state.below.is_some());
+                if let Some((copies, asked)) = below.zip(asked.as_ref()) {
+                    let shared = lexical(copies, asked, vector.as_deref(), depth);
                     found.extend(shared.into_iter().filter(|c| c.row & SHARED_ROW != 0));
                 }
                 found
@@ -132,6 +134,9 @@ impl Index {
                 near.extend(shared);
             }
             candidates.extend(near);
+            if let (Some(copies), Some(asked)) = (fresh, &asked) {
+                rank::cover(&mut candidates, |c| copies.cover(asked, Place::of(c)));
+            }
         }
         if let Some((vector, embedder)) = vector.as_deref().zip(embedder) {
             if !embedder.calibrated() {
@@ -228,12 +233,12 @@ pub enum Arm {
 /// The best rows by BM25, read from the mapped copies.
 fn lexical(
     copies: &Copies,
-    terms: &[String],
+    asked: &Asked,
     question: Option<&[i8]>,
     limit: usize,
 ) -> Vec<Candidate> {
     let mut out: Vec<Candidate> = copies
-        .scores(terms, limit)
+        .scores(asked, limit)
         .into_iter()
         .filter_map(|(at, lexical)| {
             let dense = question.map_or(0.0, |question| copies.cosine(at, question));

@@ -109,7 +109,7 @@ impl Bench {
             let terms = [(*word).to_string()];
             let mut table: Vec<_> = store.lexical(&terms, None, 10_000).await.unwrap();
             let mut mapped: Vec<_> = copies
-                .scores(&terms, 10_000)
+                .scores(&copies.ask(&terms), 10_000)
                 .into_iter()
                 .map(|(at, _)| copies.candidate(at).unwrap())
                 .collect();

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::bm25::Bm25;
 use crate::chunk::Chunker;
 use crate::embed::{self, Embedder, cosine, default_embedder};
-use crate::rank::{Candidate, Query, Weights, rank};
+use crate::rank::{self, Candidate, Query, Weights, rank};
 use crate::{doc, limits, sniff, walk};
 
 /// One labelled query.
@@ -293,6 +293,9 @@ impl Memory {
                 ..self.candidates[id as usize].clone()
             })
             .collect();
+        if vector.is_some() {
+            rank::cover(&mut candidates, |c| self.index.cover(query.terms(), c.row as u32));
+        }
         if let Some((vector, embedder)) = vector.as_deref().zip(self.embedder.as_deref()) {
             if !embedder.calibrated() {
                 embed::calibrate(&mut candidates);

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 pub use query::{Kind, Query};
 pub use weights::{Profile, Weights};
 
+use crate::limits::COVER_HITS;
 use crate::sniff::flags;
 use crate::tokens;
 
@@ -21,6 +22,8 @@ use crate::tokens;
 pub struct Candidate {
     /// Row in the store.
     pub row: u64,
+    /// Where the store's copies have it; no matter of ranking.
+    pub place: u64,
     pub path: String,
     pub start_line: u32,
     pub end_line: u32,
@@ -34,6 +37,8 @@ pub struct Candidate {
     pub dense: f32,
     /// Cosine of the symbol alone with the query, where the kind of query asks for it.
     pub name: f32,
+    /// Which share of the query's words stands here, each by its weight; None: not known.
+    pub cover: Option<f32>,
 }
 
 /// A candidate in its place.
@@ -98,12 +103,14 @@ pub fn rank(
     limit: usize,
     weights: &Weights,
 ) -> Vec<Ranked> {
-    let profile = weights.of(query.kind);
+    let gate = Gate::of(query, candidates, weights);
+    let profile = &gate.profile;
     // Not each arm by its own best: a weak best BM25 stays weak, so that meaning can win
     // where no word matches.
     let parts_of = |c: &Candidate| {
         let [lexical, dense, name] = [c.lexical.max(0.0) / profile.bm25, c.dense, c.name];
-        [lexical.powf(profile.power), profile.dense * dense.max(0.0), profile.name * name.max(0.0)]
+        let lexical = gate.lexical * lexical.powf(profile.power);
+        [lexical, profile.dense * dense.max(0.0), profile.name * name.max(0.0)]
     };
     let top = candidates.iter().map(|c| parts_of(c).iter().sum()).fold(0.0, f32::max);
     let top = top.max(f32::MIN_POSITIVE);
@@ -138,6 +145,48 @@ pub fn rank(
         *base = (*base + boosts) * why.penalty;
     }
     select(candidates, &mut whys, limit, profile.repeat)
+}
+
+/// Asks of those that [`rank`] wants to know it of, which share of the query's words they have:
+/// the best of the words, which come first, and the nearest by meaning.
+pub fn cover(candidates: &mut [Candidate], ask: impl Fn(&Candidate) -> f32) {
+    let nearest =
+        (0..candidates.len()).max_by(|a, b| candidates[*a].dense.total_cmp(&candidates[*b].dense));
+    for at in (0..candidates.len().min(COVER_HITS)).chain(nearest) {
+        candidates[at].cover = Some(ask(&candidates[at]));
+    }
+}
+
+/// What the words of a query are worth here.
+struct Gate {
+    profile: Profile,
+    /// Factor of BM25.
+    lexical: f32,
+}
+
+impl Gate {
+    /// Where even the best hits of the words have few of them, the words are not those of the
+    /// code: the query is ranked as a sentence is, the less they have the more. Where the
+    /// nearest by meaning has none of them, words would only push it down.
+    fn of(query: &Query, candidates: &[Candidate], weights: &Weights) -> Self {
+        let profile = *weights.of(query.kind);
+        if query.kind == Kind::Symbol {
+            return Self { profile, lexical: 1.0 };
+        }
+        let nearest = candidates.iter().max_by(|a, b| a.dense.total_cmp(&b.dense));
+        let nearest = nearest.filter(|c| c.dense > 0.0).and_then(|c| c.cover);
+        let lexical = nearest.map_or(1.0, |cover| (cover / weights.near_cover).clamp(0.0, 1.0));
+        let best = candidates.iter().filter_map(|c| c.cover.filter(|_| c.lexical > 0.0));
+        let best = best.reduce(f32::max).unwrap_or(1.0);
+        let [least, most] = weights.best_cover;
+        let known = ((best - least) / (most - least)).clamp(0.0, 1.0);
+        let profile = if query.kind == Kind::Words && nearest.is_some() {
+            profile.mixed(&weights.sentence, 1.0 - known)
+        } else {
+            profile
+        };
+        Self { profile, lexical }
+    }
 }
 
 /// How much a kind of chunk is what a sentence describes.

@@ -17,6 +17,11 @@ pub struct Weights {
     pub generated: f32,
     pub barrel: f32,
     pub prose: f32,
+    /// Share of a query's words in the nearest by meaning below which BM25 counts less.
+    pub near_cover: f32,
+    /// Shares in the best hits of the words: at the first and below, a query of words is
+    /// ranked as a sentence, at the second and above as words.
+    pub best_cover: [f32; 2],
 }
 
 /// What one kind of query counts.
@@ -89,6 +94,29 @@ impl Default for Weights {
             generated: 0.5,
             barrel: 0.6,
             prose: 0.5,
+            near_cover: 0.1,
+            best_cover: [0.2, 0.4],
+        }
+    }
+}
+
+impl Profile {
+    /// This one, and of the other the given part.
+    #[must_use]
+    pub fn mixed(&self, other: &Self, part: f32) -> Self {
+        let mix = |a: f32, b: f32| a + (b - a) * part;
+        Self {
+            bm25: mix(self.bm25, other.bm25),
+            power: mix(self.power, other.power),
+            dense: mix(self.dense, other.dense),
+            name: mix(self.name, other.name),
+            coherence: mix(self.coherence, other.coherence),
+            definition: mix(self.definition, other.definition),
+            symbol: mix(self.symbol, other.symbol),
+            file: mix(self.file, other.file),
+            folder: mix(self.folder, other.folder),
+            function: mix(self.function, other.function),
+            repeat: mix(self.repeat, other.repeat),
         }
     }
 }

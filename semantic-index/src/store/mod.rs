@@ -15,6 +15,8 @@ use arrow_array::types::UInt64Type;
 use arrow_array::types::{Float32Type, Int8Type, UInt8Type, UInt32Type};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use futures::TryStreamExt;
+use lance::index::{CreateIndexBuilder, DatasetIndexExt};
+use lance_index::IndexType;
 use lancedb::index::Index;
 use lancedb::index::scalar::{FtsIndexBuilder, FullTextSearchQuery, MatchQuery};
 use lancedb::query::{ExecutableQuery, QueryBase, Select};
@@ -175,27 +177,49 @@ impl Store {
         Ok(self.table.list_indices().await?.iter().any(|i| i.name == name))
     }
 
-    /// Makes the committed rows searchable fast: builds the indexes, or appends to them.
+    /// Makes the committed rows searchable fast: builds the full-text index, or adds to it.
     pub async fn index(&self, workers: usize) -> Result<()> {
         if self.has_index(WORDS).await? {
+            if self.count().await? > LARGE_TABLE_ROWS {
+                return self.add_to_index(workers).await;
+            }
             self.table.optimize(OptimizeAction::Index(OptimizeOptions::append())).await?;
             return Ok(());
         }
-        let words = FtsIndexBuilder::default()
-            .base_tokenizer("whitespace".to_string())
-            .lower_case(false)
-            .stem(false)
-            .remove_stop_words(false)
-            .ascii_folding(false)
-            .max_token_length(None)
-            .with_position(false)
-            .memory_limit_mb(FTS_MEMORY_MIB)
-            .num_workers(workers);
         self.table
-            .create_index(&["tokens"], Index::FTS(words))
+            .create_index(&["tokens"], Index::FTS(words_index(workers)))
             .name(WORDS.into())
             .execute()
             .await?;
+        Ok(())
+    }
+
+    /// Indexes the rows that are in no delta as a delta of their own. LanceDB's way to do so
+    /// opens all deltas there are, whose words in a large table are memory that grows with it.
+    async fn add_to_index(&self, workers: usize) -> Result<()> {
+        let Some(wrapper) = self.table.dataset() else {
+            return Err(lancedb::Error::Runtime { message: "not a local table".into() });
+        };
+        let mut dataset = wrapper.get().await?.as_ref().clone();
+        let all = dataset.load_indices().await?;
+        let covered = |fragment: u32| {
+            let mut deltas = all.iter().filter(|index| index.name == WORDS);
+            deltas.any(|d| d.fragment_bitmap.as_ref().is_some_and(|has| has.contains(fragment)))
+        };
+        let ids = dataset.fragments().iter().filter_map(|f| u32::try_from(f.id).ok());
+        let bare: Vec<u32> = ids.filter(|id| !covered(*id)).collect();
+        if bare.is_empty() {
+            return Ok(());
+        }
+        let params = words_index(workers);
+        let delta =
+            CreateIndexBuilder::new(&mut dataset, &["tokens"], IndexType::Inverted, &params)
+                .name(WORDS.into())
+                .fragments(bare)
+                .execute_uncommitted()
+                .await?;
+        dataset.commit_existing_index_segments(WORDS, "tokens", vec![delta]).await?;
+        wrapper.update(dataset);
         Ok(())
     }
 
@@ -340,6 +364,20 @@ impl Store {
         out.extend(rows.iter().copied().zip(code.iter().flatten().map(ToString::to_string)));
         Ok(out)
     }
+}
+
+/// How words are indexed: as they are, `tokens` has split and stemmed them.
+fn words_index(workers: usize) -> FtsIndexBuilder {
+    FtsIndexBuilder::default()
+        .base_tokenizer("whitespace".to_string())
+        .lower_case(false)
+        .stem(false)
+        .remove_stop_words(false)
+        .ascii_folding(false)
+        .max_token_length(None)
+        .with_position(false)
+        .memory_limit_mb(FTS_MEMORY_MIB)
+        .num_workers(workers)
 }
 
 /// By score; among equals by place, so that the order does not depend on the table's.

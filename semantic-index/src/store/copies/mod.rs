@@ -26,7 +26,7 @@ pub use writer::{Segment as SegmentWriter, fold};
 
 pub(super) use lights::{Light, Lights};
 use vectors::{At, Vectors};
-use words::{Best, Desk, Search, Totals, Words};
+use words::{Best, Desk, Search, Term, Totals, Words};
 
 use crate::limits::{EXACT_VECTORS, LOOK_PART, LOOK_ROWS};
 use crate::rank::Candidate;
@@ -51,11 +51,26 @@ pub fn is_needed(view: &View, view_name: &str, name: &str) -> bool {
         || (!name.starts_with("view-") && view.segments.iter().any(|s| Some(s.number) == number))
 }
 
+/// Words of a question, looked up.
+#[derive(Debug)]
+pub struct Asked {
+    /// Segment by segment.
+    found: Vec<Vec<Option<Term>>>,
+    weights: Vec<f64>,
+}
+
 /// A row in the copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place {
     segment: u32,
     row: u32,
+}
+
+impl Place {
+    /// Where [`Copies::candidate`] found it.
+    pub fn of(candidate: &Candidate) -> Self {
+        Self { segment: (candidate.place >> 32) as u32, row: candidate.place as u32 }
+    }
 }
 
 #[derive(Debug)]
@@ -162,8 +177,8 @@ impl Copies {
         self.segments.iter().any(|s| s.vectors.as_ref().is_some_and(|v| v.dims() == dims))
     }
 
-    /// The best rows by BM25, best first.
-    pub fn scores(&self, terms: &[String], limit: usize) -> Vec<(Place, f32)> {
+    /// Looks words up.
+    pub fn ask(&self, terms: &[String]) -> Asked {
         let found: Vec<Vec<_>> = self
             .segments
             .iter()
@@ -175,13 +190,32 @@ impl Copies {
                 self.totals.weight(rows.map(|term| u64::from(term.rows)).sum())
             })
             .collect();
+        Asked { found, weights }
+    }
+
+    /// The share of the words, each by its weight, that stand in a row.
+    pub fn cover(&self, asked: &Asked, place: Place) -> f32 {
+        let at = place.segment as usize;
+        let (Some(segment), Some(found)) = (self.segments.get(at), asked.found.get(at)) else {
+            return 0.0;
+        };
+        let has = |term: &Option<Term>| {
+            term.as_ref().is_some_and(|term| segment.words.has(term, place.row))
+        };
+        let here = found.iter().zip(&asked.weights).filter(|(term, _)| has(term));
+        let here: f64 = here.map(|(_, weight)| weight).sum();
+        (here / asked.weights.iter().sum::<f64>().max(f64::MIN_POSITIVE)) as f32
+    }
+
+    /// The best rows by BM25, best first.
+    pub fn scores(&self, asked: &Asked, limit: usize) -> Vec<(Place, f32)> {
         let mut top = Top { limit, best: BinaryHeap::new() };
         let (mut searches, mut windows) = (Vec::new(), Vec::new());
-        for (segment, found) in self.segments.iter().zip(found) {
+        for (segment, found) in self.segments.iter().zip(&asked.found) {
             let terms: Vec<_> = found
-                .into_iter()
-                .zip(&weights)
-                .filter_map(|(term, weight)| Some((term?, *weight)))
+                .iter()
+                .zip(&asked.weights)
+                .filter_map(|(term, weight)| Some((term.clone()?, *weight)))
                 .collect();
             let search = Search::new(&segment.words, &terms, self.totals);
             search.windows(|window, bound| {
@@ -270,6 +304,7 @@ impl Copies {
     pub fn candidate(&self, place: Place) -> Option<Candidate> {
         let segment = self.segments.get(place.segment as usize)?;
         let mut candidate = segment.lights.get(place.row)?;
+        candidate.place = u64::from(place.segment) << 32 | u64::from(place.row);
         if segment.shared {
             candidate.row |= SHARED_ROW;
         }

@@ -259,6 +259,11 @@ impl Words {
         let _ = unsafe { self.map.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
     }
 
+    /// Whether a word stands in a row.
+    pub fn has(&self, term: &Term, row: u32) -> bool {
+        Cursor::new(self, term, 1.0, 1.0).is_some_and(|mut cursor| cursor.count_in(row).is_some())
+    }
+
     /// Looks a word up.
     pub fn term(&self, word: &str) -> Option<Term> {
         let (mut low, mut high) = (0, self.terms);
