@@ -124,3 +124,51 @@ fn meaning_alone_wins_where_words_match_by_chance() {
     (candidates[0].dense, candidates[1].dense) = (0.1, 0.4);
     assert_eq!(order("evicts the oldest of the kept values", &candidates)[0], "src/meant.rs");
 }
+
+/// (path, BM25, cosine, share of the query's words)
+fn covered(path: &str, lexical: f32, dense: f32, cover: f32) -> Candidate {
+    Candidate { dense, cover: Some(cover), ..candidate(path, "x", lexical) }
+}
+
+#[test]
+fn where_the_nearest_has_none_of_the_words_meaning_decides() {
+    for query in ["drops the oldest entry of it", "eviction of old entries"] {
+        let other = covered("src/words.rs", 16.0, 0.3, 0.4);
+        let none = [other.clone(), covered("src/meaning.rs", 0.0, 0.5, 0.0)];
+        assert_eq!(order(query, &none)[0], "src/meaning.rs", "{query}");
+        let some = [other.clone(), covered("src/meaning.rs", 0.0, 0.5, 0.3)];
+        assert_eq!(order(query, &some)[0], "src/words.rs", "{query}");
+        // While a build is under way it is not known.
+        let mut unknown = none;
+        for candidate in &mut unknown {
+            candidate.cover = None;
+        }
+        assert_eq!(order(query, &unknown)[0], "src/words.rs", "{query}");
+    }
+    // A name that is there is what was asked for, whatever is near.
+    let symbol = [candidate("src/a.rs", "evict", 5.0), covered("src/meaning.rs", 0.0, 0.9, 0.0)];
+    assert_eq!(order("evict", &symbol)[0], "src/a.rs");
+}
+
+#[test]
+fn words_that_no_hit_has_are_ranked_as_a_sentence() {
+    let weights = Weights::default();
+    let gate = |cover| {
+        let candidates = [covered("a.rs", 9.0, 0.4, cover)];
+        Gate::of(&Query::parse("eviction of old entries"), &candidates, &weights).profile
+    };
+    assert!((gate(0.9).coherence - weights.words.coherence).abs() < 1e-6);
+    assert!((gate(0.1).function - weights.sentence.function).abs() < 1e-6);
+    let between = gate(0.3).power;
+    assert!(between > weights.words.power && between < weights.sentence.power);
+}
+
+#[test]
+fn it_is_asked_of_the_best_and_the_nearest_alone() {
+    let mut all: Vec<_> = (0..30).map(|n| candidate("a.rs", "a", 30.0 - n as f32)).collect();
+    all[20].dense = 0.7;
+    cover(&mut all, |_| 0.5);
+    let asked: Vec<_> = (0..30).filter(|n| all[*n].cover.is_some()).collect();
+    assert_eq!(asked, (0..COVER_HITS).chain([20]).collect::<Vec<_>>());
+    cover(&mut [], |_| 0.5);
+}
