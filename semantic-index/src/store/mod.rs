@@ -215,6 +215,8 @@ impl Store {
         let delta =
             CreateIndexBuilder::new(&mut dataset, &["tokens"], IndexType::Inverted, &params)
                 .name(WORDS.into())
+                // Of nothing that is there: the commit keeps every delta of other rows.
+                .replace(true)
                 .fragments(bare)
                 .execute_uncommitted()
                 .await?;
