@@ -143,7 +143,7 @@ impl Driver<'_> {
     /// Spins in slices with other tasks in between; whether something came.
     async fn spin(&self) -> bool {
         let core = self.core;
-        let Some(budget) = lock(&core.rx).spin_budget(core) else { return false };
+        let Some(budget) = lock(&core.rx).spin_budget(core, false) else { return false };
         let start = Instant::now();
         loop {
             if lock(&core.rx).spin(core) {

@@ -18,6 +18,8 @@ pub(super) struct Rx {
     bulk: Consumer,
     pub(super) parker: Parker,
     spinner: Spinner,
+    /// The spinner of callers: how long answers take says nothing of how long nobody asks.
+    callers: Spinner,
     /// Bulk up to the second tail may be read once control has been read up to the
     /// first: that much control was published before it.
     gate: Option<(u64, u64)>,
@@ -25,6 +27,8 @@ pub(super) struct Rx {
     cpu: u64,
     /// When the wait that goes on began.
     idle_since: Option<Instant>,
+    /// When a caller began to wait.
+    asked: Option<Instant>,
 }
 
 /// What came out of the bulk ring.
@@ -51,10 +55,12 @@ impl Rx {
             bulk: Consumer::new(Lane::Bulk, capacity.of(Lane::Bulk)),
             parker: Parker::default(),
             spinner: Spinner::default(),
+            callers: Spinner::default(),
             gate: None,
             joining: None,
             cpu: 0,
             idle_since: None,
+            asked: None,
         }
     }
 
@@ -75,18 +81,24 @@ impl Rx {
         false
     }
 
-    /// How long to spin now, if at all; tells the peer where we run.
-    pub(super) fn spin_budget(&mut self, core: &Core) -> Option<Duration> {
+    /// How long to spin now, if at all; tells the peer where we run. `asking` is a caller who
+    /// waits for an answer.
+    pub(super) fn spin_budget(&mut self, core: &Core, asking: bool) -> Option<Duration> {
         if !core.spin {
             return None;
         }
-        self.idle_since.get_or_insert_with(Instant::now);
+        let (spinner, since) = if asking {
+            (&mut self.callers, &mut self.asked)
+        } else {
+            (&mut self.spinner, &mut self.idle_since)
+        };
+        since.get_or_insert_with(Instant::now);
         let cpu = u64::from(sys::cpu()) + 1;
         if cpu != self.cpu {
             self.cpu = cpu;
             core.mine.store(Word::Cpu, cpu);
         }
-        self.spinner.budget(cpu, core.peers.load(Word::Cpu))
+        spinner.budget(cpu, core.peers.load(Word::Cpu))
     }
 
     /// Reads one batch; whether there was anything.
@@ -121,6 +133,9 @@ impl Rx {
         if handled > 0 {
             if let Some(since) = self.idle_since.take() {
                 self.spinner.waited(since.elapsed());
+            }
+            if let Some(since) = self.asked.take() {
+                self.callers.waited(since.elapsed());
             }
             self.release(core);
         }
@@ -238,7 +253,7 @@ impl Core {
     /// answer spins for it, and no task switch lies between. Whether `ready` came true.
     pub(crate) fn spin_for(&self, role: &dyn Role, ready: impl Fn() -> bool) -> bool {
         let Ok(mut rx) = self.rx.try_lock() else { return false };
-        let Some(budget) = rx.spin_budget(self) else { return false };
+        let Some(budget) = rx.spin_budget(self, true) else { return false };
         let was_parked = rx.parker.is_parked();
         rx.parker.unpark(&self.mine);
         let start = Instant::now();
