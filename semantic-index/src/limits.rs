@@ -112,8 +112,11 @@ pub const WORKER_OPEN_TABLES: usize = 8;
 pub const SMALL_FRAGMENT_ROWS: usize = 2_048;
 /// A large build indexes the words of so many rows at once.
 pub const INDEX_ROWS: usize = 262_144;
-/// In a larger table the bulk of an index is neither merged again nor opened to add to it.
-pub const LARGE_TABLE_ROWS: u64 = if cfg!(test) { 12 } else { 100_000 };
+/// In a larger table the bulk of an index is not merged again.
+pub const LARGE_TABLE_ROWS: u64 = 100_000;
+/// A table of more rows than the first is not opened to add as many as the second to its
+/// full-text index: what that holds in memory grows with the table.
+pub const CLOSED_INDEX_ROWS: (u64, u64) = if cfg!(test) { (12, 1) } else { (1_000_000, 65_536) };
 /// Paths named in one delete predicate.
 pub const DELETE_PATHS: usize = 400;
 /// Rows named in one delete predicate.

@@ -28,7 +28,8 @@ pub use rows::{Row, Rows};
 
 use crate::embed::cosine;
 use crate::limits::{
-    DELETE_PATHS, DELETE_ROWS, FTS_MEMORY_MIB, KEEP_VERSIONS, LARGE_TABLE_ROWS, SMALL_FRAGMENT_ROWS,
+    CLOSED_INDEX_ROWS, DELETE_PATHS, DELETE_ROWS, FTS_MEMORY_MIB, KEEP_VERSIONS, LARGE_TABLE_ROWS,
+    SMALL_FRAGMENT_ROWS,
 };
 use crate::rank::Candidate;
 
@@ -180,8 +181,8 @@ impl Store {
     /// Makes the committed rows searchable fast: builds the full-text index, or adds to it.
     pub async fn index(&self, workers: usize) -> Result<()> {
         if self.has_index(WORDS).await? {
-            if self.count().await? > LARGE_TABLE_ROWS {
-                return self.add_to_index(workers).await;
+            if self.count().await? > CLOSED_INDEX_ROWS.0 && self.add_to_index(workers).await? {
+                return Ok(());
             }
             self.table.optimize(OptimizeAction::Index(OptimizeOptions::append())).await?;
             return Ok(());
@@ -194,9 +195,10 @@ impl Store {
         Ok(())
     }
 
-    /// Indexes the rows that are in no delta as a delta of their own. LanceDB's way to do so
-    /// opens all deltas there are, whose words in a large table are memory that grows with it.
-    async fn add_to_index(&self, workers: usize) -> Result<()> {
+    /// Indexes the rows that are in no delta as a delta of their own; false when they are few.
+    /// LanceDB's way to do so opens all deltas there are, whose words in a large table are
+    /// memory that grows with it.
+    async fn add_to_index(&self, workers: usize) -> Result<bool> {
         let Some(wrapper) = self.table.dataset() else {
             return Err(lancedb::Error::Runtime { message: "not a local table".into() });
         };
@@ -206,10 +208,16 @@ impl Store {
             let mut deltas = all.iter().filter(|index| index.name == WORDS);
             deltas.any(|d| d.fragment_bitmap.as_ref().is_some_and(|has| has.contains(fragment)))
         };
-        let ids = dataset.fragments().iter().filter_map(|f| u32::try_from(f.id).ok());
-        let bare: Vec<u32> = ids.filter(|id| !covered(*id)).collect();
-        if bare.is_empty() {
-            return Ok(());
+        let (mut bare, mut rows) = (Vec::new(), 0);
+        for fragment in dataset.fragments().iter() {
+            let Some(id) = u32::try_from(fragment.id).ok().filter(|id| !covered(*id)) else {
+                continue;
+            };
+            bare.push(id);
+            rows += fragment.physical_rows.unwrap_or(0) as u64;
+        }
+        if rows < CLOSED_INDEX_ROWS.1 {
+            return Ok(false);
         }
         let params = words_index(workers);
         let delta =
@@ -222,7 +230,7 @@ impl Store {
                 .await?;
         dataset.commit_existing_index_segments(WORDS, "tokens", vec![delta]).await?;
         wrapper.update(dataset);
-        Ok(())
+        Ok(true)
     }
 
     /// Joins small fragments and index deltas. Old versions stay for those who read them
