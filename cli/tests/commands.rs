@@ -612,6 +612,11 @@ fn a_piece_of_a_file_is_edited() {
     home.cli_in(&root, ["edit", "--yes", "a.rs:9", "x"]).exited(3);
     home.cli_in(&root, ["edit", "--yes", "none.rs", "x"]).exited(3);
     home.cli_in(&root, ["edit", "--yes", ".", "x"]).exited(2);
+    let outside = home.folder("outside").join("b.rs");
+    std::fs::write(&outside, "b\n").unwrap();
+    home.cli_in(&root, ["edit", "--yes", outside.to_str().unwrap(), "x"]).exited(4);
+    std::fs::write(root.join("prod.env"), "A=b\n").unwrap();
+    home.cli_in(&root, ["edit", "--yes", "prod.env", "x"]).exited(4);
     assert_eq!((now().as_str(), model.seen().len()), (text, 4));
     home.assert_nothing_left();
 }

@@ -178,6 +178,23 @@ fn complete_of(fixture: &Fixture, prefix: &str, invoked: bool) -> Complete {
     }
 }
 
+/// Typing in a file of secrets sends nothing, and asking there sends the question alone.
+#[tokio::test]
+async fn the_text_of_a_file_of_secrets_is_not_sent() {
+    let server = Scripted::new(vec![words("Because.")]).await;
+    let fixture = Fixture::new(&completion(&server.base_url())).await;
+    let typed = Complete { path: "/w/conf/prod.env".into(), ..complete_of(&fixture, "KEY=", true) };
+    assert_eq!(remote(fixture.client.complete(typed).await).kind, ErrorKind::Denied);
+    assert!(server.seen().is_empty());
+    let fixture = Fixture::new(&config(&server.base_url(), "")).await;
+    let place = EditorContext { path: format!("{}/.env", fixture.root()), ..editor(&fixture) };
+    let ask = Ask { editor: Some(place), ..ask_of(&fixture, "why?") };
+    let (events, reply) = go(&fixture, ask).await;
+    assert!(reply.unwrap().answered);
+    assert!(notices(&events).iter().any(|n| n.contains(".env goes to no model")), "{events:?}");
+    assert!(!server.seen()[0].body.to_string().contains("retry(3)"));
+}
+
 #[tokio::test]
 async fn ghost_text_is_asked_for_once_and_tidied() {
     let server = Scripted::new(vec![json_body(r#"{"choices":[{"text":"x, y)\n\n\n"}]}"#)]).await;

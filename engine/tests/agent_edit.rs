@@ -100,6 +100,7 @@ async fn what_does_not_fit_is_refused_before_anything_is_sent() {
     for (edit, kind) in [
         (Edit { instruction: " ".into(), ..edit_of(&fixture, "a\n") }, ErrorKind::Invalid),
         (Edit { root: "/none".into(), ..edit_of(&fixture, "a\n") }, ErrorKind::NotFound),
+        (Edit { path: "/w/.env".into(), ..edit_of(&fixture, "A=b\n") }, ErrorKind::Denied),
         (edit_of(&fixture, &"let a = 1;\n".repeat(4000)), ErrorKind::Limit),
         (edit_of(&fixture, &"let a = 1;\n".repeat(1000)), ErrorKind::Limit),
     ] {

@@ -3,7 +3,7 @@
 //! The file is written by the same tool that the agent uses, so that `lapce-ai undo` takes the
 //! edit back.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lapce_ai_ipc::wire::engine::{Edit, EditReply, ToolCall};
 use serde_json::json;
@@ -26,9 +26,10 @@ const CONTEXT: usize = 3;
 
 pub async fn run(args: args::Edit, out: Output) -> Outcome {
     let root = session::workspace(args.root.root.as_deref())?;
-    let (file, wanted) = place(&args.place)?;
-    let path = std::path::absolute(file).map_err(Failure::from)?;
+    let (named, wanted) = place(&args.place)?;
+    let path = std::path::absolute(named).map_err(Failure::from)?;
     let text = read(&path)?;
+    let file = inside(&path, &root)?;
     let piece = chosen(&text, wanted)?;
     // Asked before anything is paid for.
     let mut terminal = None;
@@ -76,7 +77,6 @@ pub async fn run(args: args::Edit, out: Output) -> Outcome {
         let message = format!("{} was changed meanwhile; nothing was written", path.display());
         return Err(Failure::new(Code::Failed, message, "run the command again"));
     }
-    let file = path.strip_prefix(&root).unwrap_or(&path);
     let json = json!({ "path": file, "content": new }).to_string();
     let call = ToolCall { root, name: "write_to_file".to_owned(), json, approved: true };
     let reply = stream.follow(client.tool(call)).await?;
@@ -129,6 +129,17 @@ fn chosen(text: &str, wanted: Option<Named>) -> Outcome<Lines> {
         return Err(Failure::new(Code::Limit, message, "name lines: FILE:FIRST-LAST"));
     }
     Ok(lines)
+}
+
+/// The path in the workspace. The tool that writes refuses what is outside; that is said before
+/// a model is paid.
+fn inside(path: &Path, root: &str) -> Outcome<PathBuf> {
+    let (path, root) = (path.canonicalize()?, Path::new(root).canonicalize()?);
+    if let Ok(inside) = path.strip_prefix(&root) {
+        return Ok(inside.to_owned());
+    }
+    let message = format!("{} is outside the workspace {}", path.display(), root.display());
+    Err(Failure::new(Code::Denied, message, "give its workspace with --root"))
 }
 
 fn read(path: &Path) -> Outcome<String> {

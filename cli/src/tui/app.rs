@@ -219,7 +219,7 @@ impl App {
             return None;
         }
         if let Some(approval) = self.waiting.front()
-            && command::leave(&text).is_none()
+            && !command::is_one(&text)
         {
             let answer = question::parse_for(approval, &text);
             self.prompt.take();

@@ -109,8 +109,10 @@ fn what_waits_is_answered_by_what_is_typed() {
     app.decided("a2", "");
     assert!(app.bottom(80, Duration::ZERO).question.is_empty());
     assert!(shown(&mut app).contains(&"(its time is over)".to_owned()));
-    // One can always leave.
+    // Commands are no answers, and one can always leave.
     app.asks(approval("a3", "r1"));
+    assert_eq!(type_line(&mut app, "/help"), None);
+    assert_eq!(app.bottom(80, Duration::ZERO).mark, "? ");
     assert_eq!(type_line(&mut app, "/quit"), Some(Wish::Quit));
 }
 

@@ -14,6 +14,9 @@ A line is a question about the workspace, or after Tab a task for the agent.
 Ctrl-C or Esc stops what is under way. Alt-Enter begins a new line, ↑ and ↓ bring earlier ones.
 When something is asked of you, what you type is the answer.";
 
+const NAMES: &[&str] =
+    &["/ask", "/run", "/search", "/undo", "/model", "/new", "/help", "/?", "/quit", "/exit", "/q"];
+
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
     Ask(String),
@@ -50,13 +53,15 @@ pub fn read(text: &str, mode: Mode) -> Result<Command, String> {
         "model" => Ok(Command::Model(words.to_owned())),
         "new" => Ok(Command::New),
         "help" | "?" => Ok(Command::Help),
-        _ => leave(text).ok_or_else(|| format!("there is no command /{name}; /help names all")),
+        "quit" | "exit" | "q" => Ok(Command::Quit),
+        _ => Err(format!("there is no command /{name}; /help names all")),
     }
 }
 
-/// The one command that holds while a question waits.
-pub fn leave(text: &str) -> Option<Command> {
-    matches!(text, "/quit" | "/exit" | "/q").then_some(Command::Quit)
+/// Whether a line is meant for us, also while a question waits for an answer.
+pub fn is_one(text: &str) -> bool {
+    let name = text.split_whitespace().next().unwrap_or_default();
+    NAMES.contains(&name)
 }
 
 #[cfg(test)]
@@ -79,8 +84,12 @@ mod tests {
 
     #[test]
     fn help_names_every_command() {
-        for name in ["/ask", "/run", "/search", "/undo", "/model", "/new", "/quit"] {
+        for name in NAMES.iter().filter(|name| !matches!(**name, "/?" | "/exit" | "/q" | "/help")) {
             assert!(HELP.contains(name), "{name}");
         }
+        for name in NAMES {
+            assert!(is_one(name) && read(&format!("{name} x"), Mode::Ask).is_ok(), "{name}");
+        }
+        assert!(!is_one("/tmp is better") && !is_one("y"));
     }
 }

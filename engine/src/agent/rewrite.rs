@@ -87,13 +87,18 @@ pub fn piece(answer: &str, edit: &Edit) -> Result<String, NoPiece> {
             let inner = &answer[at + OPEN.len()..];
             let end = inner.rfind(CLOSE).ok_or(NoPiece::Cut)?;
             let inner = &inner[..end];
-            // A fence inside the marks is the model's, unless the file has fences itself.
-            fenced(inner)?.filter(|_| !edit.piece.trim_start().starts_with("```")).unwrap_or(inner)
+            // A fence around all of it is the model's, unless the file has fences itself.
+            let trimmed = inner.trim();
+            let around = trimmed.starts_with("```") && trimmed.ends_with("\n```");
+            match fenced(trimmed) {
+                Ok(Some(code)) if around && !edit.piece.trim_start().starts_with("```") => code,
+                _ => inner,
+            }
         }
         None => fenced(&answer)?.ok_or_else(|| NoPiece::Said(sentence(answer.trim(), REFUSAL)))?,
     };
     let inner = inner.strip_prefix('\n').unwrap_or(inner);
-    let mut lines: Vec<&str> = inner.trim_end().lines().map(str::trim_end).collect();
+    let mut lines: Vec<&str> = inner.trim_end().lines().collect();
     let repeated = repeated_start(&lines, edit);
     lines.drain(..repeated);
     lines.truncate(lines.len() - repeated_end(&lines, edit));
@@ -124,24 +129,35 @@ fn fenced(text: &str) -> Result<Option<&str>, NoPiece> {
 
 /// Lines at the start that are the last ones before the piece again.
 fn repeated_start(lines: &[&str], edit: &Edit) -> usize {
-    let before: Vec<&str> = edit.before.lines().map(str::trim_end).collect();
-    let own: Vec<&str> = edit.piece.lines().map(str::trim_end).collect();
+    let before: Vec<&str> = edit.before.lines().collect();
+    let own: Vec<&str> = edit.piece.lines().collect();
     let most = lines.len().min(before.len());
-    let same = |n: &usize| lines[..*n] == before[before.len() - n..];
-    let found = (1..=most).rev().find(same).unwrap_or(0);
-    let telling = lines[..found].iter().any(|line| line.trim().len() > 3);
-    if telling && !own.starts_with(&lines[..found]) { found } else { 0 }
+    let found = |n: &usize| same(&lines[..*n], &before[before.len() - n..]);
+    let found = (1..=most).rev().find(found).unwrap_or(0);
+    let kept = own.len() >= found && same(&own[..found], &lines[..found]);
+    if telling(&lines[..found]) && !kept { found } else { 0 }
 }
 
 /// Lines at the end that are the first ones after the piece again.
 fn repeated_end(lines: &[&str], edit: &Edit) -> usize {
-    let after: Vec<&str> = edit.after.lines().map(str::trim_end).collect();
-    let own: Vec<&str> = edit.piece.lines().map(str::trim_end).collect();
+    let after: Vec<&str> = edit.after.lines().collect();
+    let own: Vec<&str> = edit.piece.lines().collect();
     let most = lines.len().min(after.len());
-    let found = (1..=most).rev().find(|n| lines[lines.len() - n..] == after[..*n]).unwrap_or(0);
+    let found = |n: &usize| same(&lines[lines.len() - n..], &after[..*n]);
+    let found = (1..=most).rev().find(found).unwrap_or(0);
     let last = &lines[lines.len() - found..];
-    let telling = last.iter().any(|line| line.trim().len() > 3);
-    if telling && !own.ends_with(last) { found } else { 0 }
+    let kept = own.len() >= found && same(&own[own.len() - found..], last);
+    if telling(last) && !kept { found } else { 0 }
+}
+
+/// Whether lines are alike but for white space at their ends.
+fn same(a: &[&str], b: &[&str]) -> bool {
+    a.iter().map(|line| line.trim_end()).eq(b.iter().map(|line| line.trim_end()))
+}
+
+/// Whether there is more than braces: those stand everywhere.
+fn telling(lines: &[&str]) -> bool {
+    lines.iter().any(|line| line.trim().len() > 3)
 }
 
 /// The lines, as far to the right as the piece stood if the model moved them to the left.
@@ -155,7 +171,7 @@ fn indented(lines: &[&str], edit: &Edit) -> String {
     let missing = wanted.strip_suffix(have).unwrap_or_default();
     let mut text = String::new();
     for line in lines {
-        if !line.is_empty() {
+        if !line.trim().is_empty() {
             text.push_str(missing);
             text.push_str(line);
         }
@@ -210,6 +226,13 @@ mod tests {
         assert_eq!(rewritten(&answer, markdown).unwrap(), markdown);
         let answer = "<rewritten>\nlet a = \"</rewritten>\";\nlet b = 2;\n</rewritten>";
         assert_eq!(rewritten(answer, "").unwrap(), "let a = \"</rewritten>\";\nlet b = 2;\n");
+        let doc = "def f():\n    \"\"\"Example:\n    ```\n    f()\n    ```\n    \"\"\"\n";
+        assert_eq!(
+            rewritten(&format!("<rewritten>\n{doc}</rewritten>"), "def f():\n").unwrap(),
+            doc
+        );
+        let open = "<rewritten>\n# ```\nends in a space \n```\n</rewritten>";
+        assert_eq!(rewritten(open, "x\n").unwrap(), "# ```\nends in a space \n```\n");
         let nested = "````md\n```\ncode\n```\n````";
         assert_eq!(rewritten(nested, "").unwrap(), "```\ncode\n```\n");
     }

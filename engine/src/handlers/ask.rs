@@ -9,7 +9,7 @@ use lapce_ai_ipc::wire::{ErrorKind, WireError};
 use lapce_ai_ipc::{Cx, EngineProtocol};
 
 use super::run::title;
-use super::{check_attached, check_text};
+use super::{check_attached, check_text, holds_secrets, secret_file};
 use crate::agent::listen::{Ended, any, listen};
 use crate::agent::outlet::Outlet;
 use crate::agent::{limits as agent_limits, prompt, tokens};
@@ -23,7 +23,7 @@ use crate::{ids, limits};
 
 pub async fn handle(
     engine: &Arc<Engine>,
-    request: Ask,
+    mut request: Ask,
     cx: &Cx<EngineProtocol>,
 ) -> Result<AskReply, WireError> {
     check_text("question", &request.question, limits::PROMPT_BYTES)?;
@@ -61,7 +61,9 @@ pub async fn handle(
         model: model.as_ref().map(Model::id).unwrap_or_default(),
     };
     outlet.event(started).await.map_err(|_| gone())?;
-    if let Some(problem) = problem {
+    let secret = request.editor.take_if(|editor| holds_secrets(&editor.path));
+    let withheld = secret.map(|editor| secret_file(&editor.path).message);
+    for problem in problem.into_iter().chain(withheld) {
         outlet.notice(&problem).await.map_err(|_| gone())?;
     }
     let hits = match found {

@@ -13,7 +13,7 @@ use lapce_ai_ipc::wire::{ErrorKind, WireError};
 use lapce_ai_ipc::{Cx, EngineProtocol};
 use tokio_util::sync::CancellationToken;
 
-use super::check_text;
+use super::{check_text, holds_secrets, secret_file};
 use crate::limits;
 use crate::provider::{FimRequest, limits as provider_limits};
 use crate::state::Engine;
@@ -78,6 +78,9 @@ pub async fn handle(
     cx: &Cx<EngineProtocol>,
 ) -> Result<CompleteReply, WireError> {
     check_text("key", &request.key, limits::QUERY_BYTES)?;
+    if holds_secrets(&request.path) {
+        return Err(secret_file(&request.path));
+    }
     Root::open(&request.root)?;
     let config = engine.config.get()?;
     let model = engine.providers.completion_model(&config)?;

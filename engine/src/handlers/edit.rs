@@ -9,7 +9,7 @@ use lapce_ai_ipc::wire::engine::{Edit, EditReply, Event, Hit};
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
 use lapce_ai_ipc::{Cx, EngineProtocol};
 
-use super::check_text;
+use super::{check_text, holds_secrets, secret_file};
 use crate::agent::listen::{Ended, any, listen};
 use crate::agent::outlet::Outlet;
 use crate::agent::rewrite::{self, NoPiece};
@@ -36,6 +36,9 @@ pub async fn handle(
             let message = format!("the {what} has {} bytes; at most {limit} are taken", text.len());
             return Err(WireError::new(ErrorKind::Limit, message).hint("choose a smaller piece"));
         }
+    }
+    if holds_secrets(&request.path) {
+        return Err(secret_file(&request.path));
     }
     let root = Root::open(&request.root)?;
     let config = engine.config.get()?;

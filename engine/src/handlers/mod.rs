@@ -32,6 +32,18 @@ pub(crate) fn check_attached(attached: &[Attached]) -> Result<(), WireError> {
     Err(WireError::new(ErrorKind::Limit, format!("at most {most} can be attached")))
 }
 
+/// Whether a file's name says that it holds secrets: an editor's text of it goes to no model.
+pub(crate) fn holds_secrets(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    lapce_ai_tools::exec::secrets::is_file(&name.to_lowercase())
+}
+
+/// The error for a text of such a file.
+pub(crate) fn secret_file(path: &str) -> WireError {
+    let message = format!("{path} goes to no model: its name says that it holds secrets");
+    WireError::new(ErrorKind::Denied, message)
+}
+
 /// Refuses a text that is empty or longer than its limit.
 pub(crate) fn check_text(what: &str, text: &str, limit: usize) -> Result<(), WireError> {
     if text.trim().is_empty() {

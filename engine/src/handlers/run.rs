@@ -12,7 +12,7 @@ use lapce_ai_ipc::{Cx, EngineProtocol};
 use lapce_ai_tools::host::Ledger;
 use serde_json::json;
 
-use super::{check_attached, check_text};
+use super::{check_attached, check_text, holds_secrets};
 use crate::agent::calls::Desk;
 use crate::agent::journal::Journal;
 use crate::agent::outlet::Outlet;
@@ -80,6 +80,7 @@ pub async fn handle(
     let editor = request
         .editor
         .as_ref()
+        .filter(|e| !holds_secrets(&e.path))
         .and_then(|e| Some((e, prompt::workspace_path(root.as_str(), &e.path)?)));
     // What the agent writes it can find; a workspace without an index is not given one unasked.
     let watched = engine.index.exists(&root);

@@ -22,7 +22,7 @@ mod read;
 pub(crate) mod restore;
 pub(crate) mod safe_fs;
 mod search;
-mod secrets;
+pub mod secrets;
 pub(crate) mod server;
 pub(crate) mod snapshot;
 mod write;

@@ -1,5 +1,6 @@
-//! Names of files and folders that hold secrets, and of folders that builds make. Asked
-//! only about what git ignores; names come in lower case.
+//! Names of files and folders that hold secrets, and of folders that builds make. Tools ask
+//! about what git ignores, the engine about every text that an editor sends; names come in
+//! lower case.
 
 /// Endings of keys, key stores, states and password files.
 const ENDINGS: &[&str] = &[
@@ -155,7 +156,8 @@ const BUILD_FOLDERS: &[&str] = &[
     "zig-out",
 ];
 
-pub(super) fn is_file(name: &str) -> bool {
+/// Whether a file of that name (lower case) holds secrets.
+pub fn is_file(name: &str) -> bool {
     if SAMPLES.iter().any(|s| name.ends_with(s)) {
         return false;
     }
