@@ -18,11 +18,11 @@ use crate::lines::{self, Lines};
 
 /// Largest file that is edited.
 const FILE_BYTES: u64 = 1 << 20;
-/// A line from 1, or the first and the last of several.
-type Named = (usize, Option<usize>);
-
 /// Unchanged lines shown around a change.
 const CONTEXT: usize = 3;
+
+/// A line from 1, or the first and the last of several.
+type Named = (usize, Option<usize>);
 
 pub async fn run(args: args::Edit, out: Output) -> Outcome {
     let root = session::workspace(args.root.root.as_deref())?;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::lines;
+
 /// Largest message that is taken from the editor; a larger one is skipped whole.
 pub(super) const MESSAGE: usize = 16 << 20;
 /// A `Content-Length` above this is garbage and not a message to skip.
@@ -27,8 +29,8 @@ pub(super) const DOCUMENT_COUNT: usize = 512;
 pub(super) const ROOTS: usize = 8;
 
 /// Text around the caret that goes along with a question, before and after.
-pub(super) const CONTEXT_BEFORE: usize = 24 << 10;
-pub(super) const CONTEXT_AFTER: usize = 8 << 10;
+pub(super) const CONTEXT_BEFORE: usize = lines::BEFORE;
+pub(super) const CONTEXT_AFTER: usize = lines::AFTER;
 /// Text around the caret for ghost text, before and after.
 pub(super) const PREFIX: usize = 16 << 10;
 pub(super) const SUFFIX: usize = 4 << 10;

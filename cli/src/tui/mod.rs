@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use crossterm::event::{DisableBracketedPaste, EnableBracketedPaste, Event as Term, EventStream};
 use crossterm::{execute, terminal};
 use futures::StreamExt as _;
-use lapce_ai_ipc::wire::engine::{Answer, Ask, Event, Run, Search, Undo, UndoWhat};
+use lapce_ai_ipc::wire::engine::{Answer, Ask, Attached, Event, Run, Search, Undo, UndoWhat};
 use lapce_ai_ipc::{EngineCall, EngineClient};
 use tokio::sync::mpsc;
 
@@ -31,6 +31,8 @@ use screen::{Look, Screen};
 
 /// Events of the call under way that wait to be shown.
 const EVENTS: usize = 256;
+/// Texts that the engine takes beside a question.
+const ATTACHED: usize = 8;
 /// Hits of a search.
 const HITS: u32 = 8;
 /// How often the time in the status moves.
@@ -196,22 +198,18 @@ impl Ui {
         let (model, earlier) = (self.app.model().to_owned(), self.app.earlier());
         self.work = Some(match wish {
             Wish::Ask(text) => Box::pin(async move {
-                let expanded = mentions::expanded(&client, &root, text).await;
-                let (question, mut attached) = match expanded {
-                    Ok(expanded) => expanded,
-                    Err(error) => return failed(error.into()),
+                let (question, attached) = match whole(&client, &root, text, earlier).await {
+                    Ok(whole) => whole,
+                    Err(failure) => return failed(failure),
                 };
-                attached.extend(earlier);
                 let ask = Ask { root, question, model, attached, ..Ask::default() };
                 told(client.ask(ask), events, Done::Ask).await
             }),
             Wish::Run(text) => Box::pin(async move {
-                let expanded = mentions::expanded(&client, &root, text).await;
-                let (task, mut attached) = match expanded {
-                    Ok(expanded) => expanded,
-                    Err(error) => return failed(error.into()),
+                let (task, attached) = match whole(&client, &root, text, earlier).await {
+                    Ok(whole) => whole,
+                    Err(failure) => return failed(failure),
                 };
-                attached.extend(earlier);
                 let run = Run { root, task, model, attached, ..Run::default() };
                 told(client.run(run), events, Done::Run).await
             }),
@@ -226,6 +224,19 @@ impl Ui {
             Wish::Answer { .. } | Wish::Cancel | Wish::Quit => return,
         });
     }
+}
+
+/// What was typed with what it names, and with the conversation so far.
+async fn whole(
+    client: &EngineClient,
+    root: &str,
+    typed: String,
+    earlier: Vec<Attached>,
+) -> Outcome<(String, Vec<Attached>)> {
+    let (text, mut attached) = mentions::expanded(client, root, typed).await?;
+    // What the user named comes first.
+    attached.extend(earlier.into_iter().take(ATTACHED.saturating_sub(attached.len())));
+    Ok((text, attached))
 }
 
 /// The call to its end, its events passed on.
