@@ -28,7 +28,7 @@ use crate::envelope;
 use crate::exec;
 use crate::limits::{COMMAND_MAX_TIMEOUT_S, COMMAND_SHOWN_BYTES, Limits, MAX_LIVE_CALLS};
 use crate::policy::commands::only_looks;
-use crate::protocol::{Report, Request, SandboxSpec};
+use crate::protocol::{Report, Request, SandboxSpec, State};
 use crate::proxy::{Dialer, Gate, Refused, SystemDialer};
 use crate::sandbox::LayerStatus;
 use crate::sandbox::network::Network;
@@ -257,8 +257,11 @@ impl ToolHost {
                 invocation.ledger.record(report);
             }
             if let Some(journal) = &gathered.journal {
-                let of =
-                    |path: &String| (path.clone(), report.seen.get(path).map(|s| s.hash.clone()));
+                let of = |path: &String| {
+                    let file = report.seen.get(path).map(|s| State::File(s.hash.clone()));
+                    let left = report.left.get(path).cloned();
+                    (path.clone(), left.or(file).unwrap_or(State::Gone))
+                };
                 let after = gathered.changed.iter().map(of).collect();
                 let _ = journal.after(invocation.ledger.run(), &call.id, after);
             }

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::exec::restore::to_hex;
 use crate::exec::snapshot::index;
 use crate::limits::{COMMAND_MAX_TIMEOUT_S, JOURNAL_MAX_BYTES, JOURNAL_MAX_CHANGES};
-use crate::protocol::{BeforeHead, Changed};
+use crate::protocol::{BeforeHead, Changed, State};
 use crate::sandbox::sys;
 
 /// The state of the workspace's files before the last command; written by the helper.
@@ -33,7 +33,8 @@ pub(crate) const SNAPSHOT_OF: &str = "snapshot-";
 /// A command that runs is at most this old, with room to spare.
 const SNAPSHOT_LEFT_OVER: Duration = Duration::from_secs(2 * COMMAND_MAX_TIMEOUT_S);
 
-/// One file as it was before one call.
+/// One file, or symlink, or folder that stood in the way of one, as it was before one call. Its
+/// mode tells which.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     pub run: String,
@@ -51,13 +52,13 @@ pub struct Change {
     pub hash: String,
 }
 
-/// How a call left a file: its hash, or `None` when it is gone.
+/// How a call left its files.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct After {
     run: String,
     call: String,
     #[serde(rename = "after")]
-    files: BTreeMap<String, Option<String>>,
+    files: BTreeMap<String, State>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -92,16 +93,8 @@ pub struct Undoable {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Restore {
     pub(crate) change: Change,
-    /// How the file should be now.
-    pub(crate) expect: Expect,
-}
-
-/// How the call left a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Expect {
-    Unknown,
-    Gone,
-    Hash(String),
+    /// How the call left it.
+    pub(crate) expect: State,
 }
 
 #[derive(Debug)]
@@ -180,7 +173,7 @@ impl Journal {
         since_ms: u64,
         run: &str,
         call: &str,
-    ) -> io::Result<BTreeMap<String, Option<String>>> {
+    ) -> io::Result<BTreeMap<String, State>> {
         let (changes, afters) = self.read()?;
         let others: BTreeSet<(String, String)> = changes
             .into_iter()
@@ -203,7 +196,7 @@ impl Journal {
         &self,
         run: &str,
         call: &str,
-        after: BTreeMap<String, Option<String>>,
+        after: BTreeMap<String, State>,
     ) -> io::Result<()> {
         if after.is_empty() {
             return Ok(());
@@ -255,15 +248,15 @@ impl Journal {
         let mut files: BTreeMap<String, Restore> = BTreeMap::new();
         for change in changes.into_iter().filter(chosen) {
             calls.insert(key(&change));
-            files.entry(change.path.clone()).or_insert(Restore { change, expect: Expect::Unknown });
+            files.entry(change.path.clone()).or_insert(Restore { change, expect: State::Unknown });
         }
         for after in afters {
             if !calls.contains(&(after.run.clone(), after.call.clone())) {
                 continue;
             }
-            for (path, hash) in after.files {
+            for (path, state) in after.files {
                 if let Some(restore) = files.get_mut(&path) {
-                    restore.expect = hash.map_or(Expect::Gone, Expect::Hash);
+                    restore.expect = state;
                 }
             }
         }
@@ -462,16 +455,31 @@ mod tests {
         journal.before("r1", "c1", "edit", &head("a", true), b"one").unwrap();
         journal.before("r1", "c2", "edit", &head("a", true), b"two").unwrap();
         journal.before("r1", "c2", "edit", &head("b", false), b"").unwrap();
-        journal.after("r1", "c2", BTreeMap::from([("a".into(), Some("h".into()))])).unwrap();
+        journal.after("r1", "c2", BTreeMap::from([("a".into(), State::File("h".into()))])).unwrap();
         let all = journal.select(&Selector::Last).unwrap();
         assert_eq!(all.len(), 2);
         assert_eq!(journal.content(&all[0].change.hash).unwrap(), b"one");
-        assert_eq!(all[0].expect, Expect::Hash("h".into()));
+        assert_eq!(all[0].expect, State::File("h".into()));
         assert!(!all[1].change.existed);
         let one = journal.select(&Selector::Call("c2".into())).unwrap();
         assert_eq!(journal.content(&one[0].change.hash).unwrap(), b"two");
         assert!(journal.select(&Selector::Run("none".into())).unwrap().is_empty());
         assert_eq!(journal.list().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_a_call_left_is_a_text_or_null() {
+        let line = r#"{"run":"r","call":"c","after":{"a":null,"b":"ff","c":"link:ff","d":"folder","e":"unknown"}}"#;
+        let after: After = serde_json::from_str(line).unwrap();
+        let want = [
+            State::Gone,
+            State::File("ff".into()),
+            State::Link("ff".into()),
+            State::Folder,
+            State::Unknown,
+        ];
+        assert!(after.files.values().eq(&want));
+        assert_eq!(serde_json::to_string(&after).unwrap(), line);
     }
 
     #[test]
@@ -495,7 +503,7 @@ mod tests {
         for i in 0..5u8 {
             let call = format!("c{i}");
             journal.before("r", &call, "edit", &head("a", true), &[i; 1_000]).unwrap();
-            journal.after("r", &call, BTreeMap::from([("a".into(), None)])).unwrap();
+            journal.after("r", &call, BTreeMap::from([("a".into(), State::Gone)])).unwrap();
         }
         let calls: Vec<_> = journal.list().unwrap().into_iter().map(|u| u.call).collect();
         assert_eq!(calls, ["c3", "c4"]);
@@ -509,10 +517,11 @@ mod tests {
         let since = now_ms();
         for (call, left) in [("mine", "1"), ("other", "2")] {
             journal.before("r", call, "edit", &head("a", true), b"x").unwrap();
-            journal.after("r", call, BTreeMap::from([("a".into(), Some(left.into()))])).unwrap();
+            let left = State::File(left.into());
+            journal.after("r", call, BTreeMap::from([("a".into(), left)])).unwrap();
         }
         let theirs = journal.left_by_others(since, "r", "mine").unwrap();
-        assert_eq!(theirs, BTreeMap::from([("a".to_owned(), Some("2".to_owned()))]));
+        assert_eq!(theirs, BTreeMap::from([("a".to_owned(), State::File("2".to_owned()))]));
         assert!(journal.left_by_others(now_ms() + 1, "r", "mine").unwrap().is_empty());
         let keep = |content: &[u8]| keep(&journal.dir, content).unwrap();
         let (kept, last, lost) = (keep(b"kept"), keep(b"last"), keep(b"no"));
@@ -529,7 +538,7 @@ mod tests {
         for i in 0..3u8 {
             journal.before("r", "c", "edit", &head("b", true), &[i; 1_000]).unwrap();
         }
-        journal.after("r", "c", BTreeMap::from([("b".into(), None)])).unwrap();
+        journal.after("r", "c", BTreeMap::from([("b".into(), State::Gone)])).unwrap();
     }
 
     #[test]

@@ -121,7 +121,8 @@ pub const FRAME_PICTURE: u8 = b'P';
 pub const KEPT: u8 = b'K';
 pub const NOT_KEPT: u8 = b'N';
 
-/// Head of a [`FRAME_BEFORE`].
+/// Head of a [`FRAME_BEFORE`]. The mode tells a symlink, whose content is where it leads, and a
+/// folder, which has none, from a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BeforeHead {
     /// Workspace-relative.
@@ -154,6 +155,9 @@ pub struct Report {
     /// What a command changed, from the snapshot order.
     #[serde(default)]
     pub changed: Vec<Changed>,
+    /// What an undo left that is neither a file nor gone.
+    #[serde(default)]
+    pub left: BTreeMap<String, State>,
 }
 
 /// A file that a command changed, created or deleted.
@@ -165,8 +169,49 @@ pub struct Changed {
     pub size: u64,
     /// Hash of the content before, empty when there was no file.
     pub before: String,
-    /// Hash of the content now; `None` when it is gone or not known.
-    pub after: Option<String>,
+    pub after: State,
+}
+
+/// What is at a path. In the journal a text, or null for nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Option<String>", into = "Option<String>")]
+pub enum State {
+    Gone,
+    /// A regular file, by the hash of its content.
+    File(String),
+    /// A symlink, by the hash of where it leads.
+    Link(String),
+    Folder,
+    /// Something whose content was not read.
+    Unknown,
+}
+
+const LINK: &str = "link:";
+const FOLDER: &str = "folder";
+const UNKNOWN: &str = "unknown";
+
+impl From<Option<String>> for State {
+    fn from(text: Option<String>) -> Self {
+        let Some(text) = text else { return Self::Gone };
+        match text.strip_prefix(LINK) {
+            Some(hash) => Self::Link(hash.to_owned()),
+            None if text == FOLDER => Self::Folder,
+            None if text == UNKNOWN => Self::Unknown,
+            None => Self::File(text),
+        }
+    }
+}
+
+impl From<State> for Option<String> {
+    fn from(state: State) -> Self {
+        match state {
+            State::Gone => None,
+            State::File(hash) => Some(hash),
+            State::Link(hash) => Some(format!("{LINK}{hash}")),
+            State::Folder => Some(FOLDER.to_owned()),
+            State::Unknown => Some(UNKNOWN.to_owned()),
+        }
+    }
 }
 
 /// Exit codes by which the helper tells of an end it could not report in a frame.

@@ -10,15 +10,15 @@ use crate::exec::write::{Old, delete, load, result, store};
 use crate::protocol::Report;
 
 /// What will happen to one path.
-pub(crate) struct Step {
-    pub(crate) path: PathBuf,
-    pub(crate) old: Option<Old>,
+struct Step {
+    path: PathBuf,
+    old: Option<Old>,
     /// `None` deletes.
-    pub(crate) new: Option<Vec<u8>>,
+    new: Option<Vec<u8>>,
     /// `None` keeps the mode the file has.
-    pub(crate) mode: Option<u32>,
-    pub(crate) notes: Vec<String>,
-    pub(crate) operation: &'static str,
+    mode: Option<u32>,
+    notes: Vec<String>,
+    operation: &'static str,
 }
 
 pub(crate) fn run(call: &ToolCall, tree: &Tree<'_>, report: &mut Report) -> Done {
@@ -27,7 +27,7 @@ pub(crate) fn run(call: &ToolCall, tree: &Tree<'_>, report: &mut Report) -> Done
 }
 
 /// Takes every step, or takes those done back and says why.
-pub(crate) fn take_all(steps: &[Step], tree: &Tree<'_>, report: &mut Report) -> Done {
+fn take_all(steps: &[Step], tree: &Tree<'_>, report: &mut Report) -> Done {
     for (i, step) in steps.iter().enumerate() {
         if let Err(error) = take(step, tree, report) {
             let kept = undo(&steps[..i], tree, report);
@@ -109,6 +109,11 @@ fn undo(done: &[Step], tree: &Tree<'_>, report: &mut Report) -> String {
             failed.push(show(&step.path));
         }
     }
+    taken_back(&failed)
+}
+
+/// What has become of the files of steps that were taken back.
+pub(crate) fn taken_back(failed: &[String]) -> String {
     if failed.is_empty() {
         "Nothing was changed".into()
     } else {

@@ -100,9 +100,18 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// What is at `relative`; a symlink is itself.
+    /// What is at `relative`; a symlink is itself, and none is followed on the way.
     pub(crate) fn stat(&self, relative: &Path) -> io::Result<libc::stat> {
-        sys::stat_at(self.dir.as_fd(), &sys::cstr(relative)?)
+        let Some(name) = relative.file_name() else { return sys::stat_at(self.dir.as_fd(), c".") };
+        let parent = self.path_handle(relative.parent().unwrap_or(Path::new("")))?;
+        sys::stat_at(parent.as_fd(), &sys::cstr(Path::new(name))?)
+    }
+
+    /// Where the symlink at `relative` leads.
+    pub(crate) fn read_link(&self, relative: &Path) -> io::Result<Vec<u8>> {
+        let name = Path::new(relative.file_name().ok_or(io::ErrorKind::InvalidInput)?);
+        let parent = self.path_handle(relative.parent().unwrap_or(Path::new("")))?;
+        sys::readlinkat(parent.as_fd(), name)
     }
 
     /// A handle for `*at` calls on a folder that a walk came upon, through no symlink.
@@ -196,13 +205,14 @@ pub(crate) fn explain(shown: &str, error: &io::Error) -> String {
 /// Hands the host what is about to be replaced, for the undo journal, and waits until
 /// it is kept. Nothing is written before that.
 pub(crate) fn before_image(shown: &str, old: Option<&super::write::Old>) -> Result<(), String> {
-    use std::os::unix::fs::MetadataExt as _;
-    let head = BeforeHead {
-        path: shown.to_owned(),
-        existed: old.is_some(),
-        mode: old.map_or(0, |o| o.meta.mode()),
-    };
-    super::output::before(&head, old.map_or(&[], |o| &o.bytes))
+    keep(shown, old.map(|o| o.meta.mode()), old.map_or(&[], |o| &o.bytes))
+}
+
+/// The same for what may be no regular file; its mode tells what it is.
+pub(crate) fn keep(shown: &str, mode: Option<u32>, content: &[u8]) -> Result<(), String> {
+    let path = shown.to_owned();
+    let head = BeforeHead { path, existed: mode.is_some(), mode: mode.unwrap_or(0) };
+    super::output::before(&head, content)
         .and_then(|()| super::output::kept())
         .map_err(|e| format!("nothing was written, since the state before could not be kept: {e}"))
 }

@@ -218,15 +218,7 @@ pub(crate) fn store(
         if let Some(old) = old {
             let now = sys::openat2(dir.as_fd(), name, libc::O_PATH, 0, resolve)?;
             let now = File::from(now).metadata()?;
-            if (now.dev(), now.ino(), now.mtime(), now.mtime_nsec(), now.size())
-                != (
-                    old.meta.dev(),
-                    old.meta.ino(),
-                    old.meta.mtime(),
-                    old.meta.mtime_nsec(),
-                    old.meta.size(),
-                )
-            {
+            if identity(&now) != identity(&old.meta) {
                 return Err(std::io::Error::other("it changed on disk while it was being written"));
             }
         }
@@ -241,6 +233,11 @@ pub(crate) fn store(
     Ok(())
 }
 
+/// What tells that a file is still the one that was read.
+fn identity(meta: &Metadata) -> (u64, u64, i64, i64, u64) {
+    (meta.dev(), meta.ino(), meta.mtime(), meta.mtime_nsec(), meta.size())
+}
+
 /// Deletes the file that was loaded.
 pub(crate) fn delete(
     tree: &Tree<'_>,
@@ -252,6 +249,14 @@ pub(crate) fn delete(
     safe_fs::before_image(&shown, Some(old))?;
     let dir = tree.folder(path.parent().unwrap_or(Path::new("")), false)?;
     let name = Path::new(path.file_name().ok_or("the path has no name")?);
+    // The file must still be the one that was kept.
+    let resolve = sys::RESOLVE_BENEATH | sys::RESOLVE_NO_SYMLINKS | sys::RESOLVE_NO_MAGICLINKS;
+    let now = sys::openat2(dir.as_fd(), name, libc::O_PATH, 0, resolve)
+        .and_then(|now| File::from(now).metadata())
+        .map_err(|e| safe_fs::explain(&shown, &e))?;
+    if identity(&now) != identity(&old.meta) {
+        return Err(format!("'{shown}' changed on disk while it was being deleted"));
+    }
     sys::unlinkat(dir.as_fd(), name).map_err(|e| safe_fs::explain(&shown, &e))?;
     report.seen.remove(&shown);
     report.gone.push(shown);

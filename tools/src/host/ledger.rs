@@ -24,11 +24,6 @@ impl Ledger {
         Self { run: run.into(), ..Self::default() }
     }
 
-    /// The ledger of an undo: what it expects of the files that it puts back.
-    pub(super) fn expecting(run: &str, seen: BTreeMap<String, Seen>) -> Self {
-        Self { seen: Arc::new(Mutex::new(seen)), ..Self::for_run(run) }
-    }
-
     /// The same run's files, without its hold on the commands and the browser: the run is over
     /// when its last clone is gone.
     pub(super) fn files(&self) -> Self {

@@ -1,7 +1,6 @@
 //! The undo journal: what a call changes is kept before, a command runs between two looks at
 //! the workspace, and an undo is a change like any other. Used by [`super::ToolHost`].
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::exchange::Gathered;
@@ -10,9 +9,9 @@ use crate::artefact;
 use crate::call::ToolCall;
 use crate::envelope;
 use crate::exec;
-use crate::journal::{self, Expect, Journal, Selector};
+use crate::journal::{self, Journal, Selector};
 use crate::limits::{Limits, SNAPSHOT_WALL_MS};
-use crate::protocol::{BeforeHead, Report, Seen};
+use crate::protocol::{BeforeHead, Report};
 use crate::workspace::Workspace;
 
 /// How an undo ended.
@@ -97,7 +96,6 @@ impl ToolHost {
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(0, |d| d.as_millis());
         let mut files = Vec::new();
-        let mut expected = BTreeMap::new();
         for restore in restores {
             let change = restore.change;
             let content = if change.existed {
@@ -105,17 +103,13 @@ impl ToolHost {
             } else {
                 Vec::new()
             };
-            let gone = restore.expect == Expect::Gone;
-            if let Expect::Hash(hash) = restore.expect {
-                expected.insert(change.path.clone(), Seen { mtime_ns: 0, size: 0, hash });
-            }
             files.push(serde_json::json!({
                 "path": change.path, "existed": change.existed, "mode": change.mode,
-                "gone": gone, "hex": exec::restore::to_hex(&content),
+                "expect": restore.expect, "hex": exec::restore::to_hex(&content),
             }));
         }
         let name = format!("undo-{time:x}");
-        let ledger = Ledger::expecting(&name, expected);
+        let ledger = Ledger::for_run(&name);
         Ok((ToolCall::new(name, exec::restore::NAME).with("files", files), ledger))
     }
 

@@ -620,6 +620,44 @@ pub(crate) fn unlinkat(dir: BorrowedFd<'_>, name: &Path) -> Result<()> {
     check(unsafe { libc::unlinkat(dir.as_raw_fd(), name.as_ptr(), 0) }).map(drop)
 }
 
+/// Removes an empty folder.
+pub(crate) fn rmdirat(dir: BorrowedFd<'_>, name: &Path) -> Result<()> {
+    let name = cstr(name)?;
+    // SAFETY: an open folder and a NUL-terminated name.
+    check(unsafe { libc::unlinkat(dir.as_raw_fd(), name.as_ptr(), libc::AT_REMOVEDIR) }).map(drop)
+}
+
+/// The names of what is in an open folder, at most so many.
+pub(crate) fn names_in(dir: BorrowedFd<'_>, most: usize) -> Result<Vec<std::ffi::OsString>> {
+    std::fs::read_dir(format!("/proc/self/fd/{}", dir.as_raw_fd()))?
+        .take(most)
+        .map(|entry| Ok(entry?.file_name()))
+        .collect()
+}
+
+/// Makes a symlink; fails where anything is.
+pub(crate) fn symlinkat(target: &[u8], dir: BorrowedFd<'_>, name: &Path) -> Result<()> {
+    let (target, name) = (CString::new(target)?, cstr(name)?);
+    // SAFETY: an open folder and NUL-terminated strings.
+    check(unsafe { libc::symlinkat(target.as_ptr(), dir.as_raw_fd(), name.as_ptr()) }).map(drop)
+}
+
+/// Where a symlink leads; it is not followed.
+pub(crate) fn readlinkat(dir: BorrowedFd<'_>, name: &Path) -> Result<Vec<u8>> {
+    let name = cstr(name)?;
+    let mut target = vec![0u8; libc::PATH_MAX as usize];
+    // SAFETY: an open folder, a NUL-terminated name and a buffer of the length given.
+    let length = unsafe {
+        let into = target.as_mut_ptr().cast();
+        libc::readlinkat(dir.as_raw_fd(), name.as_ptr(), into, target.len())
+    };
+    if length < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    target.truncate(length as usize);
+    Ok(target)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

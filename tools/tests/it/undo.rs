@@ -158,17 +158,133 @@ async fn a_change_too_large_to_keep_is_named() {
 }
 
 #[tokio::test]
-async fn what_is_no_file_any_more_or_ignored_by_now_is_named() {
+async fn what_is_ignored_by_now_or_no_file_at_all_is_named() {
     let b = bench();
-    for name in ["link", "folder", "hidden", "still"] {
+    for name in ["pipe", "hidden", "still"] {
         b.write(name, "one\n");
     }
-    let command = "rm link folder; ln -s still link; mkdir folder; echo two > hidden; \
-                   printf 'hidden\\nstill\\n' > .gitignore";
+    let command =
+        "rm pipe; mkfifo pipe; echo two > hidden; printf 'hidden\\nstill\\n' > .gitignore";
     let out = b.sh(command).await;
     assert!(out.ok, "{}", out.envelope);
-    let named = "cannot be undone: folder, hidden, link<";
-    assert!(out.envelope.contains(named), "{}", out.envelope);
+    assert!(out.envelope.contains("cannot be undone: hidden, pipe<"), "{}", out.envelope);
+}
+
+/// Every path that is no folder, with where it leads or what it holds.
+fn tree(b: &Bench) -> String {
+    let script = "find . -type l -printf '%p -> %l\n' | sort; \
+                  find . -type f | sort | xargs -d '\n' -r grep -H ''";
+    let list = std::process::Command::new("/bin/sh")
+        .args(["-c", script])
+        .current_dir(b.workspace.root())
+        .output()
+        .unwrap();
+    String::from_utf8(list.stdout).unwrap()
+}
+
+/// A folder or a symlink in a file's place, a file or a symlink in a folder's, and back.
+#[tokio::test]
+async fn changes_of_kind_are_undone_and_redone() {
+    let b = bench();
+    let outside = b.dir.path().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(outside.join("x"), "not yours\n").unwrap();
+    b.write("file", "file\n");
+    b.write("other", "other\n");
+    b.write("folder/x", "x\n");
+    b.write("folder/deep/y", "y\n");
+    std::os::unix::fs::symlink("other", b.path("link")).unwrap();
+    std::os::unix::fs::symlink("nowhere", b.path("dangling")).unwrap();
+    let before = tree(&b);
+    for (n, command) in [
+        "rm file; mkdir file",
+        "rm file; mkdir -p file/a/empty; echo in > file/a/in; ln -s in file/a/l",
+        "rm file; ln -s other file",
+        "rm -r folder; echo f > folder",
+        &format!("rm -r folder; ln -s {} folder", outside.display()),
+        "mv folder moved; ln -s moved folder",
+        "rm link; echo l > link",
+        "ln -sfn file link; rm dangling; ln -s new made",
+        "rm link; mkdir link; echo l > link/l",
+        "mv file folder/deep; mv folder file; ln -s file/deep folder",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let ledger = Ledger::for_run(&format!("r{n}"));
+        in_run(&b, &ledger, "c", "execute_command", json!({"command": command})).await;
+        let after = tree(&b);
+        let mut last = Selector::Last;
+        for (times, want) in [&before, &after, &before].into_iter().enumerate() {
+            let undone = b.host.undo(&b.workspace, &last).await;
+            assert!(undone.ok, "{command}, {times}: {}", undone.text);
+            assert_eq!(tree(&b), *want, "{command}, {times}");
+            last = Selector::Run(undone.run);
+        }
+        assert!(b.path("file").is_file() && b.path("folder").is_dir(), "{command}");
+        assert!(b.path("folder").symlink_metadata().unwrap().is_dir(), "{command}");
+        assert_eq!(std::fs::read_to_string(outside.join("x")).unwrap(), "not yours\n");
+        assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1, "{command}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_whose_name_became_a_folder_is_undone() {
+    let b = bench();
+    b.write("a", "one\n");
+    let before = tree(&b);
+    let ledger = Ledger::for_run("r");
+    in_run(&b, &ledger, "c1", "delete_file", json!({"path": "a"})).await;
+    in_run(&b, &ledger, "c2", "write_to_file", json!({"path": "a/b", "content": "two\n"})).await;
+    let undone = b.host.undo(&b.workspace, &Selector::Last).await;
+    assert!(undone.ok, "{}", undone.text);
+    assert_eq!(tree(&b), before);
+}
+
+#[tokio::test]
+async fn what_somebody_else_put_in_the_way_of_an_undo_stays() {
+    use std::os::unix::fs::symlink;
+    let b = bench();
+    b.write(".gitignore", "*.o\n");
+    let stays = async |step: &dyn Fn(), named: &str| {
+        let _ = std::fs::remove_dir_all(b.path("d"));
+        for path in ["d/a", "d/sub/b"] {
+            b.write(path, "one\n");
+        }
+        let ledger = Ledger::for_run("r");
+        let command = "rm d/a; mkdir d/a; echo mine > d/a/mine; echo two > d/sub/b";
+        in_run(&b, &ledger, "c1", "execute_command", json!({"command": command})).await;
+        step();
+        let now = tree(&b);
+        let undone = b.host.undo(&b.workspace, &Selector::Call("c1".into())).await;
+        assert!(!undone.ok && undone.text.contains(named), "{named}: {}", undone.text);
+        assert_eq!(tree(&b), now, "{named}");
+    };
+    stays(&|| b.write("d/a/yours", "x\n"), "'d/a/yours' was not left there").await;
+    stays(&|| b.write("d/a/x.o", "x\n"), "'d/a/x.o' is ignored").await;
+    stays(&|| symlink("/etc", b.path("d/a/l")).unwrap(), "'d/a/l' was not left there").await;
+    stays(&|| b.write("d/a/mine", "yours\n"), "'d/a/mine' changed on disk").await;
+    stays(&|| b.write("d/sub/b", "yours\n"), "'d/sub/b' changed on disk").await;
+    let link_for_file = || {
+        std::fs::rename(b.path("d/sub/b"), b.path("d/sub/c")).unwrap();
+        symlink("c", b.path("d/sub/b")).unwrap();
+    };
+    stays(&link_for_file, "'d/sub/b' changed on disk").await;
+    let link_for_folder = || {
+        std::fs::rename(b.path("d/sub"), b.path("d/away")).unwrap();
+        symlink("away", b.path("d/sub")).unwrap();
+    };
+    stays(&link_for_folder, "'d/sub' is no folder any more").await;
+    let folder = || {
+        std::fs::remove_file(b.path("d/sub/b")).unwrap();
+        std::fs::create_dir(b.path("d/sub/b")).unwrap();
+    };
+    stays(&folder, "'d/sub/b' changed on disk").await;
+    let protected = || {
+        std::fs::create_dir_all(b.path("d/a/.git")).unwrap();
+        std::fs::write(b.path("d/a/.git/config"), "x").unwrap();
+    };
+    stays(&protected, "'d/a/.git/config' was not left there").await;
 }
 
 /// The clock of a file system ticks coarsely: two changes within a tick leave the same stamp.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::limits::{SNAPSHOT_INDEX_BYTES, SNAPSHOT_SETTLED_MS};
 
-const MAGIC: &[u8; 8] = b"lai-snp1";
+const MAGIC: &[u8; 8] = b"lai-snp2";
 
 /// Where the kernel names this start of the machine.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -46,6 +46,19 @@ impl Stamp {
         }
     }
 
+    pub(crate) fn is_link(&self) -> bool {
+        self.mode & libc::S_IFMT == libc::S_IFLNK
+    }
+
+    pub(crate) fn is_folder(&self) -> bool {
+        self.mode & libc::S_IFMT == libc::S_IFDIR
+    }
+
+    /// Files and symlinks; nothing else is covered.
+    pub(crate) fn is_covered(&self) -> bool {
+        self.is_link() || self.mode & libc::S_IFMT == libc::S_IFREG
+    }
+
     /// Whether a change after `start_ns` is sure to give another stamp. Clocks of file systems
     /// tick coarsely: what was changed just before may change again within the same tick.
     pub(crate) fn settled(&self, start_ns: i64) -> bool {
@@ -58,7 +71,7 @@ fn nanos(seconds: i64, nanos: i64) -> i64 {
     seconds.wrapping_mul(1_000_000_000).wrapping_add(nanos)
 }
 
-/// A regular file.
+/// A regular file, or a symlink, whose content is where it leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Known {
     pub(crate) name: Arc<str>,

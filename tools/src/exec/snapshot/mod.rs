@@ -19,8 +19,8 @@ use crate::exec::files::Done;
 use crate::exec::restore::to_hex;
 use crate::exec::safe_fs::Tree;
 use crate::journal;
-use crate::limits::{SNAPSHOT_MAX_BYTES, SNAPSHOT_MAX_FILE};
-use crate::protocol::{Changed, Report};
+use crate::limits::{EDIT_MAX_BYTES, SNAPSHOT_MAX_BYTES, SNAPSHOT_MAX_FILE};
+use crate::protocol::{Changed, Report, State};
 
 /// The orders' names.
 pub(crate) const TAKE: &str = "snapshot_take";
@@ -34,8 +34,11 @@ fn not_kept(e: &std::io::Error) -> String {
     format!("the state of the files could not be kept: {e}")
 }
 
-/// The content of a walked file, if it is within the bound.
-fn read(tree: &Tree<'_>, path: &str) -> Option<Vec<u8>> {
+/// The content of a walked file, if it is within the bound; of a symlink where it leads.
+fn read(tree: &Tree<'_>, path: &str, stamp: &Stamp) -> Option<Vec<u8>> {
+    if stamp.is_link() {
+        return tree.read_link(Path::new(path)).ok();
+    }
     let file = tree.open_walked(Path::new(path)).ok()?;
     let mut bytes = Vec::new();
     file.take(SNAPSHOT_MAX_FILE + 1).read_to_end(&mut bytes).ok()?;
@@ -65,7 +68,7 @@ fn keep(journal: &Path, tree: &Tree<'_>, index: &mut Index, before: &Index) -> R
             } else {
                 format!("{path}/{}", known.name)
             };
-            let Some(bytes) = read(tree, &path) else { continue };
+            let Some(bytes) = read(tree, &path, &known.stamp) else { continue };
             known.hash =
                 Some(*journal::keep(journal, &bytes).map_err(|e| not_kept(&e))?.as_bytes());
         }
@@ -119,12 +122,16 @@ pub(crate) fn diff(call: &ToolCall, tree: &Tree<'_>, report: &mut Report) -> Don
         };
         for (_, known) in folder.files.iter().enumerate().filter(is_new) {
             let path = folder.path_of(&known.name);
+            if known.stamp.size > EDIT_MAX_BYTES {
+                uncovered.push(path);
+                continue;
+            }
             report.changed.push(Changed {
                 existed: false,
                 mode: known.stamp.mode,
                 size: 0,
                 before: String::new(),
-                after: content(tree, &path, known).map(|hash| to_hex(&hash)),
+                after: state(known, content(tree, &path, known)),
                 path,
             });
         }
@@ -134,7 +141,17 @@ pub(crate) fn diff(call: &ToolCall, tree: &Tree<'_>, report: &mut Report) -> Don
 
 /// The hash of a file's content as it is now.
 fn content(tree: &Tree<'_>, path: &str, known: &Known) -> Option<[u8; 32]> {
-    known.hash.or_else(|| read(tree, path).map(|bytes| *blake3::hash(&bytes).as_bytes()))
+    let read = || read(tree, path, &known.stamp);
+    known.hash.or_else(|| read().map(|bytes| *blake3::hash(&bytes).as_bytes()))
+}
+
+/// What is there now, with the hash of its content.
+fn state(known: &Known, hash: Option<[u8; 32]>) -> State {
+    match hash.map(|hash| to_hex(&hash)) {
+        Some(hash) if known.stamp.is_link() => State::Link(hash),
+        Some(hash) => State::File(hash),
+        None => State::Unknown,
+    }
 }
 
 /// Notes a file that is not as it was.
@@ -152,12 +169,17 @@ fn changed(
         return;
     }
     let path = folder.path_of(&known.name);
+    let mut gone = State::Gone;
     if current.is_none()
         && let Ok(there) = tree.stat(Path::new(&path))
     {
-        // Now ignored, or no regular file any more. An undo would not write there.
-        uncovered.extend((Stamp::of_stat(&there) != known.stamp).then_some(path));
-        return;
+        let there = Stamp::of_stat(&there);
+        if !there.is_folder() {
+            // Now ignored, or something that is never covered. An undo would not write there.
+            uncovered.extend((there != known.stamp).then_some(path));
+            return;
+        }
+        gone = State::Folder;
     }
     let Some(hash) = known.hash else {
         // What changed in the moment before the command is not called its doing.
@@ -174,6 +196,6 @@ fn changed(
         mode: known.stamp.mode,
         size: known.stamp.size,
         before: to_hex(&hash),
-        after: after.map(|hash| to_hex(&hash)),
+        after: current.map_or(gone, |current| state(current, after)),
     });
 }

@@ -1,4 +1,4 @@
-//! A look at the workspace's files: every regular file that no rule ignores, with its stamp;
+//! A look at the workspace's files: every regular file and symlink that no rule ignores, with its stamp;
 //! contents are not read.
 //!
 //! The last look is what makes this quick. A folder whose stamp is as it was has the same
@@ -115,7 +115,7 @@ impl Scan<'_> {
                     index.rules.extend(rule.stamp.is_some().then_some(rule));
                 }
                 index.folders.push(folder);
-            } else if kind.is_some_and(|k| k.is_file()) {
+            } else if kind.is_some_and(|k| k.is_file() || k.is_symlink()) {
                 let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
                 let (Some(at), Ok(meta)) = (at.get(parent), entry.metadata()) else { continue };
                 index.folders[*at].files.push(self.known(name.into(), Stamp::of(&meta)));
@@ -227,8 +227,11 @@ impl Scan<'_> {
             name.extend_from_slice(file.name.as_bytes());
             name.push(0);
             let stat = sys::stat_at(dir.as_fd(), std::ffi::CStr::from_bytes_with_nul(&name).ok()?);
-            let stat = stat.ok().filter(|s| s.st_mode & libc::S_IFMT == libc::S_IFREG)?;
-            files.push(self.known(Arc::clone(&file.name), Stamp::of_stat(&stat)));
+            let stamp = Stamp::of_stat(&stat.ok()?);
+            if !stamp.is_covered() {
+                return None;
+            }
+            files.push(self.known(Arc::clone(&file.name), stamp));
         }
         Some(files)
     }
@@ -245,11 +248,12 @@ impl Scan<'_> {
             let kind = entry.file_type();
             if kind.is_some_and(|k| k.is_dir()) {
                 below.insert(folder.path_of(name));
-            } else if kind.is_some_and(|k| k.is_file()) {
+            } else if kind.is_some_and(|k| k.is_file() || k.is_symlink()) {
                 let c_name = std::ffi::CString::new(name).ok()?;
                 let Ok(stat) = sys::stat_at(dir.as_fd(), &c_name) else { continue };
-                if stat.st_mode & libc::S_IFMT == libc::S_IFREG {
-                    folder.files.push(self.known(name.into(), Stamp::of_stat(&stat)));
+                let stamp = Stamp::of_stat(&stat);
+                if stamp.is_covered() {
+                    folder.files.push(self.known(name.into(), stamp));
                 }
             }
         }

@@ -1,1 +1,0 @@
-for i in 1 2 3 4 5; do a=$(chrt -f 50 ./line 20000); chrt -f 50 /root/.cache/lapce-ai/t-ring/release/lapce-ai-bench ipc --rounds 1 --places pinned --samples 300000 --only cache-line,ring-spin,ring-adaptive,memcpy,shared-copy,shared-stream,iceoryx2 > nf.$i 2>&1; b=$(chrt -f 50 ./line 20000); echo "run $i: $a $b"; done
