@@ -5,12 +5,12 @@
 #[expect(dead_code, reason = "ghost text is the editor's alone")]
 mod model;
 
-use std::io::{Read as _, Write as _};
-use std::os::fd::FromRawFd as _;
+use std::io::Read as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::Stdio;
 
+use lapce_ai_tests::terminal::{self, HANG_UP};
 use lapce_ai_tests::{Ran, TestHome, alive, kill, run, wait, wait_for};
 use model::{Model, Reply};
 
@@ -385,71 +385,15 @@ fn on_a_terminal_when(
     on_a_terminal_with(home, args, &[(cue, reply)])
 }
 
-/// Instead of something typed: the terminal is closed.
-const HANG_UP: &str = "hang up";
-
 /// The same with several replies, each after its cue has come.
 fn on_a_terminal_with(
     home: &TestHome,
     args: &[&str],
     script: &[(&str, &str)],
 ) -> (Option<i32>, String) {
-    let (mut main, mut side) = (0, 0);
-    let size = libc::winsize { ws_row: 40, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: openpty fills in two descriptors and takes null for what we do not set.
-    let opened = unsafe {
-        libc::openpty(
-            &raw mut main,
-            &raw mut side,
-            std::ptr::null_mut(),
-            std::ptr::null(),
-            &raw const size,
-        )
-    };
-    assert_eq!(opened, 0);
-    // The program itself must not hold the terminal open.
-    // SAFETY: sets a flag of a descriptor that was just opened.
-    assert_eq!(unsafe { libc::fcntl(main, libc::F_SETFD, libc::FD_CLOEXEC) }, 0);
-    // SAFETY: both are open and ours alone.
-    let (mut main, side) =
-        unsafe { (std::fs::File::from_raw_fd(main), std::os::fd::OwnedFd::from_raw_fd(side)) };
     let mut command = home.command("lapce-ai");
     command.args(args).env("NO_COLOR", "1");
-    command.stdin(side.try_clone().unwrap());
-    command.stdout(side.try_clone().unwrap());
-    command.stderr(side);
-    // SAFETY: both calls are async-signal-safe and touch no memory.
-    unsafe {
-        command.pre_exec(|| {
-            if libc::setsid() < 0 || libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
-                return Err(std::io::Error::last_os_error());
-            }
-            Ok(())
-        });
-    }
-    let mut child = command.spawn().unwrap();
-    drop(command);
-    let mut shown = String::new();
-    let mut buffer = [0; 4096];
-    let mut script = script.iter();
-    let mut next = script.next();
-    let mut from = 0;
-    // The terminal reports an error, not an end, once nobody has its other side.
-    while let Ok(n @ 1..) = main.read(&mut buffer) {
-        shown += &String::from_utf8_lossy(&buffer[..n]);
-        while let Some((cue, reply)) = next
-            && let Some(at) = shown[from..].find(cue)
-        {
-            if *reply == HANG_UP {
-                drop(main);
-                return (wait(&mut child), shown);
-            }
-            main.write_all(reply.as_bytes()).unwrap();
-            from += at + cue.len();
-            next = script.next();
-        }
-    }
-    (wait(&mut child), shown)
+    terminal::on_a_terminal(command, script)
 }
 
 #[test]

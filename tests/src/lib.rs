@@ -6,12 +6,14 @@
 //! `engine/`, `cli/` and this folder, and by the benches.
 
 mod processes;
+pub mod terminal;
 
 use std::ffi::{CString, OsStr};
 use std::fmt;
 use std::io::{Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use lapce_ai_ipc::env;
@@ -222,21 +224,27 @@ pub fn run(mut command: Command, input: &[u8]) -> Ran {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the program starts");
     if let Some(mut stdin) = child.stdin.take() {
-        // A program that does not read its input is no error.
-        let _ = stdin.write_all(input);
+        let input = input.to_vec();
+        // A program that does not read its input is no error, and may not hold us up.
+        std::thread::spawn(move || stdin.write_all(&input));
     }
     let stdout = reader(child.stdout.take().expect("piped"));
     let stderr = reader(child.stderr.take().expect("piped"));
     let code = wait(&mut child);
-    Ran { code, stdout: stdout.join().expect("a reader"), stderr: stderr.join().expect("a reader") }
+    let text = |pipe: mpsc::Receiver<String>| {
+        pipe.recv_timeout(HANG).expect("nothing that it left behind holds its output open")
+    };
+    Ran { code, stdout: text(stdout), stderr: text(stderr) }
 }
 
-fn reader(mut pipe: impl Read + Send + 'static) -> std::thread::JoinHandle<String> {
+fn reader(mut pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (send, text) = mpsc::sync_channel(1);
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
         let _ = pipe.read_to_end(&mut bytes);
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
+        let _ = send.send(String::from_utf8_lossy(&bytes).into_owned());
+    });
+    text
 }
 
 /// Waits for `child` to end; kills it when it hangs.

@@ -21,6 +21,9 @@ const SMALL: [&str; 6] = [
     "xtask",
 ];
 
+/// Each test program's time, as `timeout` reads it. The longest takes a few minutes here.
+const TEST_LIMIT: &str = "20m";
+
 struct Step {
     name: &'static str,
     what: &'static str,
@@ -153,30 +156,43 @@ fn slim(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
+/// `cargo test`, where a test that hangs fails its step instead of holding up the run: each
+/// test program is ended when its time is over. `before` comes before that program too.
+fn tests(ctx: &Ctx, before: &str) -> Result<Command> {
+    let mut cargo = ctx.cargo()?;
+    let arch = std::env::consts::ARCH.to_uppercase();
+    // In the foreground, so that Ctrl-C reaches the tests.
+    let runner = format!("timeout --foreground --kill-after=10s {TEST_LIMIT} {before}");
+    cargo.env(format!("CARGO_TARGET_{arch}_UNKNOWN_LINUX_GNU_RUNNER"), runner.trim());
+    // One run names every test that fails.
+    cargo.args(["test", "--no-fail-fast"]);
+    Ok(cargo)
+}
+
 fn unit(ctx: &Ctx) -> Result<()> {
     // With the programs at hand: some tests start real processes.
     let bin = build::programs(ctx, Profile::Dev)?;
-    let mut cargo = ctx.cargo()?;
-    // One run names every test that fails.
-    cargo.args(["test", "--no-fail-fast"]);
+    let mut cargo = tests(ctx, "")?;
     waive_cgroups(&mut cargo, &bin.join("lapce-ai-tool"))?;
     cargo.env("LAPCE_AI_BIN_DIR", bin);
     for package in SMALL {
         cargo.args(["-p", package]);
     }
     run(&mut cargo)?;
-    run(ctx.cargo()?.args(["test", "-p", "lapce-ai-benches"]))
+    run(tests(ctx, "")?.args(["-p", "lapce-ai-benches"]))
 }
 
 /// Becoming another user takes root; a runner that is not root gets it from sudo.
 fn users(ctx: &Ctx) -> Result<()> {
-    let mut cargo = ctx.cargo()?;
-    cargo.args(["test", "-p", "lapce-ai-ipc", "--test", "strangers", "--", "--ignored"]);
-    if std::fs::metadata("/proc/self")?.uid() != 0 {
-        let arch = std::env::consts::ARCH.to_uppercase();
-        cargo.env(format!("CARGO_TARGET_{arch}_UNKNOWN_LINUX_GNU_RUNNER"), "sudo -n");
-    }
-    run(&mut cargo)
+    let root = std::fs::metadata("/proc/self")?.uid() == 0;
+    run(tests(ctx, if root { "" } else { "sudo -n" })?.args([
+        "-p",
+        "lapce-ai-ipc",
+        "--test",
+        "strangers",
+        "--",
+        "--ignored",
+    ]))
 }
 
 /// A layer that is missing fails a test, unless the run names it. Few systems where CI runs
@@ -198,7 +214,7 @@ fn waive_cgroups(cargo: &mut Command, helper: &Path) -> Result<()> {
 }
 
 fn index(ctx: &Ctx) -> Result<()> {
-    run(ctx.cargo()?.args(["test", "--no-fail-fast", "-p", "lapce-ai-index"]))
+    run(tests(ctx, "")?.args(["-p", "lapce-ai-index"]))
 }
 
 /// The server is s3s-fs from crates.io: it signs, lists and refuses conditional writes as
@@ -215,18 +231,16 @@ fn s3(ctx: &Ctx) -> Result<()> {
             .env("CARGO_TARGET_DIR", home.join("build")))?;
         let _ = std::fs::remove_dir_all(home.join("build"));
     }
-    run(ctx
-        .cargo()?
-        .args(["test", "-p", "lapce-ai-index", "--features", "s3", "--test", "shared", "over_s3"])
+    run(tests(ctx, "")?
+        .args(["-p", "lapce-ai-index", "--features", "s3", "--test", "shared", "over_s3"])
         .env("LAPCE_AI_TEST_S3_SERVER", server))
 }
 
 fn plugin(ctx: &Ctx) -> Result<()> {
     let module = wasm::build_plugin(ctx)?;
     // Its own target folder: another workspace with other pins, and a host program of its own.
-    run(ctx
-        .cargo()?
-        .args(["test", "--manifest-path", "plugin/Cargo.toml", "--workspace"])
+    run(tests(ctx, "")?
+        .args(["--manifest-path", "plugin/Cargo.toml", "--workspace"])
         .env("CARGO_TARGET_DIR", ctx.target.join("plugin"))
         .env("LAPCE_AI_WASM", module))
 }
@@ -234,9 +248,8 @@ fn plugin(ctx: &Ctx) -> Result<()> {
 fn model(ctx: &Ctx) -> Result<()> {
     let model = llama::fetch(ctx)?;
     let bin = build::programs(ctx, Profile::Dev)?;
-    run(ctx
-        .cargo()?
-        .args(["test", "-p", "lapce-ai-engine", "--test", "provider_llama", "--", "--ignored"])
+    run(tests(ctx, "")?
+        .args(["-p", "lapce-ai-engine", "--test", "provider_llama", "--", "--ignored"])
         .env("LAPCE_AI_BIN_DIR", bin)
         .env("LAPCE_AI_TEST_LLAMA_SERVER", model.server)
         .env("LAPCE_AI_TEST_LLAMA_MODEL", model.weights))
@@ -244,17 +257,15 @@ fn model(ctx: &Ctx) -> Result<()> {
 
 fn onnx(ctx: &Ctx) -> Result<()> {
     let folder = minilm::fetch(ctx)?;
-    run(ctx
-        .cargo()?
-        .args(["test", "-p", "lapce-ai-embed", "--test", "minilm", "--", "--ignored"])
+    run(tests(ctx, "")?
+        .args(["-p", "lapce-ai-embed", "--test", "minilm", "--", "--ignored"])
         .env("LAPCE_AI_TEST_MINILM", folder))
 }
 
 fn browser(ctx: &Ctx) -> Result<()> {
     let chromium = chromium::fetch(ctx)?;
-    run(ctx
-        .cargo()?
-        .args(["test", "-p", "lapce-ai-tools", "--test", "it", "browser::", "--", "--ignored"])
+    run(tests(ctx, "")?
+        .args(["-p", "lapce-ai-tools", "--test", "it", "browser::", "--", "--ignored"])
         .env("LAPCE_AI_TEST_CHROMIUM", chromium.program)
         .env("LAPCE_AI_TEST_CHROMIUM_LIB", chromium.libraries))
 }
@@ -263,9 +274,8 @@ fn mcp_servers(ctx: &Ctx) -> Result<()> {
     let servers = mcp::fetch(ctx)?;
     let bin = build::programs(ctx, Profile::Dev)?;
     for (package, test) in [("lapce-ai-engine", "mcp_real"), ("lapce-ai-tests", "mcp_clients")] {
-        run(ctx
-            .cargo()?
-            .args(["test", "-p", package, "--test", test, "--", "--ignored"])
+        run(tests(ctx, "")?
+            .args(["-p", package, "--test", test, "--", "--ignored"])
             .env("LAPCE_AI_BIN_DIR", &bin)
             .env("LAPCE_AI_TEST_MCP", &servers))?;
     }
@@ -274,10 +284,7 @@ fn mcp_servers(ctx: &Ctx) -> Result<()> {
 
 fn e2e(ctx: &Ctx) -> Result<()> {
     let bin = build::programs(ctx, Profile::Dev)?;
-    run(ctx
-        .cargo()?
-        .args(["test", "--no-fail-fast", "-p", "lapce-ai-tests"])
-        .env("LAPCE_AI_BIN_DIR", bin))
+    run(tests(ctx, "")?.args(["-p", "lapce-ai-tests"]).env("LAPCE_AI_BIN_DIR", bin))
 }
 
 fn docs_check(ctx: &Ctx) -> Result<()> {

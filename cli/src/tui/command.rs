@@ -11,7 +11,8 @@ A line is a question about the workspace, or after Tab a task for the agent.
   /model NAME      the model from now on, as PROVIDER/MODEL; none for the configured one
   /new             forget the conversation so far
   /quit            leave (Ctrl-D)
-Ctrl-C or Esc stops what is under way. Alt-Enter begins a new line, ↑ and ↓ bring earlier ones.
+Ctrl-C or Esc stops what is under way; a line that is typed meanwhile is done after it.
+Alt-Enter begins a new line, ↑ and ↓ bring earlier ones.
 When something is asked of you, what you type is the answer.";
 
 const NAMES: &[&str] =

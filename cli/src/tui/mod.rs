@@ -118,9 +118,12 @@ impl Ui {
                     while let Ok(event) = coming.try_recv() {
                         self.app.event(event);
                     }
-                    self.app.done(done);
+                    let next = self.app.done(done);
                     if follow.is_none() && !self.client.0.is_closed() {
                         follow = Some(self.client.follow(self.root.clone()));
+                    }
+                    if let Some(wish) = next {
+                        self.start(wish, events.clone()).await;
                     }
                 }
                 event = next(&mut follow) => match event {
@@ -189,7 +192,10 @@ impl Ui {
         if self.client.0.is_closed() {
             match session::engine().await {
                 Ok(client) => self.client = client,
-                Err(failure) => return self.app.done(failed(failure)),
+                Err(failure) => {
+                    self.app.done(failed(failure));
+                    return;
+                }
             }
         }
         self.since = Instant::now();

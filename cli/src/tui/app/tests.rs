@@ -1,3 +1,8 @@
+use std::time::Duration;
+
+use lapce_ai_ipc::wire::engine::{Event, Hit};
+
+use super::view::DETAIL;
 use super::*;
 
 fn app() -> App {
@@ -117,12 +122,52 @@ fn what_waits_is_answered_by_what_is_typed() {
 }
 
 #[test]
-fn one_thing_at_a_time_and_ctrl_c_stops_it() {
+fn a_line_typed_meanwhile_is_done_afterwards() {
     let mut app = app();
     type_line(&mut app, "why?");
     started(&mut app, "r1");
-    assert_eq!(type_line(&mut app, "/run more"), None);
-    assert!(shown(&mut app).iter().any(|line| line.contains("one thing at a time")));
+    shown(&mut app);
+    assert_eq!(type_line(&mut app, "/run make it"), None);
+    let status = app.bottom(80, Duration::ZERO).status;
+    assert!(status.contains("then: /run make it · Esc takes it back"), "{status}");
+    // One waits, and the next is left where it was typed.
+    assert_eq!(type_line(&mut app, "and more"), None);
+    assert_eq!(app.bottom(80, Duration::ZERO).typed, "and more");
+    assert_eq!(shown(&mut app), ["one line waits already; Esc takes it back"]);
+    let next = app.done(Done::Ask(ask_reply()));
+    assert_eq!(next, Some(Wish::Run("make it".into())));
+    assert_eq!(shown(&mut app), ["> /run make it"]);
+    assert_eq!(app.run_id(), Some(""));
+    assert_eq!(app.done(Done::Ask(ask_reply())), None);
+
+    // Esc takes it back to where it was typed, and only then stops what is under way.
+    app.prompt.clear();
+    type_line(&mut app, "why?");
+    type_line(&mut app, "then that");
+    assert_eq!(press(&mut app, KeyCode::Esc), None);
+    assert_eq!(app.bottom(80, Duration::ZERO).typed, "then that");
+    assert_eq!(press(&mut app, KeyCode::Esc), Some(Wish::Cancel));
+}
+
+#[test]
+fn what_failed_or_was_stopped_has_nothing_done_after_it() {
+    let mut app = app();
+    type_line(&mut app, "/run first");
+    type_line(&mut app, "/run second");
+    assert_eq!(app.done(Done::Failed("no network".into(), String::new())), None);
+    assert_eq!(app.bottom(80, Duration::ZERO).typed, "/run second");
+    assert!(!app.is_busy());
+}
+
+#[test]
+fn ctrl_c_stops_and_then_leaves() {
+    let mut app = app();
+    type_line(&mut app, "why?");
+    started(&mut app, "r1");
+    type_line(&mut app, "/help");
+    for c in "more".chars() {
+        press(&mut app, KeyCode::Char(c));
+    }
     assert_eq!(ctrl(&mut app, 'c'), Some(Wish::Cancel));
     assert_eq!(app.run_id(), Some("r1"));
     assert_eq!(ctrl(&mut app, 'c'), Some(Wish::Quit));

@@ -1,30 +1,25 @@
 //! The state of the terminal UI: keys and events go in, lines and wishes come out. Pure.
 
+mod events;
+mod view;
+
 use std::collections::VecDeque;
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use lapce_ai_ipc::wire::engine::{
-    Approval, AskReply, Attached, Decision, Event, Hit, RunOutcome, RunReply, SearchReply,
-    UndoReply, Wanted,
+    Approval, AskReply, Attached, Decision, RunReply, SearchReply, UndoReply,
 };
 
 use super::command::{self, Command};
 use super::prompt::Prompt;
-use super::screen::{Bottom, Line, Look, full_rows};
-use crate::commands::output::{count, printable};
+use super::screen::{Line, Look};
+use crate::commands::output::printable;
 use crate::commands::question;
 
-/// Questions that wait at a time, of all runs.
-const WAITING: usize = 64;
-/// Rows of a question's detail that are shown.
-const DETAIL: usize = 8;
 /// What goes along of the conversation so far: exchanges, and bytes in all.
 const EXCHANGES: usize = 4;
 const EXCHANGE_BYTES: usize = 12 << 10;
-/// Lines of a hit that are shown.
-const HIT_LINES: usize = 6;
 
 /// What a line that is typed becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +72,8 @@ pub struct App {
     /// Text of the model whose line has not ended.
     open: String,
     busy: Option<Busy>,
+    /// What is to be done once that is through, as it was typed.
+    next: Option<(String, Command)>,
     waiting: VecDeque<Approval>,
     /// The question under way and what was answered so far.
     asked: String,
@@ -96,6 +93,7 @@ impl App {
             lines: Vec::new(),
             open: String::new(),
             busy: None,
+            next: None,
             waiting: VecDeque::new(),
             asked: String::new(),
             answered: String::new(),
@@ -154,6 +152,7 @@ impl App {
             KeyCode::Char('c') if ctrl => return self.interrupt(leaving),
             KeyCode::Char('d') if ctrl && self.prompt.is_empty() => return Some(Wish::Quit),
             KeyCode::Char('d') if ctrl => self.prompt.delete(),
+            KeyCode::Esc if self.next.is_some() => self.take_back(),
             KeyCode::Esc if self.busy.is_some() => return self.interrupt(false),
             KeyCode::Esc => self.prompt.clear(),
             KeyCode::Enter if alt => self.prompt.insert("\n"),
@@ -241,11 +240,20 @@ impl App {
             Command::Ask(_) | Command::Run(_) | Command::Search(_) | Command::Undo
         );
         if starts && self.busy.is_some() {
-            self.say(Look::Warn, "one thing at a time: wait for it, or stop it with Ctrl-C");
+            if self.next.is_some() {
+                self.say(Look::Warn, "one line waits already; Esc takes it back");
+                return None;
+            }
+            self.prompt.take();
+            self.next = Some((text, command));
             return None;
         }
         self.prompt.take();
-        self.typed(&text);
+        self.act(&text, command)
+    }
+
+    fn act(&mut self, text: &str, command: Command) -> Option<Wish> {
+        self.typed(text);
         match command {
             Command::Ask(text) => Some(self.start("answering", text, Wish::Ask)),
             Command::Run(text) => Some(self.start("at work", text, Wish::Run)),
@@ -268,6 +276,15 @@ impl App {
         }
     }
 
+    /// The line that waits is to be typed again.
+    fn take_back(&mut self) {
+        if let Some((text, _)) = self.next.take()
+            && self.prompt.is_empty()
+        {
+            self.prompt.insert(&text);
+        }
+    }
+
     fn start(&mut self, what: &'static str, text: String, wish: fn(String) -> Wish) -> Wish {
         self.busy = Some(Busy { what, run_id: String::new(), tools: 0, cancelling: false });
         self.asked.clone_from(&text);
@@ -280,60 +297,6 @@ impl App {
         for (n, line) in printable(text).lines().enumerate() {
             let mark = if n == 0 { "> " } else { "  " };
             self.lines.push(Line { look: Look::Typed, text: format!("{mark}{line}") });
-        }
-    }
-
-    /// Takes an event of the call under way.
-    pub fn event(&mut self, event: Event) {
-        match event {
-            Event::Started { run_id, transcript, model } => {
-                if let Some(busy) = &mut self.busy {
-                    busy.run_id = run_id;
-                }
-                let model = if model.is_empty() { "no model".to_owned() } else { model };
-                let place =
-                    transcript.map_or_else(String::new, |path| format!(", transcript {path}"));
-                self.say(Look::Dim, &format!("{model}{place}"));
-            }
-            Event::Text(text) => self.text(&text),
-            Event::Notice(text) => self.say(Look::Warn, &text),
-            Event::ToolStarted { summary, name, .. } => {
-                if let Some(busy) = &mut self.busy {
-                    busy.tools += 1;
-                }
-                let what = if summary.is_empty() { name } else { summary };
-                self.say(Look::Dim, &format!("▸ {what}"));
-            }
-            Event::ToolOutput { text, .. } => {
-                for line in printable(&text).lines() {
-                    self.say(Look::Dim, &format!("  │ {line}"));
-                }
-            }
-            Event::ToolFinished { ok, summary, wall_ms, .. } => {
-                let (mark, look) = if ok { ("✓", Look::Dim) } else { ("✗", Look::Bad) };
-                self.say(look, &format!("  {mark} {summary} ({wall_ms} ms)"));
-            }
-            Event::Approval(approval) => self.asks(approval),
-            Event::Answered { approval_id, by } => self.decided(&approval_id, &by),
-            Event::Citations(_) | Event::Progress(_) | Event::Indexed(_) => {}
-        }
-    }
-
-    /// Something waits for the user: of the run here, or of another in this workspace.
-    pub fn asks(&mut self, approval: Approval) {
-        let known = self.waiting.iter().any(|w| w.approval_id == approval.approval_id);
-        if !known && self.waiting.len() < WAITING {
-            self.waiting.push_back(approval);
-        }
-    }
-
-    /// It was answered, here or elsewhere, or its time is over.
-    pub fn decided(&mut self, id: &str, by: &str) {
-        let before = self.waiting.len();
-        self.waiting.retain(|w| w.approval_id != id);
-        if self.waiting.len() < before {
-            let how = if by.is_empty() { "its time is over" } else { "answered elsewhere" };
-            self.say(Look::Dim, &format!("({how})"));
         }
     }
 
@@ -357,78 +320,6 @@ impl App {
         }
     }
 
-    /// What was under way has ended.
-    pub fn done(&mut self, done: Done) {
-        self.busy = None;
-        self.end_line();
-        match done {
-            Done::Ask(reply) => self.answer(&reply),
-            Done::Run(reply) => self.result(&reply),
-            Done::Search(reply) => self.found(&reply),
-            Done::Undo(reply) => {
-                self.say(if reply.ok { Look::Good } else { Look::Warn }, reply.text.trim_end());
-            }
-            Done::Failed(message, hint) => {
-                self.say(Look::Bad, &message);
-                if !hint.is_empty() {
-                    self.say(Look::Dim, &format!("next: {hint}"));
-                }
-            }
-        }
-    }
-
-    fn answer(&mut self, reply: &AskReply) {
-        if reply.answered {
-            self.remember();
-            for hit in &reply.citations {
-                let place = format!("  {}:{}  {}", hit.path, hit.start_line, hit.symbol);
-                self.say(Look::Dim, &place);
-            }
-        } else {
-            self.say(Look::Warn, "No model answered; these passages fit best.");
-            self.passages(&reply.citations);
-        }
-        if !reply.hint.is_empty() {
-            self.say(Look::Dim, &reply.hint);
-        }
-    }
-
-    fn result(&mut self, reply: &RunReply) {
-        let (look, word) = match reply.outcome {
-            RunOutcome::Completed => (Look::Good, "completed"),
-            RunOutcome::TurnLimit => (Look::Warn, "stopped at the turn limit"),
-            RunOutcome::Cancelled => (Look::Warn, "stopped"),
-            RunOutcome::Failed => (Look::Bad, "failed"),
-        };
-        if !reply.result.is_empty() {
-            self.say(Look::Plain, &reply.result);
-            self.answered = reply.result.chars().take(EXCHANGE_BYTES / 4).collect();
-        }
-        self.remember();
-        let usage = &reply.usage;
-        let input = usage.input.saturating_add(usage.cache_read).saturating_add(usage.cache_write);
-        let output = usage.output.saturating_add(usage.reasoning);
-        let turns = count(reply.turns.into(), "turn");
-        let calls = count(reply.tool_calls.into(), "tool call");
-        self.say(look, &format!("{word}: {turns}, {calls}; {input} tokens in, {output} out"));
-    }
-
-    fn found(&mut self, reply: &SearchReply) {
-        self.passages(&reply.hits);
-        let found = count(reply.hits.len() as u64, "hit");
-        let partial = if reply.partial { "; the index is being built" } else { "" };
-        self.say(Look::Dim, &format!("{found}{partial}"));
-    }
-
-    fn passages(&mut self, hits: &[Hit]) {
-        for hit in hits {
-            self.say(Look::Good, &format!("{}:{}  {}", hit.path, hit.start_line, hit.symbol));
-            for (number, line) in (hit.start_line..).zip(hit.code.lines()).take(HIT_LINES) {
-                self.say(Look::Plain, &format!("{number:>6} {line}"));
-            }
-        }
-    }
-
     fn remember(&mut self) {
         let exchange = (std::mem::take(&mut self.asked), std::mem::take(&mut self.answered));
         self.exchanges.push_back(exchange);
@@ -441,78 +332,7 @@ impl App {
             self.exchanges.pop_front();
         }
     }
-
-    /// Lines that are to be printed for good.
-    pub fn take_lines(&mut self, columns: usize) -> Vec<Line> {
-        let full = full_rows(&mut self.open, columns);
-        let mut lines = std::mem::take(&mut self.lines);
-        lines.extend(full.into_iter().map(|text| Line { look: Look::Plain, text }));
-        lines
-    }
-
-    /// The rows at the bottom; `since` is how long the call has been under way.
-    pub fn bottom(&self, columns: usize, since: Duration) -> Bottom {
-        let mark = match (self.waiting.front(), self.mode) {
-            (Some(_), _) => "? ",
-            (None, Mode::Ask) => "ask> ",
-            (None, Mode::Run) => "agent> ",
-        };
-        let (typed, cursor) = self.prompt.view(columns.saturating_sub(mark.len()));
-        Bottom {
-            open: self.open.clone(),
-            question: self.waiting.front().map(|first| self.shown(first)).unwrap_or_default(),
-            mark: mark.to_owned(),
-            typed,
-            cursor,
-            status: self.status(since),
-        }
-    }
-
-    fn shown(&self, approval: &Approval) -> Vec<String> {
-        let what = match approval.wanted {
-            Wanted::Approval => "allow?",
-            Wanted::Question => "question:",
-            Wanted::Review => "done?",
-        };
-        let ours = self.run_id() == Some(approval.run_id.as_str());
-        let whose = if ours { "" } else { " (another run)" };
-        let mut rows = vec![format!("{what}{whose} {}", printable(&approval.summary))];
-        let detail = printable(&approval.detail);
-        rows.extend(detail.lines().take(DETAIL).map(|line| format!("  {line}")));
-        let hidden = detail.lines().count().saturating_sub(DETAIL);
-        if hidden > 0 {
-            rows.push(format!("  … {} more", count(hidden as u64, "line")));
-        }
-        if !approval.limits.is_empty() {
-            rows.push(format!("  limits: {}", printable(&approval.limits)));
-        }
-        rows.push(question::choices(approval));
-        if self.waiting.len() > 1 {
-            rows.push(format!("({} more after this)", self.waiting.len() - 1));
-        }
-        // A question takes one row a line, whatever it holds.
-        rows.into_iter().map(|row| row.replace('\n', " ")).collect()
-    }
-
-    fn status(&self, since: Duration) -> String {
-        if self.leaving {
-            return "Ctrl-C again leaves".to_owned();
-        }
-        let model =
-            if self.model.is_empty() { String::new() } else { format!(" · {}", self.model) };
-        let Some(busy) = &self.busy else {
-            let other = if self.mode == Mode::Ask { "agent" } else { "ask" };
-            return format!("{} · Tab: {other} · /help{model}", self.root);
-        };
-        let tools = match busy.tools {
-            0 => String::new(),
-            tools => format!(", {}", count(tools.into(), "tool call")),
-        };
-        let verb = if busy.cancelling { "stopping" } else { busy.what };
-        format!("{verb} {} s{tools} · Ctrl-C stops{model}", since.as_secs())
-    }
 }
 
 #[cfg(test)]
-#[path = "app_tests.rs"]
 mod tests;
