@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::ctx::{Ctx, output, run};
 
@@ -62,19 +62,31 @@ pub fn small(ctx: &Ctx, profile: Profile) -> Result<()> {
     let mut cargo = ctx.cargo()?;
     cargo.args(["build", "--bins", "-p", "lapce-ai-engine", "-p", "lapce-ai-cli"]);
     cargo.args(["-p", "lapce-ai-embed"]);
-    if profile == Profile::Dev {
-        return run(cargo.args(["-p", "lapce-ai-tools"]));
-    }
-    run(cargo.arg("--release"))?;
-    // One starts with every call: without libraries to load that takes half the time.
+    let release = (profile == Profile::Release).then_some("--release");
+    run(cargo.args(release))?;
+    // One starts with every call: without libraries to load that takes half the time. Tests run
+    // the kind that is released.
     let mut cargo = ctx.cargo()?;
-    cargo.args(["rustc", "--release", "-p", "lapce-ai-tools", "--bin", "lapce-ai-tool"]);
-    if has_static_libc() {
-        cargo.args(["--", "-C", "target-feature=+crt-static"]);
-    } else {
+    cargo.args(["rustc", "-p", "lapce-ai-tools", "--bin", "lapce-ai-tool"]).args(release);
+    if !has_static_libc() {
         eprintln!("xtask: no static libc is installed, so lapce-ai-tool starts more slowly");
+        return run(&mut cargo);
     }
-    run(&mut cargo)
+    run(cargo.args(["--", "-C", "target-feature=+crt-static"]))?;
+    let program = built(ctx, profile, "lapce-ai-tool");
+    ensure!(!asks_for_loader(&fs::read(&program)?), "{} is not static", program.display());
+    Ok(())
+}
+
+/// Whether a 64-bit ELF program names a loader, as those do that need libraries.
+fn asks_for_loader(program: &[u8]) -> bool {
+    const PT_INTERP: u64 = 3;
+    let number = |at: usize, bytes: usize| {
+        let field = program.get(at..at + bytes).unwrap_or_default();
+        field.iter().rev().fold(0u64, |n, byte| n << 8 | u64::from(*byte))
+    };
+    let (at, size, count) = (number(32, 8) as usize, number(54, 2) as usize, number(56, 2));
+    (0..count as usize).any(|n| number(at.saturating_add(n * size), 4) == PT_INTERP)
 }
 
 /// Whether the C compiler finds one: Debian's libc6-dev has it, Fedora's glibc-static.
@@ -117,4 +129,19 @@ fn link_or_copy(from: &Path, to: &Path) -> Result<()> {
         .or_else(|_| fs::copy(from, &fresh).map(drop))
         .with_context(|| format!("failed to copy {} to {}", from.display(), to.display()))?;
     fs::rename(&fresh, to).with_context(|| format!("failed to replace {}", to.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_with_libraries_is_told_from_one_without() {
+        let own = fs::read("/proc/self/exe").unwrap();
+        assert!(asks_for_loader(&own));
+        // The same without its list of segments.
+        let mut none = own;
+        none[56..58].fill(0);
+        assert!(!asks_for_loader(&none) && !asks_for_loader(b"short"));
+    }
 }

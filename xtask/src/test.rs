@@ -264,7 +264,9 @@ fn onnx(ctx: &Ctx) -> Result<()> {
 
 fn browser(ctx: &Ctx) -> Result<()> {
     let chromium = chromium::fetch(ctx)?;
+    let bin = build::programs(ctx, Profile::Dev)?;
     run(tests(ctx, "")?
+        .env("LAPCE_AI_BIN_DIR", bin)
         .args(["-p", "lapce-ai-tools", "--test", "it", "browser::", "--", "--ignored"])
         .env("LAPCE_AI_TEST_CHROMIUM", chromium.program)
         .env("LAPCE_AI_TEST_CHROMIUM_LIB", chromium.libraries))

@@ -7,8 +7,12 @@ use lapce_ai_tools::host::{Invocation, Outcome, ToolHost};
 use lapce_ai_tools::workspace::Workspace;
 use serde_json::Value;
 
+/// The helper as it is released, where CI has built it; else the one that cargo made for these
+/// tests, which loads libraries.
 pub fn helper() -> PathBuf {
-    PathBuf::from(env!("CARGO_BIN_EXE_lapce-ai-tool"))
+    let given = std::env::var_os("LAPCE_AI_BIN_DIR").map(PathBuf::from);
+    let released = given.map(|dir| dir.join("lapce-ai-tool")).filter(|p| p.is_file());
+    released.unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_lapce-ai-tool")))
 }
 
 /// The program that knows the grammars; CI builds it before these tests run.
