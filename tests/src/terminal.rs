@@ -67,26 +67,25 @@ pub fn on_a_terminal(mut command: Command, script: &[(&str, &str)]) -> (Option<i
     (wait(&mut child), shown)
 }
 
-/// The two sides of a new terminal.
+/// The two sides of a new terminal. No program that another test starts meanwhile may
+/// inherit one, so both close on exec from the first moment.
 fn open() -> (File, OwnedFd) {
-    let (mut main, mut side) = (0, 0);
-    let size = libc::winsize { ws_row: 40, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: openpty fills in two descriptors and takes null for what we do not set.
-    let opened = unsafe {
-        libc::openpty(
-            &raw mut main,
-            &raw mut side,
-            std::ptr::null_mut(),
-            std::ptr::null(),
-            &raw const size,
-        )
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    let opened = |fd| {
+        assert!(fd >= 0, "no terminal: {}", std::io::Error::last_os_error());
+        fd
     };
-    assert_eq!(opened, 0, "openpty: {}", std::io::Error::last_os_error());
-    // The program itself must not hold the terminal open.
-    // SAFETY: sets a flag of a descriptor that was just opened.
-    assert_eq!(unsafe { libc::fcntl(main, libc::F_SETFD, libc::FD_CLOEXEC) }, 0);
-    // SAFETY: both are open and ours alone.
-    unsafe { (File::from_raw_fd(main), OwnedFd::from_raw_fd(side)) }
+    // SAFETY: opens a descriptor, which nobody else owns.
+    let main = unsafe { File::from_raw_fd(opened(libc::posix_openpt(flags))) };
+    // SAFETY: it is a terminal's; as above for the other side.
+    let side = unsafe {
+        opened(libc::unlockpt(main.as_raw_fd()));
+        OwnedFd::from_raw_fd(opened(libc::ioctl(main.as_raw_fd(), libc::TIOCGPTPEER, flags)))
+    };
+    let size = libc::winsize { ws_row: 40, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: reads the structure.
+    opened(unsafe { libc::ioctl(main.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) });
+    (main, side)
 }
 
 /// Waits until something can be read, an end or error too; `false` when the time is over.
