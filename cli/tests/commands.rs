@@ -1,7 +1,7 @@
 //! The command line over the real programs: what people and scripts see, and how it ends.
 //! Needs `lapce-ai-engine` and `lapce-ai-tool` beside it (`cargo xtask test` builds them).
 
-#[path = "lsp_support/model.rs"]
+#[path = "lsp/support/model.rs"]
 #[expect(dead_code, reason = "ghost text is the editor's alone")]
 mod model;
 
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use lapce_ai_tests::terminal::{self, HANG_UP};
-use lapce_ai_tests::{Ran, TestHome, alive, kill, run, wait, wait_for};
+use lapce_ai_tests::{Ran, TestHome, alive, kill, programs, run, wait, wait_for};
 use model::{Model, Reply};
 
 fn home() -> TestHome {
@@ -179,7 +179,7 @@ fn commands_that_start_at_once_share_one_engine() {
 fn without_the_engine_the_error_names_it() {
     let bin = tempfile::tempdir().unwrap();
     // A copy: beside a link the real engine would be found.
-    std::fs::copy(env!("CARGO_BIN_EXE_lapce-ai"), bin.path().join("lapce-ai")).unwrap();
+    programs::copy(Path::new(env!("CARGO_BIN_EXE_lapce-ai")), &bin.path().join("lapce-ai"));
     let home = TestHome::with_programs(bin.path());
     let ran = home.cli(["search", "x"]).exited(5);
     assert!(ran.stderr.contains("the program lapce-ai-engine was not found"), "{ran}");

@@ -63,7 +63,7 @@ pub const MERGE_EVENTS: u32 = 20;
 pub const MERGE_DELAY: Duration = Duration::from_millis(50);
 
 /// Time a peer has for its hello.
-pub const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(15);
 /// Largest hello or refusal on the socket.
 pub const HELLO_MAX: usize = 1024;
 /// Largest name or version in a hello.
@@ -89,8 +89,9 @@ pub const IDLE_AFTER: Duration = Duration::from_secs(1);
 pub const HEARTBEAT: Duration = Duration::from_secs(5);
 pub const HEARTBEATS_MISSED: u32 = 6;
 
-/// How long a client tries to get an engine.
-pub const LAUNCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client tries to get an engine. Milliseconds are enough, but on a machine that
+/// compiles on all cores it takes seconds; one that fails says so at once.
+pub const LAUNCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// Engines one client starts before it gives up.
 pub const LAUNCH_STARTS: u32 = 3;
 /// Pauses between its tries, doubled each time.

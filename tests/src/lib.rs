@@ -6,6 +6,7 @@
 //! `engine/`, `cli/` and this folder, and by the benches.
 
 mod processes;
+pub mod programs;
 pub mod terminal;
 
 use std::ffi::{CString, OsStr};

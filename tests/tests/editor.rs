@@ -1,18 +1,18 @@
 //! The editor's side of the whole product: the shim over stdio, the engine, and real LanceDB.
 //!
-//! What needs no index is in `cli/tests/lsp.rs`. The programs come from `LAPCE_AI_BIN_DIR`.
+//! What needs no index is in `cli/tests/lsp/`. The programs come from `LAPCE_AI_BIN_DIR`.
 
-#[path = "../../cli/tests/lsp_support/mod.rs"]
-mod lsp_support;
+#[path = "../../cli/tests/lsp/support/mod.rs"]
+mod shim;
 #[expect(dead_code, reason = "the index is built by the shim here, and searched through it")]
 mod support;
 
 use std::path::Path;
 
 use lapce_ai_tests::{TestHome, kill, wait_for};
-use lsp_support::model::{Model, Reply};
-use lsp_support::{Editor, at, opened, uri};
 use serde_json::{Value, json};
+use shim::model::{Model, Reply};
+use shim::{Editor, at, opened, uri};
 use support::repository;
 
 /// A home and a repository, its path as the shim and the index know it.

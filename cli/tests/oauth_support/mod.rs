@@ -3,7 +3,6 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -277,12 +276,10 @@ fn sha256_base64url(text: &str) -> String {
 /// A `secret-tool` that keeps secrets in files of its folder, and its command lines too.
 pub fn keyring(dir: &Path) {
     let file = dir.join("secret-tool");
-    std::fs::write(
+    lapce_ai_tests::programs::script(
         &file,
         "#!/bin/bash\ndir=${0%/*}\necho \"$*\" >>\"$dir/command-lines\"\naccount=\"${@: -1}\"\n\
          case $1 in\nstore) cat >\"$dir/$account\" ;;\nlookup) cat \"$dir/$account\" ;;\n\
          clear) rm -f \"$dir/$account\" ;;\nesac\n",
-    )
-    .unwrap();
-    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    );
 }

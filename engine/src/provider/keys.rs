@@ -218,11 +218,9 @@ mod tests {
 
     /// A stand-in for `secret-tool` in a folder of its own.
     fn keyring_with(script: &str) -> tempfile::TempDir {
-        use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("secret-tool");
-        std::fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        lapce_ai_tests::programs::script(&file, &format!("#!/bin/sh\n{script}\n"));
         dir
     }
 

@@ -2,8 +2,8 @@
 //! it after building); without it the tests fail and say so.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 
 use lapce_ai_volt_host_test::{Compiled, Editor, LoadedVolt, RealProbe, Sent};
@@ -46,8 +46,12 @@ impl Installed {
     fn program(&self, place: &str, script: &str) -> PathBuf {
         let file = self.path(place);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
-        fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        // Not by this process: what another test starts meanwhile would hold it open for
+        // writing, and then it cannot be started.
+        let draft = file.with_extension("draft");
+        fs::write(&draft, format!("#!/bin/sh\n{script}\n")).unwrap();
+        assert!(Command::new("install").args([&draft, &file]).status().unwrap().success());
+        fs::remove_file(draft).unwrap();
         file
     }
 

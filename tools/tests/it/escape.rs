@@ -243,7 +243,9 @@ async fn no_privilege_is_left() {
     // A set-uid program of somebody else's does not become them.
     if lapce_ai_tools_is_root() {
         let path = b.path("suid");
-        std::fs::copy("/usr/bin/id", &path).unwrap();
+        // Not by this process: what another test starts meanwhile would hold it open for writing.
+        let copy = Command::new("cp").arg("/usr/bin/id").arg(&path).status().unwrap();
+        assert!(copy.success());
         std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o4755)).unwrap();
         let (_, text) = outside(&b, "./suid -u");

@@ -91,13 +91,15 @@ async fn the_program_is_fenced() {
     // A program in its place sees no more than the workspace, read-only.
     let b = bench();
     b.write("a.rs", "fn a() {}\n");
-    let spy = b.dir.path().join("spy");
+    let (draft, spy) = (b.dir.path().join("draft"), b.dir.path().join("spy"));
     std::fs::write(
-        &spy,
+        &draft,
         "#!/bin/sh\ncat >/dev/null\nhead -1 /etc/shadow 2>&1\necho HOME=$(ls -A /root /home 2>/dev/null)\ntouch made 2>&1\nprintenv HOME USER\necho end\n",
     )
     .unwrap();
-    std::fs::set_permissions(&spy, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    // Not by this process: what another test starts meanwhile would hold it open for writing.
+    let copy = std::process::Command::new("install").arg(&draft).arg(&spy).status().unwrap();
+    assert!(copy.success());
     let host = ToolHost::new(helper()).with_outliner(Some(spy));
     let out = host.run(b.invocation("list_code_definition_names", json!({"path": "a.rs"}))).await;
     assert!(out.ok && out.envelope.contains("end"), "{}", out.envelope);
