@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use lapce_ai_ipc::wire::engine::{Answer, Approval, Decision, Event, Wanted};
+use lapce_ai_ipc::wire::engine::{Answer, Approval, Decision, Editable, Event, Wanted};
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
 use lapce_ai_ipc::{Cx, EngineProtocol};
 use tokio::sync::{broadcast, oneshot};
@@ -32,6 +32,8 @@ pub struct Question {
     pub scopes: Vec<Decision>,
     pub root: String,
     pub transcript: String,
+    /// The parameter that may be changed, if any.
+    pub editable: Option<Editable>,
 }
 
 /// How it was answered.
@@ -42,6 +44,8 @@ pub enum Verdict {
         /// The answer to a question.
         words: String,
     },
+    /// This once, with another text of the parameter that may be changed.
+    Changed { text: String },
     /// With what the user said, for the model to read; may be empty.
     Denied { feedback: String },
     /// Nobody answered in time.
@@ -150,12 +154,18 @@ impl Approvals {
             };
             return Err(WireError::new(ErrorKind::NotFound, text));
         };
-        let plain = matches!(answer.decision, Decision::Allow | Decision::Deny);
-        if !plain && !found.approval.scopes.contains(&answer.decision) {
-            return Err(WireError::new(
-                ErrorKind::Invalid,
+        let (fits, else_say) = match &answer.decision {
+            Decision::Allow | Decision::Deny => (true, ""),
+            Decision::AllowChanged => {
+                (found.approval.editable.is_some(), "this cannot be changed; answer yes or no")
+            }
+            wider => (
+                found.approval.scopes.contains(wider),
                 "this cannot be allowed beyond this once; answer with yes or no",
-            ));
+            ),
+        };
+        if !fits {
+            return Err(WireError::new(ErrorKind::Invalid, else_say));
         }
         if answer.feedback.len() > limits::PROMPT_BYTES {
             return Err(WireError::new(
@@ -231,6 +241,7 @@ impl Approvals {
             scopes: question.scopes,
             root: question.root,
             transcript: question.transcript,
+            editable: question.editable.map(Box::new),
         };
         let until = Instant::now() + timeout;
         open.insert(id, Open { approval: approval.clone(), until, sender });
@@ -269,6 +280,7 @@ fn verdict(answer: Answer) -> Verdict {
         Decision::AllowInWorkspace => Scope::Workspace,
         Decision::AllowAlways => Scope::Always,
         Decision::Deny => return Verdict::Denied { feedback: answer.feedback },
+        Decision::AllowChanged => return Verdict::Changed { text: answer.feedback },
     };
     Verdict::Allowed { scope, words: answer.feedback }
 }
@@ -330,7 +342,12 @@ mod tests {
         let approvals = Approvals::default();
         let (approval, _receiver) = open(&approvals, "/w");
         let id = &approval.approval_id;
-        for scope in [Decision::AllowForRun, Decision::AllowInWorkspace, Decision::AllowAlways] {
+        for scope in [
+            Decision::AllowForRun,
+            Decision::AllowInWorkspace,
+            Decision::AllowAlways,
+            Decision::AllowChanged,
+        ] {
             let error = approvals.answer(reply(id, scope), "x").unwrap_err();
             assert_eq!(error.kind, ErrorKind::Invalid);
         }

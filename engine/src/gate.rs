@@ -2,14 +2,15 @@
 //! yes is remembered. Used by the `tool` request and by the agent loop.
 
 use lapce_ai_ipc::wire::WireError;
-use lapce_ai_ipc::wire::engine::Decision;
+use lapce_ai_ipc::wire::engine::{Decision, Editable};
 use lapce_ai_tools::call::ToolCall;
-use lapce_ai_tools::host;
-use lapce_ai_tools::policy::{Policy, remember};
+use lapce_ai_tools::policy::{Policy, Verdict, remember};
 use lapce_ai_tools::spec::ToolSpec;
 use lapce_ai_tools::workspace::Workspace;
+use lapce_ai_tools::{envelope, host};
 
 use crate::approvals::{Question, Scope};
+use crate::limits;
 use crate::state::Engine;
 
 /// The question for a call that `why` keeps from running.
@@ -29,7 +30,10 @@ pub fn question(
         "" | "." => root.clone(),
         below => workspace.root().join(below).display().to_string(),
     };
+    let editable = editable(spec, call)
+        .map(|(name, text)| Editable { name: name.to_owned(), text: text.to_owned() });
     Question {
+        editable,
         tool: spec.name.to_owned(),
         summary: call.summary(),
         detail: format!("{why}\n{}", detail(call)),
@@ -38,6 +42,35 @@ pub fn question(
         scopes,
         root,
         ..Question::default()
+    }
+}
+
+/// What the user may change in a call: the parameter and its text, unless it is too long to be
+/// sent back.
+fn editable<'c>(spec: &ToolSpec, call: &'c ToolCall) -> Option<(&'static str, &'c str)> {
+    let name = spec.editable().filter(|name| call.has(name))?;
+    Some((name, call.text(name))).filter(|(_, text)| text.len() <= limits::PROMPT_BYTES)
+}
+
+/// A call as the user changed it: what stands in for it, and what the model is told below the
+/// result. An error is a rule that denies it, or why it is none any more.
+pub fn changed(
+    policy: &Policy,
+    spec: &ToolSpec,
+    call: &ToolCall,
+    workspace: &Workspace,
+    text: String,
+) -> Result<(ToolCall, String), String> {
+    let (name, written) = editable(spec, call).ok_or("nothing in this call can be changed")?;
+    let note = envelope::user_edits(name, written, &text);
+    let mut changed = call.clone().with(name, text);
+    // The model's own count of what it wrote.
+    changed.params.remove("line_count");
+    let changed = changed.normalise(spec).map_err(|problem| problem.to_string())?;
+    // They have agreed to it by writing it; what they forbid stays forbidden.
+    match policy.decide(spec, &changed, workspace) {
+        Verdict::Deny { rule } => Err(rule),
+        _ => Ok((changed, note)),
     }
 }
 

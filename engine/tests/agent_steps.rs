@@ -506,6 +506,55 @@ async fn an_answer_for_the_workspace_is_kept_named_and_revoked() {
     assert!(matches!(again.next().await, Some(Event::Approval(_))));
 }
 
+/// The rules are the user's, so that a file is asked about.
+#[tokio::test]
+async fn what_the_user_changes_in_a_call_is_what_runs_and_the_model_is_told() {
+    let write = json!({"path": "a.txt", "content": "one\ntwo\n", "line_count": 2});
+    let (server, fixture) = bench(vec![
+        calls("", &[("write_to_file", write)]),
+        command("touch made"),
+        command("touch made"),
+        calls("", &[("read_file", json!({"path": "a.txt"}))]),
+        done("ok"),
+    ])
+    .await;
+    let rules = fixture.engine.paths.rules_file();
+    std::fs::create_dir_all(rules.parent().unwrap()).unwrap();
+    std::fs::write(
+        &rules,
+        "[[rules]]\neffect = \"ask\"\ntool = \"write\"\n\n\
+         [[rules]]\neffect = \"deny\"\ntool = \"execute_command\"\npattern = \"rm\"\n",
+    )
+    .unwrap();
+    let mut changes = ["one\n2\n3\n", "touch other", "rm a.txt"].into_iter();
+    let (asked, reply) = go(&fixture, run_of(&fixture, ""), |question| {
+        assert!(question.editable.is_some(), "{question:?}");
+        changes.next().map(|text| (Decision::AllowChanged, text.to_owned()))
+    })
+    .await;
+    assert_eq!(reply.result, "ok");
+    let texts = asked.iter().filter_map(|question| question.editable.as_deref());
+    let texts: Vec<_> = texts.map(|e| (e.name.as_str(), e.text.as_str())).collect();
+    let want = [("content", "one\ntwo\n"), ("command", "touch made"), ("command", "touch made")];
+    assert_eq!(texts, want);
+    assert_eq!(fixture.read("a.txt"), "one\n2\n3\n");
+    assert!(fixture.root.join("other").exists() && !fixture.root.join("made").exists());
+    let seen = server.seen();
+    let told = |turn: usize| results(&seen[turn].body).last().unwrap().clone();
+    assert!(
+        told(1).ends_with(
+            "</file_write_result>\n<user_edits>\nThe user changed 'content' before allowing the call, \
+             and it ran as changed. From line 2 on, '-' is yours and '+' is theirs:\n-two\n+2\n+3\n\
+             </user_edits>"
+        ),
+        "{}",
+        told(1)
+    );
+    assert!(told(2).contains("-touch made\n+touch other\n"), "{}", told(2));
+    // What the rules deny stays denied, whoever writes it.
+    assert!(told(3).contains("This call is not allowed"), "{}", told(3));
+}
+
 #[tokio::test]
 async fn a_wider_scope_than_was_offered_is_refused() {
     let (_server, fixture) = bench(vec![command("git push"), done("ok")]).await;

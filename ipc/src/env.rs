@@ -9,5 +9,8 @@ pub const BIN_DIR: &str = "LAPCE_AI_BIN_DIR";
 pub const LOG: &str = "LAPCE_AI_LOG";
 /// Seconds without work after which the engine ends itself; demos and tests use a short one.
 pub const IDLE_EXIT_S: &str = "LAPCE_AI_IDLE_EXIT_S";
+/// The user's editor, for `lapce-ai approvals allow --edit`; the first that is set.
+pub const VISUAL: &str = "VISUAL";
+pub const EDITOR: &str = "EDITOR";
 /// Debug builds of `lapce-ai-index` die at this point: for the tests of its crash safety.
 pub const INDEX_FAULT: &str = "LAPCE_AI_INDEX_FAULT";

@@ -3,7 +3,7 @@
 //! The wording is an interface: golden files in `tests/golden/` hold it byte for byte.
 
 use crate::call::{Invalid, ToolCall};
-use crate::limits::{MAX_ENVELOPE_BYTES, size};
+use crate::limits::{MAX_ENVELOPE_BYTES, USER_EDITS_SHOWN, size};
 use crate::spec::ToolSpec;
 
 /// The head of every result: `[read_file for 'src/main.rs'] Result:`.
@@ -178,6 +178,31 @@ pub fn background(call: &ToolCall, id: &str, status: &str, output: &str) -> Stri
             "read more with read_command_output and artifact_id {id}; stop = true ends it; it ends \
              with this run at the latest"
         ))
+    )
+}
+
+/// Below a result: the user changed a parameter before allowing the call. Lines that both have
+/// at the beginning and the end are left out.
+pub fn user_edits(parameter: &str, written: &str, used: &str) -> String {
+    let (old, new): (Vec<&str>, Vec<&str>) = (written.lines().collect(), used.lines().collect());
+    let head = old.iter().zip(&new).take_while(|(a, b)| a == b).count();
+    let rest = old[head..].iter().rev().zip(new[head..].iter().rev());
+    let tail = rest.take_while(|(a, b)| a == b).count();
+    let lines = |mark: char, lines: &[&str]| {
+        let add = |text: String, line: &&str| text + &format!("{mark}{line}\n");
+        lines.iter().fold(String::new(), add)
+    };
+    let removed = lines('-', &old[head..old.len() - tail]);
+    let added = lines('+', &new[head..new.len() - tail]);
+    let changes = match format!("{removed}{added}") {
+        none if none.is_empty() => "(only the line ends differ)\n".to_owned(),
+        some => head_and_tail(&some, USER_EDITS_SHOWN),
+    };
+    format!(
+        "\n<user_edits>\nThe user changed '{parameter}' before allowing the call, and it ran as \
+         changed. From line {} on, '-' is yours and '+' is theirs:\n{}</user_edits>",
+        head + 1,
+        changes
     )
 }
 

@@ -147,6 +147,10 @@ pub const OUTLINE_MAX_TOTAL: usize = 16 << 20;
 /// … and bytes of the list.
 pub const OUTLINE_SHOWN_BYTES: usize = 512 << 10;
 
+/// Bytes shown of what the user changed in a call.
+pub const USER_EDITS_SHOWN: usize = 16 << 10;
+/// Longest text that is looked at for problems after an edit.
+pub const PROBLEMS_MAX_BYTES: usize = 1 << 20;
 /// Largest file that an edit loads.
 pub const EDIT_MAX_BYTES: u64 = 16 << 20;
 /// Output of a command shown to the model, head and tail together.

@@ -42,6 +42,11 @@ fn envelopes() {
         ("denied by rule", envelope::denied_by_rule(&run, "deny execute_command 'cargo'")),
         ("approval timeout", envelope::approval_timeout(&run, 300)),
         ("skipped", envelope::skipped(&run)),
+        (
+            "changed by the user",
+            envelope::user_edits("content", "one\ntwo\nthree\n", "one\n2\n2.5\nthree\n"),
+        ),
+        ("line ends changed by the user", envelope::user_edits("content", "one\n", "one")),
         ("cancelled", envelope::cancelled(&run)),
         ("unknown tool", envelope::unknown_tool("do_magic", [write].into_iter())),
         ("missing parameter, xml", envelope::missing_parameter(write, "content", true)),

@@ -16,6 +16,7 @@ mod llama;
 mod mcp;
 mod minilm;
 mod semble;
+mod systems;
 mod test;
 mod uml;
 mod volt;

@@ -9,11 +9,12 @@ use anyhow::{Result, bail};
 
 use crate::build::{self, Profile};
 use crate::ctx::{Ctx, on_path, output, run};
-use crate::{chromium, docs, llama, mcp, minilm, uml, wasm};
+use crate::{chromium, docs, llama, mcp, minilm, systems, uml, wasm};
 
 /// Packages that do not link LanceDB.
-const SMALL: [&str; 6] = [
+const SMALL: [&str; 7] = [
     "lapce-ai-ipc",
+    "lapce-ai-fence",
     "lapce-ai-tools",
     "lapce-ai-engine",
     "lapce-ai-embed",
@@ -41,6 +42,7 @@ const STEPS: &[Step] = &[
     Step { name: "users", what: "another user is refused (needs root or sudo)", run: users },
     Step { name: "index", what: "tests of the index over real LanceDB", run: index },
     Step { name: "plugin", what: "the volt builds and runs in wasmtime", run: plugin },
+    Step { name: "systems", what: "the fences of macOS and Windows compile", run: systems::check },
     Step { name: "model", what: "the engine with a real model server", run: model },
     Step { name: "onnx", what: "a real ONNX model, against its reference", run: onnx },
     Step { name: "browser", what: "browser_action with a real Chromium", run: browser },

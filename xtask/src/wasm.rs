@@ -39,7 +39,7 @@ pub fn build_plugin(ctx: &Ctx) -> Result<PathBuf> {
     let forced = env::var_os("LAPCE_AI_WASM_TOOLCHAIN").is_some_and(|way| way == "apt");
     if forced {
         use_apt(ctx, &mut cargo)?;
-    } else if let Err(why) = rustup_target() {
+    } else if let Err(why) = rustup_target(TARGET) {
         eprintln!("xtask: {why:#}; using Debian's wasm toolchain instead");
         use_apt(ctx, &mut cargo).with_context(|| {
             format!(
@@ -60,19 +60,19 @@ pub fn build_plugin(ctx: &Ctx) -> Result<PathBuf> {
     Ok(module)
 }
 
-/// Makes sure that rustup's standard library for the target is there.
-fn rustup_target() -> Result<()> {
+/// Makes sure that rustup's standard library for a target is there.
+pub fn rustup_target(target: &str) -> Result<()> {
     let sysroot = rustup_sysroot()?;
-    let present = |sysroot: &Path| sysroot.join("lib/rustlib").join(TARGET).join("lib").is_dir();
+    let present = |sysroot: &Path| sysroot.join("lib/rustlib").join(target).join("lib").is_dir();
     if present(&sysroot) {
         return Ok(());
     }
-    ensure!(on_path("rustup"), "rustc has no {TARGET} and there is no rustup to add it");
-    output(Command::new("rustup").args(["target", "add", TARGET]))?;
+    ensure!(on_path("rustup"), "rustc has no {target} and there is no rustup to add it");
+    output(Command::new("rustup").args(["target", "add", target]))?;
     // With a half-broken mirror rustup has been seen to report success.
     ensure!(
         present(&sysroot),
-        "`rustup target add {TARGET}` ended well but {} has no such target",
+        "`rustup target add {target}` ended well but {} has no such target",
         sysroot.display()
     );
     Ok(())
@@ -84,8 +84,19 @@ fn rustup_sysroot() -> Result<PathBuf> {
 }
 
 /// Points `cargo` at Debian's compiler, with the standard library built from source.
-fn use_apt(ctx: &Ctx, cargo: &mut Command) -> Result<()> {
+pub fn use_apt_compiler(ctx: &Ctx, cargo: &mut Command) -> Result<PathBuf> {
     let root = apt_toolchain(ctx)?;
+    cargo
+        .env("LD_LIBRARY_PATH", root.join("usr/lib/x86_64-linux-gnu"))
+        .env("RUSTC", root.join("usr/bin/rustc"))
+        .env("RUSTC_BOOTSTRAP", "1")
+        .args(["-Z", "build-std=std,panic_abort"]);
+    Ok(root)
+}
+
+/// The same, to link for WASI.
+fn use_apt(ctx: &Ctx, cargo: &mut Command) -> Result<()> {
+    let root = use_apt_compiler(ctx, cargo)?;
     let sysroot = rustup_sysroot()?;
     let lld = sysroot.join("lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld");
     ensure!(
@@ -99,19 +110,10 @@ fn use_apt(ctx: &Ctx, cargo: &mut Command) -> Result<()> {
         "wasi-libc has no {}/crt1-command.o",
         libc.display()
     );
-    cargo
-        .env("LD_LIBRARY_PATH", root.join("usr/lib/x86_64-linux-gnu"))
-        .env("RUSTC", root.join("usr/bin/rustc"))
-        .env("RUSTC_BOOTSTRAP", "1")
-        .env("CARGO_TARGET_WASM32_WASIP1_LINKER", lld)
-        .env(
-            "CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS",
-            format!(
-                "-L {0} -C link-self-contained=no -C link-arg={0}/crt1-command.o",
-                libc.display()
-            ),
-        )
-        .args(["-Z", "build-std=std,panic_abort"]);
+    cargo.env("CARGO_TARGET_WASM32_WASIP1_LINKER", lld).env(
+        "CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS",
+        format!("-L {0} -C link-self-contained=no -C link-arg={0}/crt1-command.o", libc.display()),
+    );
     Ok(())
 }
 

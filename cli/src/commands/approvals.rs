@@ -8,7 +8,7 @@ use lapce_ai_ipc::wire::engine::{Answer, Approval, Decision, Wanted};
 use super::args::{Approvals, Scope};
 use super::exit::{Code, Failure, Outcome};
 use super::output::{Output, Style, printable};
-use super::{question, session};
+use super::{editor, question, session};
 
 pub async fn run(args: Approvals, out: Output) -> Outcome {
     // Without an engine nothing waits, and none is started for this.
@@ -20,7 +20,17 @@ pub async fn run(args: Approvals, out: Output) -> Outcome {
     match (args, client) {
         (Approvals::List(json), _) if json.json => out.json(&waiting),
         (Approvals::List(_), _) => list(&waiting, out),
-        (Approvals::Allow { id, scope }, Some(client)) => {
+        (Approvals::Allow { id, edit: true, .. }, Some(client)) => {
+            let Some(editable) = &find(&waiting, &id)?.editable else {
+                let message = "there is nothing in this that can be changed";
+                return Err(Failure::new(Code::Usage, message, "answer without --edit"));
+            };
+            let text = editor::edit(&editable.text, &editable.name)?;
+            let decision =
+                if text == editable.text { Decision::Allow } else { Decision::AllowChanged };
+            answer(&client, &waiting, &id, decision, text, out).await
+        }
+        (Approvals::Allow { id, scope, .. }, Some(client)) => {
             let decision = match scope {
                 Scope::Once => Decision::Allow,
                 Scope::Run => Decision::AllowForRun,

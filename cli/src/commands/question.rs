@@ -76,7 +76,7 @@ pub fn choices(approval: &Approval) -> String {
                     Decision::AllowForRun => "a all alike in this run",
                     Decision::AllowInWorkspace => "w always in this workspace",
                     Decision::AllowAlways => "e everywhere, always",
-                    Decision::Allow | Decision::Deny => continue,
+                    Decision::Allow | Decision::Deny | Decision::AllowChanged => continue,
                 });
             }
             format!("{}, n no, or say what to do instead", words.join(", "))

@@ -77,6 +77,19 @@ pub struct Desk<'a> {
     pub secrets: Vec<Secret>,
 }
 
+/// What allows a call.
+pub(super) struct Agreed {
+    rule: String,
+    /// The call as the user changed it, and what the model is told of that.
+    changed: Option<(ToolCall, String)>,
+}
+
+impl Agreed {
+    fn by(rule: impl Into<String>) -> Self {
+        Self { rule: rule.into(), changed: None }
+    }
+}
+
 /// The run is over: cancelled, or the engine cannot go on.
 #[derive(Debug)]
 pub enum Over {
@@ -115,7 +128,13 @@ impl Desk<'_> {
                 self.engine.metrics.record(spec.name, End::Denied, Duration::ZERO);
                 (refusal, String::new())
             }
-            Ok(rule) => (self.counted(spec, call, outlet).await?, rule),
+            Ok(agreed) => {
+                let (changed, note) = agreed.changed.unzip();
+                let call = changed.as_ref().unwrap_or(call);
+                let mut given = self.counted(spec, call, outlet).await?;
+                given.envelope.extend(note);
+                (given, agreed.rule)
+            }
         };
         given.envelope = redact(given.envelope, &self.secrets);
         let wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -166,8 +185,8 @@ impl Desk<'_> {
         Ok(given)
     }
 
-    /// Asks the policy, and the user where it or `because` says so. `Ok` holds the rule that
-    /// allows the call; `Err` is why it must not run.
+    /// Asks the policy, and the user where it or `because` says so. `Ok` says what allows the
+    /// call; `Err` is why it must not run.
     pub(super) async fn gate(
         &mut self,
         spec: &'static ToolSpec,
@@ -175,7 +194,7 @@ impl Desk<'_> {
         because: Option<&str>,
         outlet: &mut Outlet<'_>,
         journal: &mut Journal,
-    ) -> Result<Result<String, Given>, Over> {
+    ) -> Result<Result<Agreed, Given>, Over> {
         let policy = self.policy()?;
         let mut why = match policy.decide(spec, call, &self.workspace) {
             // A rule of the user's is stronger than a reason of ours.
@@ -184,7 +203,7 @@ impl Desk<'_> {
                 if rule != BUILT_IN && rule != INSIDE {
                     outlet.note(&format!("*Allowed by the rule: {rule}.*\n\n"));
                 }
-                return Ok(Ok(rule));
+                return Ok(Ok(Agreed::by(rule)));
             }
             Rule::Allow { .. } => String::new(),
             Rule::Deny { rule } => {
@@ -200,7 +219,7 @@ impl Desk<'_> {
         if self.allowed.contains(&kind) {
             const RULE: &str = "allowed by the user for this run";
             journal.event("allowed", json!({"id": call.id, "rule": RULE}));
-            return Ok(Ok(RULE.to_owned()));
+            return Ok(Ok(Agreed::by(RULE)));
         }
         let mut question = gate::question(&policy, spec, call, &self.workspace, &why);
         question.scopes.insert(0, Decision::AllowForRun);
@@ -225,7 +244,21 @@ impl Desk<'_> {
                 if scope != Scope::Once {
                     self.allowed.insert(kind);
                 }
-                (answer, Ok("allowed by the user".to_owned()))
+                (answer, Ok(Agreed::by("allowed by the user")))
+            }
+            Verdict::Changed { text } => {
+                match gate::changed(&policy, spec, call, &self.workspace, text) {
+                    Ok(changed) => {
+                        let params = &changed.0.params;
+                        journal.event("changed", json!({"id": call.id, "params": params}));
+                        let rule = "changed and allowed by the user".to_owned();
+                        (rule.clone(), Ok(Agreed { rule, changed: Some(changed) }))
+                    }
+                    Err(rule) => {
+                        let text = envelope::denied_by_rule(call, &rule);
+                        (format!("changed, and not allowed: {rule}"), Err(refused(text, false)))
+                    }
+                }
             }
             Verdict::Denied { feedback } => {
                 ("denied".to_owned(), Err(refused(envelope::denied(call, &feedback), true)))

@@ -129,7 +129,7 @@ impl Loop<'_, '_, '_> {
         let words = match self.put(question).await? {
             Verdict::Allowed { words, .. } => words,
             Verdict::Denied { feedback } => feedback,
-            Verdict::TimedOut { .. } => String::new(),
+            Verdict::TimedOut { .. } | Verdict::Changed { .. } => String::new(),
         };
         let words = words.trim();
         self.journal.event("stuck", json!({"problem": problem, "answer": words}));

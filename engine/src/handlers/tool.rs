@@ -40,13 +40,15 @@ pub async fn handle(
     })?;
     let workspace = engine.workspace(&root)?;
     let gated = gate(engine, spec, &call, &workspace, request.approved, cx).await;
-    let rule = gated.inspect_err(|error| {
+    let (rule, changed) = gated.inspect_err(|error| {
         if error.kind == ErrorKind::Denied {
             engine.metrics.record(spec.name, End::Denied, Duration::ZERO);
         }
     })?;
     engine.metrics.within_rate(spec.name).map_err(|why| WireError::new(ErrorKind::Limit, why))?;
     let begun = Instant::now();
+    let (changed, note) = changed.unzip();
+    let call = changed.unwrap_or(call);
     let reply = carry_out(engine, spec, call, workspace, &root, cx).await;
     let end = match &reply {
         Ok(reply) if reply.ok => End::Ok,
@@ -54,7 +56,10 @@ pub async fn handle(
         _ => End::Failed,
     };
     engine.metrics.record(spec.name, end, begun.elapsed());
-    reply.map(|reply| ToolReply { rule, ..reply })
+    reply.map(|mut reply| {
+        reply.text.extend(note);
+        ToolReply { rule, ..reply }
+    })
 }
 
 /// A call that may run, by whoever runs it.
@@ -90,8 +95,8 @@ fn cancelled(spec: &ToolSpec) -> WireError {
     WireError::new(ErrorKind::Cancelled, format!("{} was cancelled", spec.name))
 }
 
-/// Asks the policy, and the user where the policy says so. Gives what allowed the call; an
-/// error is why it must not run.
+/// Asks the policy, and the user where the policy says so. Gives what allowed the call, and the
+/// call as the user changed it; an error is why it must not run.
 async fn gate(
     engine: &Engine,
     spec: &ToolSpec,
@@ -99,22 +104,27 @@ async fn gate(
     workspace: &workspace::Workspace,
     approved: bool,
     cx: &Cx<EngineProtocol>,
-) -> Result<String, WireError> {
+) -> Result<(String, Option<(call::ToolCall, String)>), WireError> {
     let denied = |why: String| {
         WireError::new(ErrorKind::Denied, format!("{} did not run: {why}", call.summary()))
     };
     let policy = engine.policy()?.in_mode("");
     let why = match policy.decide(spec, call, workspace) {
-        Policy::Allow { rule } => return Ok(rule),
+        Policy::Allow { rule } => return Ok((rule, None)),
         Policy::Deny { rule } => return Err(denied(format!("the rule {rule:?} denies it"))),
-        Policy::Ask { .. } if approved => return Ok("typed by the user".to_owned()),
+        Policy::Ask { .. } if approved => return Ok(("typed by the user".to_owned(), None)),
         Policy::Ask { why } => why,
     };
     let question = gate::question(&policy, spec, call, workspace, &why);
     match engine.approvals.ask(question, cx).await? {
         Verdict::Allowed { scope, .. } => {
             let kept = gate::remember(engine, &policy, spec, call, workspace, scope)?;
-            Ok(kept.unwrap_or_else(|| "allowed by the user".to_owned()))
+            Ok((kept.unwrap_or_else(|| "allowed by the user".to_owned()), None))
+        }
+        Verdict::Changed { text } => {
+            let changed = gate::changed(&policy, spec, call, workspace, text);
+            let changed = changed.map_err(|rule| denied(format!("as changed: {rule}")))?;
+            Ok(("changed and allowed by the user".to_owned(), Some(changed)))
         }
         Verdict::Denied { feedback } if feedback.is_empty() => {
             Err(denied("the answer was no".to_owned()))

@@ -171,6 +171,8 @@ wire! {
         AllowInWorkspace,
         AllowAlways,
         Deny,
+        /// This once, with the text in `feedback` in place of what [`Approval::editable`] holds.
+        AllowChanged,
     }
 }
 
@@ -179,7 +181,8 @@ wire! {
     pub struct Answer {
         pub approval_id: String,
         pub decision: Decision,
-        /// What the user said when denying, for the model to read; the answer to a question.
+        /// What the user said when denying, for the model to read; the answer to a question; the
+        /// text of [`Decision::AllowChanged`].
         pub feedback: String,
     }
 }
@@ -294,6 +297,16 @@ wire! {
         /// The workspace, and the transcript of the run or nothing.
         pub root: String,
         pub transcript: String,
+        /// What may be changed with [`Decision::AllowChanged`], if anything.
+        pub editable: Option<Box<Editable>>,
+    }
+}
+
+wire! {
+    /// A parameter of a call, and its text.
+    pub struct Editable {
+        pub name: String,
+        pub text: String,
     }
 }
 

@@ -17,6 +17,7 @@ pub(crate) mod notes;
 pub(crate) mod outline;
 mod output;
 mod patch;
+mod problems;
 mod processes;
 mod read;
 pub(crate) mod restore;
@@ -34,7 +35,7 @@ use std::time::{Duration, Instant};
 use crate::limits::{MAX_REQUEST_BYTES, SERVER_GRACE_MS};
 use crate::protocol::{Report, Request, exit};
 use crate::sandbox::sys::{self, Ended, Fork};
-use crate::sandbox::{self, Fence, Layers, Profile, namespaces};
+use crate::sandbox::{self, Fence as _, Layers, Needs, Profile, namespaces};
 
 /// How much later than the tool's own clock the supervisor's strikes.
 const SUPERVISOR_GRACE: Duration = Duration::from_millis(500);
@@ -261,7 +262,7 @@ fn child(request: &Request, mut layers: Layers) -> i32 {
             return 0;
         }
     };
-    let fence = Fence {
+    let needs = Needs {
         request,
         profile: match (programs || request.tool == outline::NAME, online) {
             (true, _) if request.sandbox.host_network => Profile::Host,
@@ -284,7 +285,7 @@ fn child(request: &Request, mut layers: Layers) -> i32 {
             return 0;
         }
     };
-    let entered = sandbox::enter(&fence, &mut layers).and_then(|()| {
+    let entered = sandbox::Linux.enter(&needs, &mut layers).and_then(|()| {
         if hidden.paths.is_empty() || layers.has(sandbox::layer::MOUNT) {
             return Ok(());
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::call::ToolCall;
 use crate::edit::patch::{self, Change};
 use crate::exec::files::Done;
+use crate::exec::problems::introduced;
 use crate::exec::safe_fs::{Tree, show};
 use crate::exec::write::{Old, delete, load, result, store};
 use crate::protocol::Report;
@@ -35,8 +36,16 @@ fn take_all(steps: &[Step], tree: &Tree<'_>, report: &mut Report) -> Done {
         }
     }
     let results: Vec<String> =
-        steps.iter().map(|s| result(&show(&s.path), s.operation, &s.notes)).collect();
+        steps.iter().map(|s| result(&show(&s.path), s.operation, &s.notes, &problems(s))).collect();
     Ok(results.join("\n"))
+}
+
+/// What the patch broke in a file.
+fn problems(step: &Step) -> Vec<String> {
+    let text = |bytes: &'_ [u8]| std::str::from_utf8(bytes).ok().map(str::to_owned);
+    let before = step.old.as_ref().and_then(|old| text(&old.bytes));
+    let after = step.new.as_deref().and_then(text);
+    after.map_or_else(Vec::new, |after| introduced(&step.path, before.as_deref(), &after))
 }
 
 /// Reads every file and works out its new text; nothing is written here.

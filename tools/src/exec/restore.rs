@@ -131,7 +131,7 @@ fn said(place: &Place) -> String {
         (Some(_), None) => "deleted",
         (Some(_), Some(_)) => "put back",
     };
-    result(&show(&place.path), operation, &[])
+    result(&show(&place.path), operation, &[], &[])
 }
 
 /// What is at `path`, through no symlink. Refuses what a tool may not change.

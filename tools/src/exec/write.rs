@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::call::ToolCall;
 use crate::edit;
 use crate::exec::files::Done;
+use crate::exec::problems;
 use crate::exec::safe_fs::{self, Tree, seen, show};
 use crate::limits::{EDIT_MAX_BYTES, IMAGE_BYTES, size};
 use crate::protocol::Report;
@@ -46,7 +47,7 @@ pub(crate) fn run(call: &ToolCall, tree: &Tree<'_>, report: &mut Report) -> Done
             let old =
                 load(tree, &path)?.ok_or_else(|| format!("'{}' does not exist", show(&path)))?;
             delete(tree, &path, &old, report)?;
-            return Ok(result(&show(&path), "deleted", &[]));
+            return Ok(result(&show(&path), "deleted", &[], &[]));
         }
         _ => {}
     }
@@ -72,7 +73,8 @@ pub(crate) fn run(call: &ToolCall, tree: &Tree<'_>, report: &mut Report) -> Done
         (None, _) => "created",
         (Some(_), _) => "modified",
     };
-    Ok(result(&show(&path), operation, &edited.notes))
+    let problems = problems::introduced(&path, before, &edited.text);
+    Ok(result(&show(&path), operation, &edited.notes, &problems))
 }
 
 /// Writes the image that came along with the request.
@@ -103,13 +105,16 @@ fn image(call: &ToolCall, tree: &Tree<'_>, report: &mut Report) -> Done {
         notes.push("the name says another format; rename it if that matters".into());
     }
     let operation = if old.is_some() { "modified" } else { "created" };
-    Ok(result(&shown, operation, &notes))
+    Ok(result(&shown, operation, &notes, &[]))
 }
 
 /// The result text of a change.
-pub(crate) fn result(path: &str, operation: &str, notes: &[String]) -> String {
+pub(crate) fn result(path: &str, operation: &str, notes: &[String], problems: &[String]) -> String {
     let mut out =
         format!("<file_write_result>\n<path>{path}</path>\n<operation>{operation}</operation>\n");
+    if !problems.is_empty() {
+        let _ = writeln!(out, "<problems>\n{}\n</problems>", problems.join("\n"));
+    }
     for note in notes {
         let _ = writeln!(out, "<notice>{note}</notice>");
     }

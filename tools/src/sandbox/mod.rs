@@ -17,6 +17,7 @@ pub(crate) mod view;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub(crate) use lapce_ai_fence::{Fence, Layers};
 pub(crate) use seccomp::Profile;
 
 use crate::limits::Limits;
@@ -97,35 +98,9 @@ impl LayerStatus {
     }
 }
 
-/// Which layers stand, and which do not and why.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct Layers {
-    pub(crate) active: Vec<String>,
-    pub(crate) absent: Vec<(String, String)>,
-}
-
-impl Layers {
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.active
-            .iter()
-            .any(|l| l == name || l.strip_prefix(name).is_some_and(|r| r.starts_with("-v")))
-    }
-
-    pub(crate) fn note(&mut self, name: &str, result: io::Result<()>) {
-        match result {
-            Ok(()) => self.active.push(name.into()),
-            Err(e) => self.absent.push((name.into(), e.to_string())),
-        }
-    }
-
-    pub(crate) fn off(&mut self, name: &str) {
-        self.absent.push((name.into(), "switched off in the user's settings".into()));
-    }
-}
-
 /// What one call needs of its fence.
 #[derive(Debug)]
-pub(crate) struct Fence<'a> {
+pub(crate) struct Needs<'a> {
     pub(crate) request: &'a Request,
     pub(crate) profile: Profile,
     pub(crate) writable: bool,
@@ -135,9 +110,20 @@ pub(crate) struct Fence<'a> {
     pub(crate) hidden: &'a [PathBuf],
 }
 
+/// The fence of this system.
+pub(crate) struct Linux;
+
+impl Fence for Linux {
+    type Policy<'p> = Needs<'p>;
+
+    fn enter(&self, needs: &Needs<'_>, layers: &mut Layers) -> Result<(), String> {
+        enter(needs, layers)
+    }
+}
+
 /// Puts up every layer but the namespaces, which the parent made. Called in the process
-/// that will run the call; afterwards nothing can be loosened.
-pub(crate) fn enter(fence: &Fence<'_>, layers: &mut Layers) -> Result<(), String> {
+/// that will run the call.
+fn enter(fence: &Needs<'_>, layers: &mut Layers) -> Result<(), String> {
     let request = fence.request;
     let spec = &request.sandbox;
     let off = |name: &str| spec.off.iter().any(|o| o == name);
@@ -225,7 +211,7 @@ fn refusal(what: &str, layers: &Layers) -> String {
 
 /// The paths Landlock lets through. With a view in place these are what was put in;
 /// without one they are all that fences the files.
-fn rules(fence: &Fence<'_>, viewed: bool) -> landlock::Rules {
+fn rules(fence: &Needs<'_>, viewed: bool) -> landlock::Rules {
     let spec = &fence.request.sandbox;
     let root = &fence.request.root;
     let mut rules = landlock::Rules::default();

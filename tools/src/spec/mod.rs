@@ -105,6 +105,19 @@ pub struct ToolSpec {
     pub limits: Limits,
 }
 
+/// Parameters that hold what a call writes or runs.
+const EDITABLE: [&str; 6] = ["content", "diff", "patch", "new_string", "replace", "command"];
+
+impl ToolSpec {
+    /// The parameter that a user may change before they allow a call.
+    pub fn editable(&self) -> Option<&'static str> {
+        if !matches!(self.class, Class::Write | Class::Execute) {
+            return None;
+        }
+        EDITABLE.into_iter().find(|name| self.params.iter().any(|param| param.name == *name))
+    }
+}
+
 /// Every declared tool, those that are not built included.
 pub fn all() -> &'static [ToolSpec] {
     catalogue::TOOLS

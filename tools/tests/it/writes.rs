@@ -243,3 +243,24 @@ async fn an_unsaved_text_is_what_a_later_write_is_checked_by() {
     assert!(out.ok, "{}", out.envelope);
     assert_eq!(b.read("a.txt"), "changed\n");
 }
+
+#[tokio::test]
+async fn a_write_that_breaks_a_file_says_so_and_is_made() {
+    let b = Bench::new();
+    b.write("a.json", "{\"a\": 1}\n");
+    b.write("Cargo.toml", "[package]\nname = \"x\"\n");
+    let out = b
+        .call("search_and_replace", json!({"path": "a.json", "search": "1}", "replace": "1,}"}))
+        .await;
+    let problems = "<operation>modified</operation>\n<problems>\nthis is not valid JSON: key must \
+                    be a string at line 1 column 9\n</problems>\n";
+    assert!(out.ok && out.envelope.contains(problems), "{}", out.envelope);
+    assert_eq!(b.read("a.json"), "{\"a\": 1,}\n");
+    // Broken as it was before.
+    let out = b.call("append_to_file", json!({"path": "a.json", "content": "\n"})).await;
+    assert!(out.ok && !out.envelope.contains("<problems>"), "{}", out.envelope);
+    let patch = "*** Begin Patch\n*** Update File: Cargo.toml\n@@\n-name = \"x\"\n+name = x\n\
+                 *** End Patch\n";
+    let out = b.call("apply_patch", json!({"patch": patch})).await;
+    assert!(out.ok && out.envelope.contains("this is not valid TOML: "), "{}", out.envelope);
+}

@@ -144,6 +144,9 @@ pub enum Approvals {
         /// How far the yes reaches
         #[arg(long = "for", value_name = "SCOPE", default_value = "once")]
         scope: Scope,
+        /// Change what is written or run first, in $VISUAL or $EDITOR; the model is told
+        #[arg(long, conflicts_with = "scope")]
+        edit: bool,
     },
     /// Say no
     Deny {

@@ -45,6 +45,7 @@ Environment:
   LAPCE_AI_BIN_DIR      where our programs are, before the folder of this one and PATH
   LAPCE_AI_LOG          log filter, for example lapce_ai_engine=debug
   LAPCE_AI_IDLE_EXIT_S  seconds without work after which the engine ends (600)
+  VISUAL, EDITOR        your editor, for `approvals allow --edit`
   NO_COLOR              no colours
 
 Files:
@@ -227,6 +228,7 @@ rest of the run, `workspace` and `always` are remembered as a rule that fits exa
 Examples:
   lapce-ai approvals list
   lapce-ai approvals allow 3fa1 --for workspace
+  lapce-ai approvals allow 3fa1 --edit
   lapce-ai approvals deny 3fa1 use cargo instead
   lapce-ai approvals answer 3fa1 8080"
     )]

@@ -152,7 +152,7 @@ fn answers(approval: &Approval, offered: &mut Vec<(String, Action)>) {
                         format!("always approve {what} in this workspace")
                     }
                     Decision::AllowAlways => format!("always approve {what}, everywhere"),
-                    Decision::Allow | Decision::Deny => continue,
+                    Decision::Allow | Decision::Deny | Decision::AllowChanged => continue,
                 };
                 offer(title, scope.clone(), "");
             }
