@@ -77,6 +77,12 @@ pub const CANCEL_GRACE: Duration = Duration::from_secs(2);
 pub const SPIN_MAX: Duration = Duration::from_micros(50);
 /// After waits longer than that, at most this many waits go by without one.
 pub const SPIN_SKIP_MAX: u32 = 64;
+/// A CPU that was offered to the peer and comes back later than this was taken by somebody
+/// else …
+pub const YIELD_LOST: Duration = Duration::from_micros(200);
+/// … and is not offered again for so many times as long, at most for that long.
+pub const YIELD_REST: u32 = 100;
+pub const YIELD_REST_MAX: Duration = Duration::from_secs(2);
 /// Messages handled before a reader lets other tasks run.
 pub const PUMP_BATCH: usize = 64;
 /// Bytes of message buffers a connection keeps for reuse while it is busy, and idle.

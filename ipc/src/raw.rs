@@ -6,12 +6,12 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::net::UnixStream;
 
 use crate::client::Options;
-use crate::conn::fragment;
+use crate::conn::{Pass, Spinner, fragment};
 use crate::error::ConnectError;
 use crate::handshake::{Link, accept, connect};
 use crate::limits::{LARGE, SPIN_MAX};
@@ -31,7 +31,8 @@ pub enum Wait {
     Spin,
     /// Always asleep, woken by the eventfd.
     Park,
-    /// A bounded spin unless the peer runs on this CPU, then asleep.
+    /// As a connection does: a bounded spin, or offering the CPU to a peer that runs on it,
+    /// then asleep.
     Adaptive,
 }
 
@@ -44,6 +45,7 @@ pub struct Raw {
     consumers: [Consumer; 2],
     parker: Parker,
     waker: Waker,
+    spinner: Spinner,
     _keep: (UnixStream, Option<crate::sys::eventfd::EventFd>),
 }
 
@@ -92,6 +94,7 @@ impl Raw {
             epoll,
             parker: Parker::default(),
             waker: Waker::default(),
+            spinner: Spinner::default(),
             _keep: (socket, wait),
         })
     }
@@ -209,28 +212,20 @@ impl Raw {
     }
 
     fn spin_or_park(&mut self, wait: Wait, full: Option<usize>) {
-        let spin = match wait {
-            Wait::Spin | Wait::Park => Duration::ZERO,
-            Wait::Adaptive => {
-                let cpu = u64::from(crate::sys::cpu()) + 1;
-                self.mine.store(Word::Cpu, cpu);
-                if self.peers.load(Word::Cpu) == cpu { Duration::ZERO } else { SPIN_MAX }
-            }
-        };
-        if !spin.is_zero() {
-            let mut start = None;
-            loop {
-                for _ in 0..64 {
-                    if self.stirs(full) {
-                        return;
-                    }
-                    std::hint::spin_loop();
+        let mut start = None;
+        if wait == Wait::Adaptive {
+            let cpu = u64::from(crate::sys::cpu()) + 1;
+            self.mine.store(Word::Cpu, cpu);
+            let pass = self.spinner.pass(cpu, self.peers.load(Word::Cpu));
+            let came = pass.is_some_and(|pass| self.pass(pass, full, &mut start));
+            if came {
+                if let Some(start) = start {
+                    self.spinner.waited(start.elapsed());
                 }
-                if start.get_or_insert_with(Instant::now).elapsed() > spin {
-                    break;
-                }
+                return;
             }
         }
+        let started = *start.get_or_insert_with(Instant::now);
         self.parker.park(&self.mine, full.is_some());
         if !self.stirs(full) {
             // SAFETY: zeroed events are valid; one live slot.
@@ -240,5 +235,40 @@ impl Raw {
             }
         }
         self.parker.unpark(&self.mine);
+        self.spinner.waited(started.elapsed());
+    }
+
+    /// The first moments of a wait, awake; whether something came.
+    fn pass(&mut self, pass: Pass, full: Option<usize>, start: &mut Option<Instant>) -> bool {
+        if pass == Pass::Spin {
+            loop {
+                for _ in 0..64 {
+                    if self.stirs(full) {
+                        return true;
+                    }
+                    std::hint::spin_loop();
+                }
+                if start.get_or_insert_with(Instant::now).elapsed() > SPIN_MAX {
+                    return false;
+                }
+            }
+        }
+        let started = *start.get_or_insert_with(Instant::now);
+        loop {
+            let offered = Instant::now();
+            crate::sys::offer_cpu();
+            let again = self.spinner.came_back(offered.elapsed());
+            if self.stirs(full) {
+                return true;
+            }
+            if !again || started.elapsed() > SPIN_MAX {
+                return false;
+            }
+            let cpu = u64::from(crate::sys::cpu()) + 1;
+            self.mine.store(Word::Cpu, cpu);
+            if self.peers.load(Word::Cpu) != cpu {
+                return false;
+            }
+        }
     }
 }

@@ -5,6 +5,8 @@
 //! role. Hence a `main` of its own instead of the test harness; names on the command
 //! line select tests, as usual.
 
+#[path = "faults/babble.rs"]
+mod babble;
 #[path = "faults/peers.rs"]
 mod peers;
 
@@ -25,6 +27,8 @@ const TESTS: &[Test] = &[
     ("a_server_stopped_for_five_seconds_goes_on", stopped_server),
     ("a_stuck_reader_fills_its_ring_and_nothing_else", stuck_reader),
     ("a_client_that_scribbles_over_its_memory_loses_its_connection_alone", scribbling_client),
+    ("a_client_that_babbles_on_its_control_socket_loses_it_alone", babble::babbling_client),
+    ("a_server_that_babbles_on_its_control_socket_loses_its_client", babble::babbling_server),
     ("a_killed_server_is_replaced_under_traffic", restart_under_traffic),
     ("ten_thousand_reconnects_leak_nothing", reconnects),
     ("sixty_four_connections_at_once", many_connections),

@@ -15,7 +15,7 @@ use super::{Core, End, Kind, Role, lock};
 use crate::error::Violation;
 use crate::handshake::Pending;
 use crate::hello::printable;
-use crate::limits::{BYE_MAX, HEARTBEAT, HEARTBEATS_MISSED, IDLE_AFTER};
+use crate::limits::{BYE_MAX, HEARTBEAT, HEARTBEATS_MISSED, IDLE_AFTER, SPIN_MAX};
 use crate::sys::eventfd::EventFd;
 use crate::sys::wake::WAKE_BYTE;
 
@@ -140,20 +140,21 @@ impl Driver<'_> {
         Ok(moved)
     }
 
-    /// Spins in slices with other tasks in between; whether something came.
+    /// Looks in slices with other tasks in between; whether something came.
     async fn spin(&self) -> bool {
         let core = self.core;
-        let Some(budget) = lock(&core.rx).spin_budget(core, false) else { return false };
+        let Some(pass) = lock(&core.rx).pass(core, false) else { return false };
         let start = Instant::now();
         loop {
-            if lock(&core.rx).spin(core) {
+            let (came, again) = lock(&core.rx).look_again(core, pass, false);
+            if came {
                 core.counters.spin();
                 return true;
             }
             if core.kicked.load(Ordering::Acquire) {
                 return true;
             }
-            if start.elapsed() > budget {
+            if !again || start.elapsed() > SPIN_MAX {
                 return false;
             }
             yield_now().await;

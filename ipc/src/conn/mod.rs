@@ -13,6 +13,8 @@ mod rx;
 mod spin;
 mod tx;
 #[cfg(feature = "raw")]
+pub(crate) use spin::{Pass, Spinner};
+#[cfg(feature = "raw")]
 pub(crate) use tx::fragment;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};

@@ -1,13 +1,13 @@
 //! Incoming messages: out of the rings, checked, joined, handed to the role.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::message::{FIRST, Kind, MORE, Message, PREFIX, split_prefix};
-use super::spin::Spinner;
+use super::spin::{Pass, Spinner};
 use super::{Core, End, Role, lock};
 use crate::error::Violation;
-use crate::limits::{MESSAGE_MAX, PUMP_BATCH};
+use crate::limits::{MESSAGE_MAX, PUMP_BATCH, SPIN_MAX};
 use crate::ring::consumer::Consumer;
 use crate::ring::park::{News, Parker};
 use crate::ring::{Buf, Capacity, Lane, Own as _, Theirs as _, Word};
@@ -70,8 +70,19 @@ impl Rx {
         self.control.stirs(&core.peers) || self.bulk.stirs(&core.peers)
     }
 
+    /// One step of a wait; whether something came, and whether to go on so if not.
+    pub(super) fn look_again(&mut self, core: &Core, pass: Pass, asking: bool) -> (bool, bool) {
+        match pass {
+            Pass::Spin => (self.spin(core), true),
+            Pass::Yield => {
+                let again = self.offer(core, asking);
+                (self.stirs(core), again)
+            }
+        }
+    }
+
     /// Spins for about a microsecond; whether something came.
-    pub(super) fn spin(&self, core: &Core) -> bool {
+    fn spin(&self, core: &Core) -> bool {
         for _ in 0..64 {
             if self.stirs(core) {
                 return true;
@@ -81,24 +92,40 @@ impl Rx {
         false
     }
 
-    /// How long to spin now, if at all; tells the peer where we run. `asking` is a caller who
-    /// waits for an answer.
-    pub(super) fn spin_budget(&mut self, core: &Core, asking: bool) -> Option<Duration> {
+    /// How to pass the first moments of a wait; tells the peer where we run. `asking` is a
+    /// caller who waits for an answer.
+    pub(super) fn pass(&mut self, core: &Core, asking: bool) -> Option<Pass> {
         if !core.spin {
             return None;
         }
-        let (spinner, since) = if asking {
-            (&mut self.callers, &mut self.asked)
-        } else {
-            (&mut self.spinner, &mut self.idle_since)
-        };
+        let since = if asking { &mut self.asked } else { &mut self.idle_since };
         since.get_or_insert_with(Instant::now);
+        self.here(core);
+        let (cpu, peers) = (self.cpu, core.peers.load(Word::Cpu));
+        self.spinner_of(asking).pass(cpu, peers)
+    }
+
+    fn spinner_of(&mut self, asking: bool) -> &mut Spinner {
+        if asking { &mut self.callers } else { &mut self.spinner }
+    }
+
+    /// Tells the peer where we run.
+    fn here(&mut self, core: &Core) {
         let cpu = u64::from(sys::cpu()) + 1;
         if cpu != self.cpu {
             self.cpu = cpu;
             core.mine.store(Word::Cpu, cpu);
         }
-        spinner.budget(cpu, core.peers.load(Word::Cpu))
+    }
+
+    /// Lets the peer run on this CPU; whether to do so again if nothing has come.
+    fn offer(&mut self, core: &Core, asking: bool) -> bool {
+        let started = Instant::now();
+        sys::offer_cpu();
+        let again = self.spinner_of(asking).came_back(started.elapsed());
+        self.here(core);
+        // Somewhere else by now, one of us: spinning is for the next wait.
+        again && core.peers.load(Word::Cpu) == self.cpu
     }
 
     /// Reads one batch; whether there was anything.
@@ -253,13 +280,14 @@ impl Core {
     /// answer spins for it, and no task switch lies between. Whether `ready` came true.
     pub(crate) fn spin_for(&self, role: &dyn Role, ready: impl Fn() -> bool) -> bool {
         let Ok(mut rx) = self.rx.try_lock() else { return false };
-        let Some(budget) = rx.spin_budget(self, true) else { return false };
+        let Some(pass) = rx.pass(self, true) else { return false };
         let was_parked = rx.parker.is_parked();
         rx.parker.unpark(&self.mine);
         let start = Instant::now();
         let mut failed = None;
         let found = loop {
-            if rx.spin(self) {
+            let (came, again) = rx.look_again(self, pass, true);
+            if came {
                 match rx.pump(self, role) {
                     Ok(_) if ready() => break true,
                     Ok(_) => {}
@@ -269,7 +297,7 @@ impl Core {
                     }
                 }
             }
-            if start.elapsed() > budget {
+            if !again || start.elapsed() > SPIN_MAX {
                 break false;
             }
         };

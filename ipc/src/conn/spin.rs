@@ -4,11 +4,22 @@
 //! cost of a wake pays whenever the answer comes within it, and never loses more than it
 //! could have won. What counts is therefore how long waits really were, whether they were
 //! spun through or slept through: after a short one spinning pays, after long ones it is
-//! tried only now and then. It never pays when the peer needs this very CPU.
+//! tried only now and then. It never pays when the peer needs this very CPU: then the CPU is
+//! offered to it instead, which costs a third of a sleep and a wake, unless a third program
+//! takes it up. That shows in how long it is gone, and for a hundred times as long both sleep.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::limits::{SPIN_MAX, SPIN_SKIP_MAX};
+use crate::limits::{SPIN_MAX, SPIN_SKIP_MAX, YIELD_LOST, YIELD_REST, YIELD_REST_MAX};
+
+/// What to do for [`SPIN_MAX`] before parking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// Look at the ring all the time.
+    Spin,
+    /// Look, and let the peer have this CPU in between.
+    Yield,
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct Spinner {
@@ -19,30 +30,48 @@ pub(crate) struct Spinner {
     penalty: u32,
     /// Whether the wait that goes on was spun.
     spun: bool,
+    /// Somebody else took the CPU that we offered to the peer: not again before this.
+    rest: Option<Instant>,
 }
 
 impl Spinner {
-    /// At the start of a wait: how long to spin, if at all. CPUs are plus one, 0 unknown.
-    pub(crate) fn budget(&mut self, my_cpu: u64, peer_cpu: u64) -> Option<Duration> {
-        if my_cpu == peer_cpu {
-            return None;
+    /// At the start of a wait: how to pass its first moments, if not asleep. CPUs are plus
+    /// one, 0 unknown.
+    pub(crate) fn pass(&mut self, my_cpu: u64, peer_cpu: u64) -> Option<Pass> {
+        let pass = if my_cpu == peer_cpu { Pass::Yield } else { Pass::Spin };
+        if pass == Pass::Yield
+            && let Some(until) = self.rest
+        {
+            if Instant::now() < until {
+                return None;
+            }
+            self.rest = None;
         }
         if self.skip > 0 {
             self.skip -= 1;
             return None;
         }
         self.spun = true;
-        Some(SPIN_MAX)
+        Some(pass)
     }
 
     /// Something came after `waited`.
     pub(crate) fn waited(&mut self, waited: Duration) {
         if waited <= SPIN_MAX {
-            *self = Self::default();
+            *self = Self { rest: self.rest, ..Self::default() };
         } else if std::mem::take(&mut self.spun) {
             self.skip = self.penalty / 4;
             self.penalty = (self.penalty * 2).clamp(1, SPIN_SKIP_MAX * 4);
         }
+    }
+
+    /// The CPU came back `took` after it was offered; whether to offer it again.
+    pub(crate) fn came_back(&mut self, took: Duration) -> bool {
+        let lost = took > YIELD_LOST;
+        if lost {
+            self.rest = Some(Instant::now() + (took * YIELD_REST).min(YIELD_REST_MAX));
+        }
+        !lost
     }
 }
 
@@ -51,9 +80,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn never_against_the_peer_on_my_own_cpu() {
-        assert_eq!(Spinner::default().budget(3, 3), None);
-        assert_eq!(Spinner::default().budget(3, 2), Some(SPIN_MAX));
+    fn the_peer_on_my_own_cpu_gets_it() {
+        assert_eq!(Spinner::default().pass(3, 3), Some(Pass::Yield));
+        assert_eq!(Spinner::default().pass(3, 2), Some(Pass::Spin));
+    }
+
+    #[test]
+    fn a_cpu_that_others_take_is_not_offered_again_soon() {
+        let mut spinner = Spinner::default();
+        assert!(spinner.came_back(Duration::from_micros(3)));
+        assert_eq!(spinner.pass(3, 3), Some(Pass::Yield));
+        assert!(!spinner.came_back(Duration::from_secs(3)));
+        // Nor does a quick answer change that.
+        spinner.waited(SPIN_MAX / 2);
+        assert_eq!(spinner.pass(3, 3), None);
+        assert_eq!(spinner.pass(3, 2), Some(Pass::Spin));
     }
 
     #[test]
@@ -61,11 +102,11 @@ mod tests {
         let mut spinner = Spinner::default();
         let mut tries = 0;
         for _ in 0..10_000 {
-            tries += u32::from(spinner.budget(1, 2).is_some());
+            tries += u32::from(spinner.pass(1, 2).is_some());
             spinner.waited(Duration::from_millis(1));
         }
         assert!((100..300).contains(&tries), "{tries}");
         spinner.waited(SPIN_MAX / 2);
-        assert_eq!(spinner.budget(1, 2), Some(SPIN_MAX));
+        assert_eq!(spinner.pass(1, 2), Some(Pass::Spin));
     }
 }

@@ -15,6 +15,12 @@ pub fn cpu() -> u32 {
     u32::try_from(cpu).unwrap_or(u32::MAX)
 }
 
+/// Lets whoever is ready to run on this CPU run now.
+pub fn offer_cpu() {
+    // SAFETY: no preconditions, always succeeds.
+    unsafe { libc::sched_yield() };
+}
+
 /// Random bytes from the kernel.
 pub fn random(into: &mut [u8]) -> std::io::Result<()> {
     let mut done = 0;

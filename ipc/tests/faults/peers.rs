@@ -11,7 +11,7 @@ use lapce_ai_ipc::wire::{ErrorKind, WireError};
 use lapce_ai_ipc::{CallError, Client, Connections, Cx, EngineProtocol, Handler, Ident, Options};
 use tokio::net::{UnixListener, UnixStream};
 
-/// Of the scribbler's random numbers.
+/// Of a process's random numbers.
 pub(crate) const SEED: &str = "LAPCE_AI_TEST_SEED";
 pub(crate) const ROLE: &str = "LAPCE_AI_TEST_ROLE";
 const SOCKET: &str = "LAPCE_AI_TEST_SOCKET";
@@ -145,13 +145,19 @@ pub(crate) fn play(role: &str) -> ExitCode {
             "traffic" => traffic(&path).await,
             "greedy" => greedy(&path).await,
             "scribble" => scribble(&path).await,
+            "babble" => crate::babble::client(&path).await,
+            "babble-serve" => crate::babble::server(&path).await,
             other => panic!("no role {other:?}"),
         }
     });
     ExitCode::SUCCESS
 }
 
-async fn serve_all(path: &Path) {
+pub(crate) fn seed() -> u64 {
+    std::env::var(SEED).expect("a seed").parse().unwrap()
+}
+
+pub(crate) async fn serve_all(path: &Path) {
     let listener = UnixListener::bind(path).unwrap();
     let connections = Connections::new(64);
     let echo = Arc::new(Echo::default());
@@ -207,7 +213,7 @@ async fn greedy(path: &Path) {
 /// own, and with an odd seed whatever is mapped for writing.
 async fn scribble(path: &Path) {
     let client = connect(path).await;
-    let seed: u64 = std::env::var(SEED).expect("a seed").parse().unwrap();
+    let seed = seed();
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     let ours = |name: &str| {
         let shared = maps.lines().filter(|l| l.contains(name) && l.contains(" rw-s "));
