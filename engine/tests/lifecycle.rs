@@ -12,7 +12,8 @@ use lapce_ai_ipc::launch::{self, LaunchError};
 use lapce_ai_ipc::wire::engine::{Event, ProcessRole, Reply, Request};
 use lapce_ai_ipc::wire::{ErrorKind, engine};
 use lapce_ai_ipc::{
-    CallError, Client, ConnectError, EngineClient, EngineProtocol, Ident, IndexProtocol, Protocol,
+    CallError, Client, ConnectError, Engine, EngineClient, EngineProtocol, Ident, IndexProtocol,
+    Protocol,
 };
 use lapce_ai_tests::{Ran, TestHome, kill, memory_kib, run, wait, wait_for};
 
@@ -174,6 +175,73 @@ async fn a_client_notices_the_death_of_the_engine() {
     wait(&mut child);
     client.0.closed().await;
     assert!(matches!(client.ping().await, Err(CallError::Disconnected(_))));
+}
+
+/// Eight front ends with traffic while the engine is killed and another one started, three
+/// times over: each goes on by itself.
+#[tokio::test]
+async fn front_ends_go_on_by_themselves_when_the_engine_is_killed() {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    let home = home();
+    let mut child = start(&home, &[]);
+    let paths = home.paths();
+    let mut tasks = Vec::new();
+    let mut seen = Vec::new();
+    for _ in 0..8 {
+        let paths = paths.clone();
+        let engine = Engine::with(move |_| {
+            let paths = paths.clone();
+            // Who starts it is this test; a front end would do so itself.
+            Box::pin(async move {
+                for _ in 0..1000 {
+                    if let Ok(client) = launch::connect(&paths, Ident::new("test", "0")).await {
+                        return Ok(client);
+                    }
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+                Err(LaunchError::NotRunning)
+            })
+        });
+        let pid = Arc::new(AtomicU32::new(0));
+        seen.push(Arc::clone(&pid));
+        tasks.push(tokio::spawn(async move {
+            loop {
+                match engine.status().await {
+                    Ok(status) => pid.store(status.pid, Ordering::SeqCst),
+                    // Two deaths in a row.
+                    Err(CallError::EngineLost(_)) => {}
+                    Err(error) => panic!("{error}"),
+                }
+                match engine.cancel_run("none").await {
+                    // No such run.
+                    Err(CallError::Remote(_) | CallError::EngineLost(_)) => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+        }));
+    }
+    for round in 0..4 {
+        let pid = child.id();
+        for _ in 0..3000 {
+            if seen.iter().all(|s| s.load(Ordering::SeqCst) == pid) {
+                break;
+            }
+            assert!(!tasks.iter().any(tokio::task::JoinHandle::is_finished), "one has given up");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        let pids: Vec<_> = seen.iter().map(|s| s.load(Ordering::SeqCst)).collect();
+        assert_eq!(pids, [pid; 8], "round {round}");
+        if round < 3 {
+            kill(child.id(), libc::SIGKILL);
+            wait(&mut child);
+            child = start(&home, &[]);
+        }
+    }
+    for task in tasks {
+        task.abort();
+    }
 }
 
 #[tokio::test]

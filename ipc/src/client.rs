@@ -15,6 +15,7 @@ use std::time::Duration;
 use futures::{Stream, StreamExt};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use crate::conn::{Core, End, Kind, PREFIX, Role as _, drive};
 use crate::error::{CallError, ConnectError, Violation};
@@ -219,6 +220,11 @@ impl<P: Protocol> Client<P> {
 
     pub fn is_closed(&self) -> bool {
         self.inner.core.end().is_some()
+    }
+
+    /// Cancelled when the peer is gone; does not keep the connection.
+    pub(crate) fn gone(&self) -> CancellationToken {
+        self.inner.core.gone().clone()
     }
 
     /// Who is on the other side.

@@ -15,7 +15,7 @@ use crate::wire::engine::{
 };
 
 /// A connection to the engine.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct EngineClient(pub Client<EngineProtocol>);
 
 impl From<Client<EngineProtocol>> for EngineClient {
@@ -29,9 +29,15 @@ impl From<Client<EngineProtocol>> for EngineClient {
 pub struct EngineCall<R> {
     call: Call<EngineProtocol>,
     pick: fn(Reply) -> Result<R, CallError>,
+    /// Whoever made it outlives engines.
+    of_engine: bool,
 }
 
 impl<R> EngineCall<R> {
+    pub(crate) fn of_engine(self) -> Self {
+        Self { of_engine: true, ..self }
+    }
+
     /// The next event; `None` means that the reply (or error) is there.
     pub async fn next(&mut self) -> Option<Event> {
         self.call.next().await
@@ -39,7 +45,9 @@ impl<R> EngineCall<R> {
 
     /// Drops the remaining events and waits for the reply.
     pub async fn finish(self) -> Result<R, CallError> {
-        (self.pick)(self.call.finish().await?)
+        let Self { call, pick, of_engine } = self;
+        let reply = call.finish().await;
+        pick(reply.map_err(|e| if of_engine { e.of_engine() } else { e })?)
     }
 }
 
@@ -68,7 +76,7 @@ macro_rules! pick {
 
 impl EngineClient {
     fn typed<R>(&self, request: Request, pick: fn(Reply) -> Result<R, CallError>) -> EngineCall<R> {
-        EngineCall { call: self.0.start(request), pick }
+        EngineCall { call: self.0.start(request), pick, of_engine: false }
     }
 
     pub async fn ping(&self) -> Result<(), CallError> {

@@ -52,6 +52,13 @@ pub enum CallError {
     Disconnected(String),
     #[error("no reply before the deadline")]
     Deadline,
+    /// The engine ended under a request that is not repeated by itself: whether it was
+    /// carried out is not known.
+    #[error("the engine ended before this was done; run it again ({0})")]
+    EngineLost(String),
+    /// There is no engine to ask.
+    #[error(transparent)]
+    NoEngine(#[from] NoEngine),
     /// Too many calls or bytes in flight on this connection.
     #[error("too much in flight on this connection: {0}")]
     Busy(String),
@@ -61,6 +68,27 @@ pub enum CallError {
     /// The reply was of a kind that does not answer this request.
     #[error("unexpected reply: {0}")]
     Unexpected(String),
+}
+
+impl CallError {
+    /// As whoever outlives engines says it.
+    pub(crate) fn of_engine(self) -> Self {
+        match self {
+            Self::Disconnected(how) => Self::EngineLost(how),
+            other => other,
+        }
+    }
+}
+
+/// No engine could be reached or started.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no engine: {message} – {hint}")]
+pub struct NoEngine {
+    pub message: String,
+    /// What the user can do about it.
+    pub hint: &'static str,
+    /// Attempts before this one had failed too, so the user has been told.
+    pub again: bool,
 }
 
 /// The caller is gone or has cancelled; nobody reads what a handler still emits.

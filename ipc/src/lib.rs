@@ -2,7 +2,8 @@
 //!
 //! Who uses it: the engine serves [`EngineProtocol`] to the command line and the shim
 //! ([`serve`], [`Handler`]) and calls the index process over [`IndexProtocol`]
-//! ([`Client`], [`Call`]). [`EngineClient`] is the typed front.
+//! ([`Client`], [`Call`]). [`EngineClient`] is the typed front of one connection, [`Engine`]
+//! that of the engine, whichever process it is.
 //!
 //! Layers, from the bottom: `ring` (memory, indices, park and wake; all `unsafe` of
 //! this crate lives there and in `sys`), `handshake` (who is there, which version),
@@ -11,6 +12,7 @@
 
 pub mod client;
 mod conn;
+pub mod engine;
 pub mod engine_client;
 pub mod env;
 pub mod error;
@@ -32,7 +34,8 @@ mod sys;
 pub mod wire;
 
 pub use client::{Call, Client, Options, Transport};
+pub use engine::{Engine, Followed, Following};
 pub use engine_client::{EngineCall, EngineClient};
-pub use error::{CallError, Cancelled, ConnectError, ServeError, Violation};
+pub use error::{CallError, Cancelled, ConnectError, NoEngine, ServeError, Violation};
 pub use protocol::{EngineProtocol, Ident, IndexProtocol, Protocol, Wire};
 pub use server::{Connections, Cx, Handler, Peer, serve};

@@ -83,6 +83,12 @@ pub const YIELD_LOST: Duration = Duration::from_micros(200);
 /// … and is not offered again for so many times as long, at most for that long.
 pub const YIELD_REST: u32 = 100;
 pub const YIELD_REST_MAX: Duration = Duration::from_secs(2);
+/// A reader in a stream leaves the writer alone for so many turns of a spin loop, at least
+/// and at most, …
+pub const PACE_MIN: u32 = 2;
+pub const PACE_MAX: u32 = 64;
+/// … until so many messages come at a time.
+pub const PACE_BATCH: u32 = 16;
 /// Messages handled before a reader lets other tasks run.
 pub const PUMP_BATCH: usize = 64;
 /// Bytes of message buffers a connection keeps for reuse while it is busy, and idle.
@@ -103,3 +109,8 @@ pub const LAUNCH_STARTS: u32 = 3;
 /// Pauses between its tries, doubled each time.
 pub const LAUNCH_PAUSE: Duration = Duration::from_millis(2);
 pub const LAUNCH_PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// Pauses between attempts of a client that has lost its engine, doubled each time; half of
+/// each is random.
+pub const RECONNECT_MIN: Duration = Duration::from_millis(500);
+pub const RECONNECT_MAX: Duration = Duration::from_secs(15);

@@ -18,6 +18,7 @@ use crate::limits::{LARGE, SPIN_MAX};
 use crate::protocol::{EngineProtocol, Ident};
 pub use crate::ring::Buf;
 use crate::ring::consumer::Consumer;
+use crate::ring::pace::Pace;
 use crate::ring::park::{News, Parker, Waker};
 use crate::ring::producer::{Full, Producer};
 use crate::ring::region::{Mine, Peers};
@@ -46,6 +47,7 @@ pub struct Raw {
     parker: Parker,
     waker: Waker,
     spinner: Spinner,
+    pace: Pace,
     _keep: (UnixStream, Option<crate::sys::eventfd::EventFd>),
 }
 
@@ -95,12 +97,14 @@ impl Raw {
             parker: Parker::default(),
             waker: Waker::default(),
             spinner: Spinner::default(),
+            pace: Pace::default(),
             _keep: (socket, wait),
         })
     }
 
     /// Sends one message, in fragments if it is large; waits while the ring is full.
     pub fn send(&mut self, bytes: &[u8], wait: Wait) {
+        self.pace.answered();
         self.producers[0].has_taken(self.consumers[0].head());
         let lane = usize::from(bytes.len() > SMALL);
         if lane == 0 {
@@ -129,6 +133,16 @@ impl Raw {
     /// Receives one message into `into`.
     pub fn receive(&mut self, into: &mut Buf, wait: Wait) {
         into.clear();
+        if let Some(tail) = self.consumers[0].known()
+            && self.records(0, tail, into, wait)
+        {
+            return self.pace.took();
+        }
+        let turns = self.pace.pause();
+        if turns > 0 {
+            self.leave_alone(turns);
+        }
+        self.pace.took();
         loop {
             let control = &mut self.consumers[0];
             let tail = control.look(&self.peers).expect("an honest peer");
@@ -145,6 +159,21 @@ impl Raw {
             }
             self.wait(wait, None);
         }
+    }
+
+    /// In a stream: gives the writer the time for several messages.
+    #[inline(never)]
+    fn leave_alone(&mut self, turns: u32) {
+        for _ in 0..turns {
+            std::hint::spin_loop();
+        }
+        for _ in 0..64 {
+            if self.stirs(None) {
+                return;
+            }
+            std::hint::spin_loop();
+        }
+        self.pace.in_vain();
     }
 
     /// Reads one message, or as much of it as there is; whether that was all.

@@ -9,6 +9,8 @@
 mod babble;
 #[path = "faults/peers.rs"]
 mod peers;
+#[path = "faults/recovery.rs"]
+mod recovery;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -30,6 +32,7 @@ const TESTS: &[Test] = &[
     ("a_client_that_babbles_on_its_control_socket_loses_it_alone", babble::babbling_client),
     ("a_server_that_babbles_on_its_control_socket_loses_its_client", babble::babbling_server),
     ("a_killed_server_is_replaced_under_traffic", restart_under_traffic),
+    ("eight_clients_go_on_by_themselves_when_their_server_is_killed", recovery::clients_recover),
     ("ten_thousand_reconnects_leak_nothing", reconnects),
     ("sixty_four_connections_at_once", many_connections),
     ("the_portable_transport_leaves_no_names", portable_names),

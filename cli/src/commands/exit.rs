@@ -80,6 +80,12 @@ impl From<CallError> for Failure {
                 format!("the engine is gone: {how}"),
                 "run the command again: it starts a new engine; `lapce-ai doctor` names the log",
             ),
+            CallError::EngineLost(how) => Self::new(
+                Code::Unavailable,
+                format!("the engine ended before this was done: {how}"),
+                "run it again: that starts a new engine; `lapce-ai doctor` names the log",
+            ),
+            CallError::NoEngine(none) => Self::new(Code::Unavailable, none.message, none.hint),
             other => Self::new(Code::Unavailable, other.to_string(), "run `lapce-ai doctor`"),
         }
     }

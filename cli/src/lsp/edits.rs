@@ -159,7 +159,7 @@ fn request(
 /// The model's answer, with its growth in the status bar.
 async fn written(shell: &Rc<Shell>, edit: Edit) -> Result<EditReply, Failure> {
     let engine = shell.link.engine().await?;
-    let mut call = engine.edit(edit);
+    let mut call = engine.edit(edit).await?;
     let mut progress = None;
     let mut lines = 0;
     while let Some(event) = call.next().await {

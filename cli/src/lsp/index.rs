@@ -79,7 +79,7 @@ fn unfit(root: &Path, home: Option<&Path>) -> Option<&'static str> {
 /// Has the engine keep the index up to date for as long as all is well.
 async fn follow(shell: &Rc<Shell>, root: &Path) -> Result<(), Failure> {
     let engine = shell.link.engine().await?;
-    let mut call = engine.watch(Watch { root: root.to_string_lossy().into_owned() });
+    let mut call = engine.watch(Watch { root: root.to_string_lossy().into_owned() }).await?;
     let mut shown = None;
     let mut began: Option<Instant> = None;
     let mut last: Option<Instant> = None;

@@ -62,9 +62,6 @@ pub(super) const WAITING: usize = 64;
 /// Pause after a change before the engine is told of an unsaved text.
 pub(super) const UNSAVED_DEBOUNCE: Duration = Duration::from_millis(400);
 
-/// Pauses between attempts to reach the engine.
-pub(super) const RETRY_MIN: Duration = Duration::from_millis(500);
-pub(super) const RETRY_MAX: Duration = Duration::from_secs(15);
 /// A lost engine is announced at most this often.
 pub(super) const LOST_NOTICE: Duration = Duration::from_mins(1);
 

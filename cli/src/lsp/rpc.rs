@@ -3,8 +3,8 @@
 //! No I/O. Everything that goes out through here has `params`: Lapce's reader thread dies
 //! of a message without.
 
-use lapce_ai_ipc::CallError;
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
+use lapce_ai_ipc::{CallError, NoEngine};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -152,8 +152,18 @@ impl From<CallError> for Failure {
     fn from(error: CallError) -> Self {
         match error {
             CallError::Remote(error) => error.into(),
+            lost @ CallError::EngineLost(_) => {
+                Self::new(REQUEST_FAILED, format!("Lapce AI: {lost}"))
+            }
+            CallError::NoEngine(none) => none.into(),
             other => Self::new(REQUEST_FAILED, format!("engine: {other}")),
         }
+    }
+}
+
+impl From<NoEngine> for Failure {
+    fn from(NoEngine { message, hint, .. }: NoEngine) -> Self {
+        Self::new(REQUEST_FAILED, format!("Lapce AI has no engine: {message} – {hint}"))
     }
 }
 

@@ -112,11 +112,11 @@ pub(super) async fn start(shell: &Rc<Shell>, job: Job) -> Result<PathBuf, Failur
     let shell = shell.clone();
     match job {
         Job::Ask(ask) => {
-            let call = engine.ask(ask);
+            let call = engine.ask(ask).await?;
             tokio::task::spawn_local(drive(shell, call, "answering", tx, after_ask));
         }
         Job::Run(run) => {
-            let call = engine.run(run);
+            let call = engine.run(run).await?;
             tokio::task::spawn_local(drive(shell, call, "agent at work", tx, after_run));
         }
     }

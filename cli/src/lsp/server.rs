@@ -72,6 +72,8 @@ pub(super) async fn serve(
         in_flight: Rc::default(),
         process: Watch::nobody(),
     };
+    let link = server.shell.link.clone();
+    tokio::task::spawn_local(async move { link.watch().await });
     // SAFETY: getppid has no preconditions and cannot fail.
     let parent_id = unsafe { libc::getppid() };
     let parent = Watch::start(u32::try_from(parent_id).unwrap_or(0));

@@ -11,8 +11,8 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::rc::Rc;
 
-use lapce_ai_ipc::EngineClient;
 use lapce_ai_ipc::wire::engine::Event;
+use lapce_ai_ipc::{EngineClient, Followed};
 use tokio::sync::Notify;
 
 use super::documents;
@@ -41,7 +41,7 @@ impl Unsaved {
     }
 }
 
-/// Starts both loops of this editor.
+/// Starts the loops of this editor.
 pub(super) fn start(shell: &Rc<Shell>) {
     tokio::task::spawn_local(follow(shell.clone()));
     let shell = shell.clone();
@@ -54,28 +54,27 @@ pub(super) fn start(shell: &Rc<Shell>) {
     });
 }
 
-/// Follows one connection after the other.
+/// Follows one engine after the other.
 async fn follow(shell: Rc<Shell>) {
+    let mut following = shell.link.follow();
     loop {
-        let client = shell.link.connected().await;
-        let mut call = client.follow("");
-        // A new engine knows none of the texts.
-        shell.unsaved.held.borrow_mut().clear();
-        for uri in shell.documents.borrow().uris() {
-            shell.unsaved.touched(&uri);
-        }
-        while let Some(event) = call.next().await {
-            match event {
-                Event::Approval(approval) if shell.is_root(&approval.root) => {
-                    shell.runs.waits(approval);
+        match following.next().await {
+            // A new engine knows none of the texts.
+            Followed::Began(_) => {
+                shell.unsaved.held.borrow_mut().clear();
+                for uri in shell.documents.borrow().uris() {
+                    shell.unsaved.touched(&uri);
                 }
-                Event::Answered { approval_id, .. } => shell.runs.decided(&approval_id),
-                _ => {}
             }
+            Followed::Event(Event::Approval(approval)) if shell.is_root(&approval.root) => {
+                shell.runs.waits(approval);
+            }
+            Followed::Event(Event::Answered { approval_id, .. }) => {
+                shell.runs.decided(&approval_id);
+            }
+            Followed::Event(_) => {}
+            Followed::Ended => shell.runs.forget_waiting(),
         }
-        shell.runs.forget_waiting();
-        // The connection ends soon, if it has not: then there is another.
-        client.0.closed().await;
     }
 }
 

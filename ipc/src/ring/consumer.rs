@@ -80,6 +80,14 @@ impl Consumer {
         Ok(tail)
     }
 
+    /// The peer's tail as last seen: up to here there is something to read, and no need to
+    /// take the line from a writer that may be about to write it.
+    #[cfg(feature = "raw")]
+    #[inline]
+    pub fn known(&self) -> Option<u64> {
+        (self.head < self.tail).then_some(self.tail)
+    }
+
     pub fn head(&self) -> u64 {
         self.head
     }

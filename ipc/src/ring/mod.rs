@@ -9,6 +9,8 @@
 
 pub mod consumer;
 pub mod copy;
+#[cfg(any(feature = "raw", test))]
+pub mod pace;
 pub mod park;
 pub mod producer;
 pub mod region;

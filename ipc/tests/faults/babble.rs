@@ -83,7 +83,7 @@ pub(crate) async fn client(path: &Path) {
         say(&socket, &bytes, None);
         drop(stream);
         // The process stays, as a buggy one would.
-        std::future::pending().await
+        return std::future::pending().await;
     }
     let client =
         Client::<EngineProtocol>::over(stream, Ident::new("babbler", "1")).await.expect("a hello");
@@ -92,7 +92,7 @@ pub(crate) async fn client(path: &Path) {
         while calling.call(Request::CancelRun { run_id: "z".repeat(500) }).await.is_ok() {}
     };
     tokio::join!(calls, babble(seed, &socket));
-    std::future::pending().await;
+    std::future::pending::<()>().await;
 }
 
 /// The role, as a server: whoever connects hears it babble.
@@ -103,7 +103,7 @@ pub(crate) async fn server(path: &Path) {
     let (ident, echo) = (Ident::new("babbler", "1"), Arc::new(Echo::default()));
     let served = serve::<EngineProtocol, _>(stream, ident, echo);
     let (_, ()) = tokio::join!(served, babble(seed(), &socket));
-    std::future::pending().await;
+    std::future::pending::<()>().await;
 }
 
 async fn babble(seed: u64, socket: &OwnedFd) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use lapce_ai_ipc::wire::engine::{Ask, Event, Reply, Request, RunOutcome, RunReply, Usage};
+use lapce_ai_ipc::wire::engine::{Ask, Event, Reply, Request, RunOutcome, RunReply, Status, Usage};
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
 use lapce_ai_ipc::{CallError, Client, Connections, Cx, EngineProtocol, Handler, Ident, Options};
 use tokio::net::{UnixListener, UnixStream};
@@ -73,6 +73,10 @@ impl Child {
         Self(command.spawn().unwrap())
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     pub(crate) fn signal(&self, signal: i32) {
         // SAFETY: a child of ours that has not been waited for, so the id is its own.
         assert_eq!(unsafe { libc::kill(self.0.id() as i32, signal) }, 0);
@@ -103,6 +107,12 @@ impl Handler<EngineProtocol> for Echo {
         self.requests.fetch_add(1, Ordering::SeqCst);
         match request {
             Request::Ping => Ok(Reply::Pong),
+            Request::Status => Ok(Reply::Status(status())),
+            Request::Follow { .. } => {
+                let _ = cx.emit(Event::Notice(std::process::id().to_string())).await;
+                cx.cancelled().cancelled().await;
+                Err(WireError::new(ErrorKind::Cancelled, "cancelled"))
+            }
             Request::CancelRun { run_id } => {
                 let first = run_id.chars().next();
                 if first.is_some_and(char::is_alphabetic)
@@ -130,6 +140,27 @@ impl Handler<EngineProtocol> for Echo {
             }
             _ => Err(WireError::new(ErrorKind::Unsupported, "no")),
         }
+    }
+}
+
+fn status() -> Status {
+    Status {
+        version: String::new(),
+        pid: std::process::id(),
+        uptime_ms: 0,
+        started_at_ms: 0,
+        connections: Vec::new(),
+        processes: Vec::new(),
+        indexes: Vec::new(),
+        active_runs: Vec::new(),
+        log_file: String::new(),
+        chat_model: String::new(),
+        completion_model: String::new(),
+        model_hint: String::new(),
+        embedder: String::new(),
+        requests: 0,
+        mcp: Vec::new(),
+        tools: Vec::new(),
     }
 }
 

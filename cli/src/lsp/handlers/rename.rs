@@ -96,7 +96,7 @@ fn comment(document: &Document, line: u32) -> Option<String> {
 async fn read_named(shell: &Rc<Shell>, job: &mut Job, words: &str) -> Result<(), Failure> {
     let (Job::Ask(Ask { root, question: text, attached, .. })
     | Job::Run(Run { root, task: text, attached, .. })) = job;
-    let engine = shell.link.engine().await?;
+    let engine = shell.link.client().await?;
     (*text, *attached) = mentions::expand(&engine, root, words).await?;
     Ok(())
 }
