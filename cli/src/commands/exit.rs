@@ -2,9 +2,9 @@
 
 use std::io;
 
-use lapce_ai_ipc::CallError;
 use lapce_ai_ipc::launch::LaunchError;
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
+use lapce_ai_ipc::{CallError, NoEngine};
 
 /// Exit codes; `lapce-ai --help` documents them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,9 +85,15 @@ impl From<CallError> for Failure {
                 format!("the engine ended before this was done: {how}"),
                 "run it again: that starts a new engine; `lapce-ai doctor` names the log",
             ),
-            CallError::NoEngine(none) => Self::new(Code::Unavailable, none.message, none.hint),
+            CallError::NoEngine(none) => none.into(),
             other => Self::new(Code::Unavailable, other.to_string(), "run `lapce-ai doctor`"),
         }
+    }
+}
+
+impl From<NoEngine> for Failure {
+    fn from(NoEngine { message, hint, .. }: NoEngine) -> Self {
+        Self::new(Code::Unavailable, message, hint)
     }
 }
 

@@ -14,14 +14,15 @@ const LINES_SHOWN: usize = 8;
 
 pub async fn run(args: args::Search, out: Output) -> Outcome {
     let root = session::workspace(args.root.root.as_deref())?;
-    let client = session::engine().await?;
+    let engine = session::lasting_engine();
+    let client = engine.client().await?;
     let mut interrupts = Interrupts::new()?;
     if args.index {
         index::build(&client, &root, false, false, &mut interrupts, out).await?;
     }
     let request =
         Search { root, query: args.words.join(" "), limit: args.limit, explain: args.explain };
-    let reply = interrupts.or(async { Ok(client.search(request).await?) }).await?;
+    let reply = interrupts.or(async { Ok(engine.search(request).await?) }).await?;
     if args.json.json {
         return out.json(&reply);
     }

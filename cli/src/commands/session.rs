@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use lapce_ai_ipc::paths::Paths;
-use lapce_ai_ipc::{EngineClient, Ident, Transport, launch};
+use lapce_ai_ipc::{Engine, EngineClient, Ident, Transport, launch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit::{Code, Failure, Outcome};
@@ -32,6 +32,11 @@ fn transport() -> Transport {
 pub async fn engine() -> Outcome<EngineClient> {
     let paths = Paths::from_env();
     Ok(launch::connect_or_start_over(&paths, ident(), transport()).await?.into())
+}
+
+/// The engine, whichever process it is: for a command that may ask twice.
+pub fn lasting_engine() -> Engine {
+    Engine::new(Paths::from_env(), ident(), transport())
 }
 
 /// The engine that runs; `None` when there is none.
