@@ -18,7 +18,7 @@ use crossterm::event::{DisableBracketedPaste, EnableBracketedPaste, Event as Ter
 use crossterm::{execute, terminal};
 use futures::StreamExt as _;
 use lapce_ai_ipc::wire::engine::{Answer, Ask, Attached, Event, Run, Search, Undo, UndoWhat};
-use lapce_ai_ipc::{EngineCall, EngineClient};
+use lapce_ai_ipc::{CallError, Engine, EngineCall, Followed};
 use tokio::sync::mpsc;
 
 use crate::commands::args;
@@ -46,12 +46,13 @@ pub async fn run(args: args::Tui, out: Output) -> Outcome {
         let message = "the terminal UI needs a terminal";
         return Err(Failure::new(Code::Usage, message, "use `lapce-ai ask` or `lapce-ai run`"));
     }
-    let client = session::engine().await?;
+    let engine = session::lasting_engine();
+    engine.client().await.map_err(CallError::from)?;
     let mode = if args.agent { Mode::Run } else { Mode::Ask };
     let app = App::new(root.clone(), args.model, mode);
     let raw = Raw::enter()?;
     let screen = Screen::new(io::stdout(), out.colours());
-    let mut ui = Ui { client, root, app, screen, since: Instant::now(), work: None };
+    let mut ui = Ui { engine, root, app, screen, since: Instant::now(), work: None };
     let result = ui.serve().await;
     let _ = ui.screen.close();
     drop(raw);
@@ -78,7 +79,7 @@ impl Drop for Raw {
 }
 
 struct Ui {
-    client: EngineClient,
+    engine: Engine,
     root: String,
     app: App,
     screen: Screen<io::Stdout>,
@@ -92,7 +93,7 @@ impl Ui {
         let mut interrupts = Interrupts::new()?;
         let (events, mut coming) = mpsc::channel(EVENTS);
         // What waits for the user in this workspace, whoever started it.
-        let mut follow = Some(self.client.follow(self.root.clone()));
+        let mut follow = self.engine.follow(self.root.clone());
         let mut tick = tokio::time::interval(TICK);
         loop {
             // What has come already is shown with one drawing.
@@ -118,19 +119,17 @@ impl Ui {
                     while let Ok(event) = coming.try_recv() {
                         self.app.event(event);
                     }
-                    let next = self.app.done(done);
-                    if follow.is_none() && !self.client.0.is_closed() {
-                        follow = Some(self.client.follow(self.root.clone()));
-                    }
-                    if let Some(wish) = next {
-                        self.start(wish, events.clone()).await;
+                    if let Some(wish) = self.app.done(done) {
+                        self.start(wish, events.clone());
                     }
                 }
-                event = next(&mut follow) => match event {
-                    Some(Event::Approval(approval)) => self.app.asks(approval),
-                    Some(Event::Answered { approval_id, by }) => self.app.decided(&approval_id, &by),
-                    Some(_) => {}
-                    None => follow = None,
+                what = follow.next() => match what {
+                    Followed::Event(Event::Approval(approval)) => self.app.asks(approval),
+                    Followed::Event(Event::Answered { approval_id, by }) => {
+                        self.app.decided(&approval_id, &by);
+                    }
+                    Followed::Event(_) | Followed::Began(_) => {}
+                    Followed::Ended => self.app.forget_waiting(),
                 },
                 _ = tick.tick(), if self.app.is_busy() => {}
             }
@@ -164,11 +163,11 @@ impl Ui {
             Some(Wish::Cancel) => self.cancel().await,
             Some(Wish::Answer { id, decision, words }) => {
                 let answer = Answer { approval_id: id, decision, feedback: words };
-                if let Err(error) = self.client.answer(answer).await {
+                if let Err(error) = self.engine.answer(answer).await {
                     self.app.say(Look::Warn, &format!("(not taken: {error})"));
                 }
             }
-            Some(wish) => self.start(wish, events.clone()).await,
+            Some(wish) => self.start(wish, events.clone()),
         }
         Ok(false)
     }
@@ -182,50 +181,40 @@ impl Ui {
                 }
             }
             Some(run_id) => {
-                let _ = self.client.cancel_run(run_id.to_owned()).await;
+                let _ = self.engine.cancel_run(run_id).await;
             }
         }
     }
 
-    async fn start(&mut self, wish: Wish, events: mpsc::Sender<Event>) {
-        // The engine may have ended since.
-        if self.client.0.is_closed() {
-            match session::engine().await {
-                Ok(client) => self.client = client,
-                Err(failure) => {
-                    self.app.done(failed(failure));
-                    return;
-                }
-            }
-        }
+    fn start(&mut self, wish: Wish, events: mpsc::Sender<Event>) {
         self.since = Instant::now();
-        let client = self.client.clone();
+        let engine = self.engine.clone();
         let root = self.root.clone();
         let (model, earlier) = (self.app.model().to_owned(), self.app.earlier());
         self.work = Some(match wish {
             Wish::Ask(text) => Box::pin(async move {
-                let (question, attached) = match whole(&client, &root, text, earlier).await {
+                let (question, attached) = match whole(&engine, &root, text, earlier).await {
                     Ok(whole) => whole,
                     Err(failure) => return failed(failure),
                 };
                 let ask = Ask { root, question, model, attached, ..Ask::default() };
-                told(client.ask(ask), events, Done::Ask).await
+                told(engine.ask(ask).await, events, Done::Ask).await
             }),
             Wish::Run(text) => Box::pin(async move {
-                let (task, attached) = match whole(&client, &root, text, earlier).await {
+                let (task, attached) = match whole(&engine, &root, text, earlier).await {
                     Ok(whole) => whole,
                     Err(failure) => return failed(failure),
                 };
                 let run = Run { root, task, model, attached, ..Run::default() };
-                told(client.run(run), events, Done::Run).await
+                told(engine.run(run).await, events, Done::Run).await
             }),
             Wish::Search(query) => Box::pin(async move {
                 let search = Search { root, query, limit: HITS, explain: false };
-                client.search(search).await.map_or_else(|e| failed(e.into()), Done::Search)
+                engine.search(search).await.map_or_else(|e| failed(e.into()), Done::Search)
             }),
             Wish::Undo => Box::pin(async move {
                 let undo = Undo { root, what: UndoWhat::Last };
-                client.undo(undo).await.map_or_else(|e| failed(e.into()), Done::Undo)
+                engine.undo(undo).await.map_or_else(|e| failed(e.into()), Done::Undo)
             }),
             Wish::Answer { .. } | Wish::Cancel | Wish::Quit => return,
         });
@@ -234,12 +223,13 @@ impl Ui {
 
 /// What was typed with what it names, and with the conversation so far.
 async fn whole(
-    client: &EngineClient,
+    engine: &Engine,
     root: &str,
     typed: String,
     earlier: Vec<Attached>,
 ) -> Outcome<(String, Vec<Attached>)> {
-    let (text, mut attached) = mentions::expanded(client, root, typed).await?;
+    let (text, mut attached) =
+        mentions::expanded(&engine.client().await.map_err(CallError::from)?, root, typed).await?;
     // What the user named comes first.
     attached.extend(earlier.into_iter().take(ATTACHED.saturating_sub(attached.len())));
     Ok((text, attached))
@@ -247,10 +237,14 @@ async fn whole(
 
 /// The call to its end, its events passed on.
 async fn told<R>(
-    mut call: EngineCall<R>,
+    call: Result<EngineCall<R>, CallError>,
     events: mpsc::Sender<Event>,
     done: fn(R) -> Done,
 ) -> Done {
+    let mut call = match call {
+        Ok(call) => call,
+        Err(error) => return failed(error.into()),
+    };
     while let Some(event) = call.next().await {
         if events.send(event).await.is_err() {
             break;
@@ -269,13 +263,6 @@ fn failed(failure: Failure) -> Done {
 async fn ended(work: &mut Option<Work>) -> Done {
     match work {
         Some(work) => work.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn next<R>(call: &mut Option<EngineCall<R>>) -> Option<Event> {
-    match call {
-        Some(call) => call.next().await,
         None => std::future::pending().await,
     }
 }

@@ -3,7 +3,7 @@
 use std::os::unix::process::CommandExt as _;
 
 use lapce_ai_tests::terminal::{self, HANG_UP};
-use lapce_ai_tests::{TestHome, run};
+use lapce_ai_tests::{TestHome, kill, run, wait_for};
 
 use crate::home;
 use crate::model::{self, Model, Reply};
@@ -177,5 +177,31 @@ fn the_terminal_ui_ends_with_its_terminal() {
     let (code, shown) = on_a_terminal_with(&home, &args, &[("ask> ", "why?\r"), ("Half", HANG_UP)]);
     assert!(shown.contains("answering"), "{shown}");
     assert_ne!(code, Some(70), "{shown}");
+    home.assert_nothing_left();
+}
+
+/// The engine dies while it answers: that is said, and the next question starts another.
+#[test]
+fn the_terminal_ui_outlives_the_engine() {
+    let home = home();
+    let root = home.workspace("w", &[("a.rs", "")]);
+    let (_keep, halt) = model::gate();
+    let model = Model::new(vec![Reply::Halting("Half", halt, ""), Reply::Words("It is back.\n")]);
+    home.config(&model.config());
+    let args = ["tui", "--root", root.to_str().unwrap()];
+    let script: &[(&str, &str)] = &[
+        ("ask> ", "why?\r"),
+        ("the engine ended before this was done", "again?\r"),
+        ("It is back.", "/quit\r"),
+    ];
+    let (code, shown) = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            wait_for("the first question", || !model.seen().is_empty());
+            kill(home.engine_pid().unwrap(), libc::SIGKILL);
+        });
+        on_a_terminal_with(&home, &args, script)
+    });
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains("next: run it again"), "{shown}");
     home.assert_nothing_left();
 }

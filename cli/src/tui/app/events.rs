@@ -58,6 +58,14 @@ impl App {
         }
     }
 
+    /// Whoever asked is gone.
+    pub fn forget_waiting(&mut self) {
+        if !self.waiting.is_empty() {
+            self.waiting.clear();
+            self.say(Look::Dim, "(the engine ended; nothing waits any more)");
+        }
+    }
+
     /// It was answered, here or elsewhere, or its time is over.
     pub fn decided(&mut self, id: &str, by: &str) {
         let before = self.waiting.len();
