@@ -289,6 +289,14 @@ fn fence(var: impl Fn(&str) -> Option<OsString>) -> SandboxSpec {
         ("GIT_TERMINAL_PROMPT".into(), "0".into()),
         ("DEBIAN_FRONTEND".into(), "noninteractive".into()),
     ];
+    // A folder that a repository brings along is not taken for a repository, whose configuration
+    // could name programs to run; and to look at files git asks no program.
+    let git = [("safe.bareRepository", "explicit"), ("core.fsmonitor", "false")];
+    env.push(("GIT_CONFIG_COUNT".into(), git.len().to_string()));
+    for (n, (key, value)) in git.into_iter().enumerate() {
+        env.push((format!("GIT_CONFIG_KEY_{n}"), key.into()));
+        env.push((format!("GIT_CONFIG_VALUE_{n}"), value.into()));
+    }
     for name in PASSED {
         if let Some(value) = var(name).and_then(|v| v.into_string().ok()) {
             env.push(((*name).into(), value));

@@ -163,6 +163,13 @@ impl<'a> Tree<'a> {
 
     /// Refuses paths that no tool may write.
     pub(crate) fn check_protected(&self, relative: &Path) -> Result<(), String> {
+        // Git runs what the configuration of any repository says, also of one made just for that.
+        if relative.components().any(|part| part.as_os_str().eq_ignore_ascii_case(".git")) {
+            return Err(format!(
+                "'{}' is protected (.git): what is git's own only git changes",
+                show(relative)
+            ));
+        }
         match protected_by(&self.request.sandbox.protected, relative) {
             None => Ok(()),
             Some(by) => Err(format!(

@@ -1,6 +1,6 @@
 //! Rules for command lines, judged word by word.
 
-use super::programs::{GRAVE, LOOKERS, LOOKING, NOT_LOOKING, SHELLS, WRAPPERS};
+use super::programs::{GRAVE, LOOKERS, LOOKING, OPAQUE, RUNNERS, SHELLS, WRAPPERS, writes_or_runs};
 use super::shell::{self, Simple};
 use super::{Effect, Rule, Verdict};
 use crate::call::ToolCall;
@@ -78,6 +78,12 @@ fn by_words(rules: &[&Rule], call: &ToolCall) -> Verdict {
     for command in &commands {
         unwrap(command, &mut judged, &mut opaque, 0);
     }
+    // One that denies may be hidden in what cannot be judged.
+    if opaque.is_some()
+        && let Some(rule) = suspected(rules, line)
+    {
+        return Verdict::Deny { rule };
+    }
     for rule in rules.iter().filter(|r| r.effect == Effect::Deny) {
         if judged.iter().chain(&commands).any(|c| covers(rule, c, true)) {
             return Verdict::Deny { rule: rule.describe() };
@@ -123,10 +129,7 @@ pub(super) fn is_grave(line: &str) -> bool {
 pub(crate) fn only_looks(line: &str) -> bool {
     shell::parse(line).is_ok_and(|commands| {
         commands.iter().all(|c| {
-            let writes = |(op, target): &(String, shell::Word)| {
-                op.contains('>') && target.text != "/dev/null"
-            };
-            c.assignments.is_empty() && !c.redirects.iter().any(writes) && looks_only(c)
+            c.assignments.is_empty() && !c.redirects.iter().any(is_written) && looks_only(c)
         })
     })
 }
@@ -146,10 +149,8 @@ fn allowed(rules: &[&Rule], command: &Simple) -> Result<String, String> {
         // PATH, LD_PRELOAD, GIT_SSH_COMMAND, …: a variable can change what runs.
         return Err(format!("'{}' sets the variable {name}", shown()));
     }
-    for (operator, target) in &command.redirects {
-        if operator.contains('>') && target.text != "/dev/null" {
-            return Err(format!("'{}' writes to '{}'", shown(), target.text));
-        }
+    if let Some((_, target)) = command.redirects.iter().find(|redirect| is_written(redirect)) {
+        return Err(format!("'{}' writes to '{}'", shown(), target.text));
     }
     if let Some(why) = grave(command) {
         return Err(format!("'{}' {why}", shown()));
@@ -179,20 +180,24 @@ fn grave(command: &Simple) -> Option<&'static str> {
         .map(|(why, _)| *why)
 }
 
+fn is_written((operator, target): &(String, shell::Word)) -> bool {
+    operator.contains('>') && (target.dynamic || target.text != "/dev/null")
+}
+
 fn looks_only(command: &Simple) -> bool {
     let Some(first) = command.words.first() else { return true };
     if first.dynamic {
         return false;
     }
     let arguments = &command.words[1..];
-    let writes = |w: &shell::Word| {
-        NOT_LOOKING.iter().any(|n| w.text == *n || w.text.starts_with(&format!("{n}=")))
-            || (w.text.starts_with("-o") && !w.text.starts_with("-on"))
-    };
     // Only the words are known here: a value from a variable or glob could be an option.
     if arguments.iter().any(|w| {
-        writes(w) || (w.dynamic && !w.text.starts_with(|c: char| c.is_alphanumeric() || c == '.'))
+        w.splits || (w.dynamic && !w.text.starts_with(|c: char| c.is_alphanumeric() || c == '.'))
     }) {
+        return false;
+    }
+    let texts: Vec<&str> = arguments.iter().map(|w| w.text.as_str()).collect();
+    if writes_or_runs(&first.text, &texts) {
         return false;
     }
     LOOKERS.contains(&first.text.as_str())
@@ -242,6 +247,34 @@ fn suspected(rules: &[&Rule], line: &str) -> Option<String> {
         .map(|r| r.describe())
 }
 
+/// The text that a shell, or `eval`, is told to run by its arguments; `None` when that is not
+/// sure.
+fn shell_text(name: &str, arguments: &[shell::Word]) -> Option<String> {
+    if arguments.iter().any(|w| w.dynamic) {
+        return None;
+    }
+    if name == "eval" {
+        // All of them, with blanks between.
+        let texts: Vec<&str> = arguments.iter().map(|w| w.text.as_str()).collect();
+        return texts.first().filter(|first| !first.starts_with('-')).map(|_| texts.join(" "));
+    }
+    if matches!(name, "source" | ".") {
+        return None;
+    }
+    // Anything but these letters before the text may take it for something else: a file to run.
+    for (at, word) in arguments.iter().enumerate() {
+        let options = word.text.strip_prefix('-')?;
+        if options.is_empty() || !options.chars().all(|c| "eulxvnc".contains(c)) {
+            return None;
+        }
+        if options.contains('c') {
+            let text = arguments.get(at + 1)?;
+            return (!text.text.starts_with('-')).then(|| text.text.clone());
+        }
+    }
+    None
+}
+
 /// Adds what `command` runs: itself, or what it wraps.
 fn unwrap(command: &Simple, out: &mut Vec<Simple>, opaque: &mut Option<String>, depth: usize) {
     let Some(first) = command.words.first() else {
@@ -253,17 +286,11 @@ fn unwrap(command: &Simple, out: &mut Vec<Simple>, opaque: &mut Option<String>, 
         *opaque = Some(format!("the program '{}' is not known before it runs", first.text));
         return;
     }
+    if OPAQUE.contains(&name.as_str()) {
+        *opaque = Some(format!("'{name}' takes text that rules cannot judge"));
+    }
     if depth < 8 && SHELLS.contains(&name.as_str()) {
-        let text = match command
-            .words
-            .iter()
-            .position(|w| w.text.starts_with('-') && w.text.ends_with('c'))
-        {
-            Some(at) => command.words.get(at + 1),
-            None if name == "eval" => command.words.get(1),
-            None => None,
-        };
-        match text.filter(|w| !w.dynamic).map(|w| shell::parse(&w.text)) {
+        match shell_text(&name, &command.words[1..]).map(|text| shell::parse(&text)) {
             Some(Ok(inner)) => {
                 for command in &inner {
                     unwrap(command, out, opaque, depth + 1);
@@ -279,6 +306,25 @@ fn unwrap(command: &Simple, out: &mut Vec<Simple>, opaque: &mut Option<String>, 
             }
         }
         return;
+    }
+    if depth < 8 && RUNNERS.contains(&name.as_str()) {
+        let at = command.words.iter().skip(1).position(|w| !w.text.starts_with('-'));
+        out.push(command.clone());
+        if let Some(at) = at {
+            let inner = Simple { words: command.words[at + 1..].to_vec(), ..command.clone() };
+            unwrap(&inner, out, opaque, depth + 1);
+        }
+        return;
+    }
+    if depth < 8 && name == "find" {
+        let is_run =
+            |w: &shell::Word| matches!(w.text.as_str(), "-exec" | "-execdir" | "-ok" | "-okdir");
+        for (at, _) in command.words.iter().enumerate().filter(|(_, w)| is_run(w)) {
+            let rest = &command.words[at + 1..];
+            let end = rest.iter().position(|w| w.text == ";" || w.text == "+");
+            let words = rest[..end.unwrap_or(rest.len())].to_vec();
+            unwrap(&Simple { words, ..Simple::default() }, out, opaque, depth + 1);
+        }
     }
     if depth < 8 && WRAPPERS.contains(&name.as_str()) {
         let rest = &command.words[1..];
@@ -399,6 +445,92 @@ mod tests {
             assert!(is_denied(&rules, bad), "{bad}: {:?}", decide(&rules, bad));
         }
         for good in ["ls", "rmdir x", "git status", "cargo rmx", "grep push x"] {
+            assert!(is_allowed(&rules, good), "{good}: {:?}", decide(&rules, good));
+        }
+    }
+
+    /// Each of these ran something, or wrote a file, that no rule had allowed.
+    #[test]
+    fn what_only_seems_to_look_or_to_be_allowed() {
+        let rules = [(Effect::Allow, "make"), (Effect::Allow, "ls")];
+        for bad in [
+            // A file of the workspace is run; the text behind -c is its argument.
+            "bash evil.sh -c ls",
+            "sh ./evil -c make",
+            ". ./evil -c ls",
+            "source evil -c ls",
+            "bash --norc ls",
+            "bash --norc make",
+            "bash --rcfile evil -c ls",
+            "bash -o posix ls",
+            "bash -c -x ls",
+            "fish -C 'touch x' -c ls",
+            // Only the first argument was judged.
+            "eval ls '; touch x'",
+            "eval 'touch x' -c ls",
+            // Indices are evaluated, variables set.
+            "test -v 'a[$(touch x)]'",
+            "[ -v 'a[`touch x`]' ]",
+            "printf -v 'a[$(touch x)]' y",
+            "printf -v PATH .; make",
+            "printf -vPATH .; make",
+            // Options by their beginnings, in clusters, from substitutions.
+            "sort --compress-prog=./evil -S1k big",
+            "sort --outp=x y",
+            "sort -uo x y",
+            "sort a$(echo ' -o x')",
+            "tree -aR -L 1",
+            "uniq a b",
+            "file -C -m x",
+            "git log --outp=x",
+            "cat x >/dev/null$(echo /../x)",
+            // Text from elsewhere.
+            "echo 'touch x' | script ls",
+            "trap 'touch x' EXIT",
+            // The workspace's own configuration names programs for it.
+            "cargo metadata",
+            "cargo tree",
+        ] {
+            assert!(!is_allowed(&rules, bad), "{bad}: {:?}", decide(&rules, bad));
+            assert!(!only_looks(bad), "{bad}");
+        }
+        for good in [
+            "bash -c ls",
+            "bash -lc 'ls; make'",
+            "sh -e -u -c 'make -j2'",
+            "eval make",
+            "test -f x",
+            "[ -d src ]",
+            "printf '%s\\n' x",
+            "sort -u x",
+            "grep -o x y",
+            "grep -s x y",
+            "uniq -c x",
+            "date +%s",
+            "git log --oneline -n 5",
+        ] {
+            assert!(is_allowed(&rules, good), "{good}: {:?}", decide(&rules, good));
+        }
+    }
+
+    #[test]
+    fn a_denied_program_is_found_behind_others() {
+        let rules = [(Effect::Allow, ""), (Effect::Turbo, ""), (Effect::Deny, "rm")];
+        for bad in [
+            "env -S 'rm x'",
+            "find . -name x -exec rm {} +",
+            "find . -exec sh -c 'rm x' \\;",
+            "sudo rm x",
+            "watch -n1 rm x",
+            "npx rm x",
+            "trap 'rm x' EXIT",
+            "bash script.sh rm",
+            "eval r m x '; rm x'",
+            "xargs -n1 rm",
+        ] {
+            assert!(is_denied(&rules, bad), "{bad}: {:?}", decide(&rules, bad));
+        }
+        for good in ["find . -name rm.txt", "sudo ls", "npx tsc"] {
             assert!(is_allowed(&rules, good), "{good}: {:?}", decide(&rules, good));
         }
     }

@@ -51,12 +51,77 @@ pub(super) const LOOKING: &[[&str; 2]] = &[
     ["git", "rev-parse"],
     ["git", "describe"],
     ["git", "shortlog"],
-    ["cargo", "metadata"],
-    ["cargo", "tree"],
 ];
-/// Arguments with which a looker writes or runs something.
+/// Options with which a looker writes or runs something; their beginnings too, since programs
+/// take those for the whole.
 pub(super) const NOT_LOOKING: &[&str] =
-    &["--output", "-o", "--ext-diff", "--compress-program", "-O", "-s"];
+    &["--output", "--ext-diff", "--compress-program", "--compile", "--set"];
+/// Letters of short options with which each looker does.
+const NOT_LOOKING_SHORT: &[(&str, &str)] =
+    &[("sort", "o"), ("tree", "oR"), ("file", "C"), ("date", "s"), ("git", "oO")];
+
+/// Whether the arguments of a looker make it write or run something.
+pub(super) fn writes_or_runs(program: &str, arguments: &[&str]) -> bool {
+    let long = |argument: &str| {
+        let name = argument.split('=').next().unwrap_or_default();
+        name.len() > 2 && NOT_LOOKING.iter().any(|option| option.starts_with(name))
+    };
+    let letters = NOT_LOOKING_SHORT.iter().find(|(name, _)| *name == program).map(|l| l.1);
+    let short = |argument: &str| {
+        argument.strip_prefix('-').is_some_and(|options| {
+            !options.starts_with('-')
+                && letters.is_some_and(|letters| options.contains(|c| letters.contains(c)))
+        })
+    };
+    match program {
+        // `-v NAME` sets or asks about a variable, whose index the shell evaluates.
+        "test" | "[" | "printf" => arguments.iter().any(|argument| {
+            argument.starts_with("-v") || *argument == "-R" || is_evaluated(argument)
+        }),
+        // The second file is written.
+        "uniq" => arguments.iter().filter(|a| !a.starts_with('-') || **a == "-").count() > 1,
+        _ => arguments.iter().any(|argument| long(argument) || short(argument)),
+    }
+}
+
+/// An index of an array with something in it that the shell would run.
+fn is_evaluated(argument: &str) -> bool {
+    argument.contains('[') && argument.contains(['$', '`'])
+}
+
+/// Programs whose arguments are, or may be, text that is run in another form than it is written.
+pub(super) const OPAQUE: &[&str] = &[
+    "script",
+    "trap",
+    "alias",
+    "enable",
+    "hash",
+    "mapfile",
+    "readarray",
+    "let",
+    "complete",
+    "compgen",
+    "bind",
+];
+/// Programs that run the program named by their arguments, and are judged themselves too.
+pub(super) const RUNNERS: &[&str] = &[
+    "sudo",
+    "doas",
+    "pkexec",
+    "watch",
+    "flock",
+    "parallel",
+    "chroot",
+    "unshare",
+    "setpriv",
+    "runuser",
+    "systemd-run",
+    "entr",
+    "npx",
+    "bunx",
+    "pnpx",
+    "uvx",
+];
 
 /// What is always asked about unless a turbo rule covers it.
 pub(super) const GRAVE: &[(&str, &[&str])] = &[
@@ -165,7 +230,7 @@ pub(super) const GRAVE: &[(&str, &[&str])] = &[
 /// Programs that run the program named by their arguments.
 pub(super) const WRAPPERS: &[&str] = &[
     "env", "command", "exec", "nohup", "nice", "ionice", "time", "timeout", "stdbuf", "setsid",
-    "xargs", "busybox", "builtin", "chrt", "taskset", "unbuffer", "script", "strace", "ltrace",
+    "xargs", "busybox", "builtin", "chrt", "taskset", "unbuffer", "strace", "ltrace",
 ];
 /// Programs that run text.
 pub(super) const SHELLS: &[&str] =

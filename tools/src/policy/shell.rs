@@ -8,6 +8,8 @@ pub struct Word {
     pub text: String,
     /// Holds an expansion (`$x`, `$(…)`, a glob, `~`): its value is not known.
     pub dynamic: bool,
+    /// Holds one that may become several words, of any form.
+    pub splits: bool,
 }
 
 /// One program that the line would run, with its redirections.
@@ -177,7 +179,7 @@ impl Parser {
     }
 
     fn read_word(&mut self) -> Result<Word, Unclear> {
-        let mut word = Word { text: String::new(), dynamic: false };
+        let mut word = Word { text: String::new(), dynamic: false, splits: false };
         let start = self.at;
         while let Some(c) = self.peek() {
             match c {
@@ -204,8 +206,20 @@ impl Parser {
                     }
                     self.at += 1;
                 }
-                '$' | '`' => self.expansion(&mut word)?,
+                '$' | '`' => {
+                    let was = std::mem::take(&mut word.dynamic);
+                    self.expansion(&mut word)?;
+                    word.splits |= word.dynamic;
+                    word.dynamic |= was;
+                }
                 '*' | '?' | '[' | '{' => {
+                    // `[` by itself is the name of a program.
+                    let next = self.chars.get(self.at + 1);
+                    if c == '[' && self.at == start && next.is_none_or(|n| n.is_whitespace()) {
+                        word.text.push(c);
+                        self.at += 1;
+                        continue;
+                    }
                     word.dynamic = true;
                     word.text.push(c);
                     self.at += 1;
@@ -363,7 +377,7 @@ impl Parser {
         if self.eat("<(") || self.eat(">(") {
             let inner = self.bracketed()?;
             self.done.extend(parse_at(&inner, self.depth + 1)?);
-            self.now.words.push(Word { text: "/dev/fd/63".into(), dynamic: true });
+            self.now.words.push(Word { text: "/dev/fd/63".into(), dynamic: true, splits: false });
             return Ok(());
         }
         if self.eat("<<<") {

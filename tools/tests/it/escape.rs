@@ -703,3 +703,29 @@ async fn secrets_that_git_ignores_are_empty_for_commands() {
     let out = b.sh("true").await;
     assert!(!out.ok && out.envelope.contains("off limits"), "{}", out.envelope);
 }
+
+/// `git status` needs no approval, and git runs what a repository's configuration names.
+#[tokio::test]
+async fn no_repository_made_for_it_lets_git_run_a_program() {
+    let b = Bench::new();
+    let config = "[core]\n\trepositoryformatversion = 0\n\tbare = false\n\tworktree = .\n\tfsmonitor = \"touch pwned; false\"\n";
+    // One that a tool would make.
+    for path in ["sub/.git/config", "sub/.git", "sub/.GIT/hooks/x", ".git/HEAD"] {
+        let out = b.call("write_to_file", json!({"path": path, "content": config})).await;
+        assert!(!out.ok && out.envelope.contains("is protected"), "{path}: {}", out.envelope);
+    }
+    let patch = "*** Begin Patch\n*** Add File: sub/.git/config\n+[core]\n*** End Patch\n";
+    let out = b.call("apply_patch", json!({"patch": patch})).await;
+    assert!(!out.ok && !b.path("sub/.git").exists(), "{}", out.envelope);
+    // One that the workspace brings along: a folder that looks like a repository.
+    b.write("trap/HEAD", "ref: refs/heads/main\n");
+    b.write("trap/config", config);
+    for folder in ["trap/objects", "trap/refs/heads"] {
+        std::fs::create_dir_all(b.path(folder)).unwrap();
+    }
+    let (worked, text) = outside(&b, "cd trap && git status; test -e pwned");
+    assert!(worked, "git does not fall for it outside: {text}");
+    std::fs::remove_file(b.path("trap/pwned")).unwrap();
+    let out = b.sh("cd trap && git status; test -e pwned").await;
+    assert!(!out.ok && !b.path("trap/pwned").exists(), "{}", out.envelope);
+}
