@@ -21,6 +21,8 @@ pub(crate) struct Hidden {
     pub(crate) paths: Vec<PathBuf>,
     /// How many of them only git's rules name.
     pub(crate) by_git: usize,
+    /// Files below the workspace's own folder whose rules stay as they are, absolute.
+    pub(crate) rules: Vec<PathBuf>,
     /// Whether that is all that git ignores.
     all: bool,
 }
@@ -69,6 +71,7 @@ pub(crate) fn find(root: &Path, show: &[String], all: bool) -> Result<Hidden, St
     }
     let Search { mut left, mut ai_folders, mut secret, .. } = search;
     ai_folders.sort();
+    let search_folders = ai_folders.clone();
     let mut paths = Vec::new();
     let mut done: Vec<PathBuf> = Vec::new();
     for folder in ai_folders {
@@ -90,7 +93,10 @@ pub(crate) fn find(root: &Path, show: &[String], all: bool) -> Result<Hidden, St
             paths.len()
         ));
     }
-    Ok(Hidden { paths, by_git, all })
+    let is_below = |folder: &&PathBuf| folder.as_path() != root;
+    let below = search_folders.iter().filter(is_below).take(HIDDEN_MAX_PATHS);
+    let rules = below.map(|folder| folder.join(".aiignore")).collect();
+    Ok(Hidden { paths, by_git, rules, all })
 }
 
 fn too_many() -> String {

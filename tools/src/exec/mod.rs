@@ -277,6 +277,7 @@ fn child(request: &Request, mut layers: Layers) -> i32 {
         },
         lasting: server,
         hidden: &hidden.paths,
+        rules: &hidden.rules,
     };
     let terminal = match if command { command::terminal(request) } else { Ok(None) } {
         Ok(terminal) => terminal,

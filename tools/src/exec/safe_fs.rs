@@ -170,6 +170,14 @@ impl<'a> Tree<'a> {
                 show(relative)
             ));
         }
+        // One in a folder below counts as much as the workspace's own.
+        if relative.components().any(|part| part.as_os_str().eq_ignore_ascii_case(".aiignore")) {
+            return Err(format!(
+                "'{}' is protected (.aiignore): it says what tools must not see; the user can \
+                 change it",
+                show(relative)
+            ));
+        }
         match protected_by(&self.request.sandbox.protected, relative) {
             None => Ok(()),
             Some(by) => Err(format!(

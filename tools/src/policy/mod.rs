@@ -165,9 +165,9 @@ impl Policy {
         match spec.class {
             Class::Execute if spec.name == "execute_command" => commands::decide(rules, call),
             Class::Write if spec.name == "generate_image" => {
-                spend(rules, files(rules, call, workspace))
+                spend(rules, files(rules, spec.class, call, workspace))
             }
-            Class::Read | Class::Write => files(rules, call, workspace),
+            Class::Read | Class::Write => files(rules, spec.class, call, workspace),
             Class::Execute if spec.name == "browser_action" => browser(rules, call, workspace),
             Class::None | Class::Mode | Class::Subtask => plain(rules, BUILT_IN, true),
             Class::Mcp => mcp::decide(rules, call),
@@ -242,16 +242,23 @@ fn plain(rules: &[&Rule], default: &str, allowed: bool) -> Verdict {
     }
 }
 
-fn files(rules: &[&Rule], call: &ToolCall, workspace: &Workspace) -> Verdict {
+fn files(rules: &[&Rule], class: Class, call: &ToolCall, workspace: &Workspace) -> Verdict {
+    let root = workspace.root();
     let mut paths = Vec::new();
     let image = Some(call.text("image")).filter(|path| !path.is_empty());
-    for path in call.paths().into_iter().chain(image) {
-        match safe_fs::relative(workspace.root(), path) {
-            Ok(path) => paths.push(path),
+    let patched = crate::edit::patch_paths(call);
+    for path in call.paths().into_iter().chain(image).chain(patched.iter().map(AsRef::as_ref)) {
+        match safe_fs::relative(root, path) {
+            Ok(path) => {
+                // Where a symlink of the workspace leads counts as well.
+                let real = root.join(&path).canonicalize().ok();
+                let real = real.and_then(|p| p.strip_prefix(root).map(Path::to_owned).ok());
+                paths.extend(real.filter(|real| *real != path));
+                paths.push(path);
+            }
             Err(why) => return Verdict::Deny { rule: why },
         }
     }
-    paths.extend(crate::edit::patch_paths(call).into_iter().map(std::path::PathBuf::from));
     let hit = |effect: Effect, path: Option<&Path>| {
         rules.iter().find(|r| r.effect == effect && matches(r, path))
     };
@@ -273,6 +280,11 @@ fn files(rules: &[&Rule], call: &ToolCall, workspace: &Workspace) -> Verdict {
     let named =
         each.iter().filter_map(|p| hit(Effect::Allow, *p).or_else(|| hit(Effect::Turbo, *p)));
     let rule = named.map(|r| r.describe()).next();
+    // With other rules of git's, files that hold secrets would be open to the next call.
+    let is_gate = |path: &std::path::PathBuf| path.file_name().is_some_and(|n| n == ".gitignore");
+    if rule.is_none() && class == Class::Write && paths.iter().any(is_gate) {
+        return Verdict::Ask { why: "it changes which files tools may read".into() };
+    }
     Verdict::Allow { rule: rule.unwrap_or_else(|| INSIDE.into()) }
 }
 
@@ -330,6 +342,42 @@ mod tests {
         assert!(matches!(decide(&[], &read("a/b")), Verdict::Allow { .. }));
         assert!(matches!(decide(&[], &read("../b")), Verdict::Deny { .. }));
         assert!(matches!(decide(&[], &read("/etc/passwd")), Verdict::Deny { .. }));
+    }
+
+    /// Each of these got past a rule by another name of the same file.
+    #[test]
+    fn other_names_of_a_file_are_judged_too() {
+        let patch = |path: &str| {
+            let text = format!("*** Begin Patch\n*** Delete File: {path}\n*** End Patch\n");
+            ToolCall::new("1", "apply_patch").with("patch", text)
+        };
+        let rules = [(Effect::Deny, "*", "migrations/**")];
+        for path in ["migrations/1.sql", "./migrations/1.sql", "x/../migrations/1.sql"] {
+            let verdict = decide(&rules, &patch(path));
+            assert!(matches!(verdict, Verdict::Deny { .. }), "{path}: {verdict:?}");
+        }
+        assert!(matches!(decide(&[], &patch("../x")), Verdict::Deny { .. }));
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("migrations")).unwrap();
+        std::fs::write(dir.path().join("migrations/1.sql"), "").unwrap();
+        std::os::unix::fs::symlink("migrations", dir.path().join("docs")).unwrap();
+        let workspace = Workspace::new(dir.path()).unwrap();
+        let spec = spec::find("read_file").unwrap();
+        let verdict = Policy::of(&rules).decide(spec, &read("docs/1.sql"), &workspace);
+        assert!(matches!(verdict, Verdict::Deny { .. }), "{verdict:?}");
+    }
+
+    #[test]
+    fn what_decides_which_files_are_read_is_asked_about() {
+        let write =
+            |path: &str| ToolCall::new("1", "write_to_file").with("path", path).with("content", "");
+        for path in [".gitignore", "sub/.gitignore"] {
+            let verdict = decide(&[], &write(path));
+            assert!(matches!(verdict, Verdict::Ask { .. }), "{path}: {verdict:?}");
+        }
+        let allowed = [(Effect::Allow, "write", ".gitignore")];
+        assert!(matches!(decide(&allowed, &write(".gitignore")), Verdict::Allow { .. }));
+        assert!(matches!(decide(&[], &read(".gitignore")), Verdict::Allow { .. }));
     }
 
     #[test]

@@ -108,6 +108,8 @@ pub(crate) struct Needs<'a> {
     /// what the user makes there, so it must not be able to make anything there.
     pub(crate) lasting: bool,
     pub(crate) hidden: &'a [PathBuf],
+    /// Files with ignore rules that stay as they are.
+    pub(crate) rules: &'a [PathBuf],
 }
 
 /// The fence of this system.
@@ -141,6 +143,7 @@ fn enter(fence: &Needs<'_>, layers: &mut Layers) -> Result<(), String> {
             write: &spec.write,
             protected: &spec.protected,
             hidden: fence.hidden,
+            rules: fence.rules,
             home: spec.home.as_deref(),
             network: spec.host_network,
             processes: (!off(layer::PID_LIMIT)).then_some(request.limits.processes),

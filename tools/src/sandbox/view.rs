@@ -90,6 +90,8 @@ pub(crate) struct View<'a> {
     pub(crate) protected: &'a [String],
     /// Paths below the root to hide, each by an empty file or folder.
     pub(crate) hidden: &'a [PathBuf],
+    /// Files below the root that stay as they are.
+    pub(crate) rules: &'a [PathBuf],
     pub(crate) home: Option<&'a Path>,
     pub(crate) network: bool,
     /// How many processes there may be, if that is bounded here.
@@ -136,11 +138,14 @@ pub(crate) fn enter(view: &View<'_>) -> io::Result<io::Result<()>> {
     let whole = view.writable && !view.lasting;
     pick(view.root, if whole { changeable } else { readonly }, &mut plan, &mut links)?;
     if whole {
-        guard(view, readonly, &mut plan)?;
+        let open = [view.root.to_owned()];
+        guard(view, begun(view.root, view.protected), &open, readonly, &mut plan)?;
     } else if view.writable {
-        for entry in unprotected(view.root, view.protected) {
-            pick(&entry, changeable, &mut plan, &mut links)?;
+        let open = unprotected(view.root, view.protected);
+        for entry in &open {
+            pick(entry, changeable, &mut plan, &mut links)?;
         }
+        guard(view, Vec::new(), &open, readonly, &mut plan)?;
     }
     if view.lasting {
         // A folder granted by name may hold protected paths.
@@ -251,17 +256,43 @@ pub(crate) fn unprotected(root: &Path, protected: &[String]) -> Vec<PathBuf> {
     free.take(SERVER_MAX_ENTRIES).collect()
 }
 
-/// Plans the protected paths of a writable workspace: each is read-only, and every
-/// folder above it a mount of its own, so that it cannot be moved out of the way.
-fn guard(view: &View<'_>, readonly: u64, plan: &mut Vec<Planned>) -> io::Result<()> {
+/// Plans the protected paths of a writable workspace: each is read-only, and every folder above
+/// it a mount of its own, so that it cannot be moved out of the way; those above hidden paths
+/// as well. `open` is what can be written at all.
+fn guard(
+    view: &View<'_>,
+    protected: Vec<&String>,
+    open: &[PathBuf],
+    readonly: u64,
+    plan: &mut Vec<Planned>,
+) -> io::Result<()> {
     let mut held: Vec<PathBuf> = Vec::new();
-    for relative in begun(view.root, view.protected) {
+    let protected = protected.into_iter().map(|p| (Path::new(p), true));
+    // A mount of its own in what is read-only would make it writable.
+    let is_open = |path: &Path| {
+        open.iter().any(|o| path.starts_with(o))
+            && !view.protected.iter().any(|p| path.starts_with(view.root.join(p)))
+    };
+    let below = |path: &'_ PathBuf| {
+        let inner = path.strip_prefix(view.root).ok().filter(|_| is_open(path))?;
+        Some(inner.to_owned())
+    };
+    let rules: Vec<PathBuf> = view.rules.iter().filter_map(below).collect();
+    // What covers these is put in later; moved with the folder that holds it, a path would be
+    // where no rule names it once the command has ended.
+    let hidden: Vec<PathBuf> = view.hidden.iter().filter_map(below).collect();
+    let more = rules.iter().map(|p| (p.as_path(), true));
+    let more = more.chain(hidden.iter().map(|p| (p.as_path(), false)));
+    for (relative, itself) in protected.chain(more) {
         let mut path = view.root.to_owned();
-        let parts: Vec<_> = Path::new(relative).components().collect();
+        let parts: Vec<_> = relative.components().collect();
         for (i, part) in parts.iter().enumerate() {
             let Component::Normal(name) = part else { break };
             path.push(name);
             let last = i + 1 == parts.len();
+            if last && !itself {
+                break;
+            }
             let Ok(meta) = fs::symlink_metadata(&path) else { break };
             if meta.is_symlink() || !(meta.is_dir() || last) {
                 break;

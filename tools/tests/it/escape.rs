@@ -729,3 +729,61 @@ async fn no_repository_made_for_it_lets_git_run_a_program() {
     let out = b.sh("cd trap && git status; test -e pwned").await;
     assert!(!out.ok && !b.path("trap/pwned").exists(), "{}", out.envelope);
 }
+
+/// Moved with the folder that holds it, a covered file would be in no rule's place afterwards.
+#[tokio::test]
+async fn what_is_covered_cannot_be_moved_to_where_no_rule_names_it() {
+    let b = Bench::new();
+    b.write(".aiignore", "/deep/private/key.txt\n/vault/\n*.pem\n");
+    b.write("deep/private/key.txt", "secret\n");
+    b.write("deep/private/other.txt", "other\n");
+    b.write("deep/vault/x", "x\n");
+    b.write("vault/k", "secret\n");
+    b.write("certs/a.pem", "secret\n");
+    for (command, moved) in [
+        ("mv deep/private deep/p2", "deep/p2/key.txt"),
+        ("mv deep d2", "d2/private/key.txt"),
+        ("mv vault v2", "v2/k"),
+        ("mv deep/private/key.txt k", "k"),
+        ("ln deep/private/key.txt k2", "k2"),
+        ("mv certs c2", "c2/a.pem"),
+    ] {
+        let out = b.sh(command).await;
+        let read = b.call("read_file", json!({"path": moved})).await;
+        assert!(!read.envelope.contains("secret"), "{command}: {}{}", out.envelope, read.envelope);
+    }
+    // Nor can the rules be changed, wherever they lie.
+    b.write("lib/.aiignore", "token\n");
+    b.write("lib/token", "secret\n");
+    for command in ["echo > lib/.aiignore", "rm lib/.aiignore", "mv lib l2", "echo > .aiignore"] {
+        assert!(!b.sh(command).await.ok, "{command}");
+    }
+    for path in ["lib/.aiignore", ".aiignore", "new/.aiignore"] {
+        let out = b.call("write_to_file", json!({"path": path, "content": "x\n"})).await;
+        assert!(!out.ok && out.envelope.contains("is protected"), "{path}: {}", out.envelope);
+    }
+    assert!(!b.call("read_file", json!({"path": "lib/token"})).await.ok);
+    // What lies beside it stays free.
+    let out = b.sh("echo more >> deep/private/other.txt && mv deep/private/other.txt o").await;
+    assert!(out.ok && b.read("o") == "other\nmore\n", "{}", out.envelope);
+}
+
+/// A covered file in a protected folder must not open that folder.
+#[tokio::test]
+async fn a_secret_in_a_protected_folder_leaves_it_protected() {
+    let b = Bench::new();
+    b.write(".gitignore", "*.pem\n");
+    b.write(".vscode/deep/down/key.pem", "secret\n");
+    b.write(".vscode/deep/tasks.json", "{}\n");
+    b.write(".vscode/lib/.aiignore", "x\n");
+    for command in [
+        "echo evil > .vscode/deep/tasks.json",
+        "echo evil > .vscode/deep/down/new",
+        "echo evil > .vscode/lib/new",
+        "mv .vscode/deep .vscode/d2",
+        "grep secret .vscode/deep/down/key.pem",
+    ] {
+        assert!(!b.sh(command).await.ok, "{command}");
+    }
+    assert_eq!(b.read(".vscode/deep/tasks.json"), "{}\n");
+}
