@@ -77,6 +77,8 @@ pub const CANCEL_GRACE: Duration = Duration::from_secs(2);
 pub const SPIN_MAX: Duration = Duration::from_micros(50);
 /// After waits longer than that, at most this many waits go by without one.
 pub const SPIN_SKIP_MAX: u32 = 64;
+/// A CPU is offered to a peer that last ran on it so many times in one wait.
+pub const YIELDS_MAX: u32 = 4;
 /// A CPU that was offered to the peer and comes back later than this was taken by somebody
 /// else …
 pub const YIELD_LOST: Duration = Duration::from_micros(200);

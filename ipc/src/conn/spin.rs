@@ -10,7 +10,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::limits::{SPIN_MAX, SPIN_SKIP_MAX, YIELD_LOST, YIELD_REST, YIELD_REST_MAX};
+use crate::limits::{SPIN_MAX, SPIN_SKIP_MAX, YIELD_LOST, YIELD_REST, YIELD_REST_MAX, YIELDS_MAX};
 
 /// What to do for [`SPIN_MAX`] before parking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +30,19 @@ pub(crate) struct Spinner {
     penalty: u32,
     /// Whether the wait that goes on was spun.
     spun: bool,
+    offering: Offering,
     /// Somebody else took the CPU that we offered to the peer: not again before this.
     rest: Option<Instant>,
+}
+
+/// Whether it pays to offer this CPU to the peer.
+#[derive(Debug, Default, Clone, Copy)]
+struct Offering {
+    /// Offers in this wait.
+    made: u32,
+    /// Waits to let go by without one, and how many there will be after the next failure.
+    skip: u32,
+    penalty: u32,
 }
 
 impl Spinner {
@@ -51,6 +62,9 @@ impl Spinner {
             self.skip -= 1;
             return None;
         }
+        if pass == Pass::Yield && !self.offering.worth_it() {
+            return None;
+        }
         self.spun = true;
         Some(pass)
     }
@@ -58,7 +72,7 @@ impl Spinner {
     /// Something came after `waited`.
     pub(crate) fn waited(&mut self, waited: Duration) {
         if waited <= SPIN_MAX {
-            *self = Self { rest: self.rest, ..Self::default() };
+            *self = Self { rest: self.rest, offering: self.offering, ..Self::default() };
         } else if std::mem::take(&mut self.spun) {
             self.skip = self.penalty / 4;
             self.penalty = (self.penalty * 2).clamp(1, SPIN_SKIP_MAX * 4);
@@ -67,11 +81,30 @@ impl Spinner {
 
     /// The CPU came back `took` after it was offered; whether to offer it again.
     pub(crate) fn came_back(&mut self, took: Duration) -> bool {
-        let lost = took > YIELD_LOST;
-        if lost {
+        if took > YIELD_LOST {
             self.rest = Some(Instant::now() + (took * YIELD_REST).min(YIELD_REST_MAX));
+            return false;
         }
-        !lost
+        // While the peer works we are not asked: back at once means that it cannot run.
+        self.offering.made += 1;
+        self.offering.made < YIELDS_MAX
+    }
+}
+
+impl Offering {
+    /// At the start of a wait.
+    fn worth_it(&mut self) -> bool {
+        match std::mem::take(&mut self.made) {
+            0 => {}
+            YIELDS_MAX => {
+                self.skip = self.penalty;
+                self.penalty = (self.penalty * 2).clamp(1, SPIN_SKIP_MAX);
+            }
+            _ => self.penalty = 0,
+        }
+        let worth = self.skip == 0;
+        self.skip = self.skip.saturating_sub(1);
+        worth
     }
 }
 
@@ -95,6 +128,31 @@ mod tests {
         spinner.waited(SPIN_MAX / 2);
         assert_eq!(spinner.pass(3, 3), None);
         assert_eq!(spinner.pass(3, 2), Some(Pass::Spin));
+    }
+
+    #[test]
+    fn a_peer_that_does_not_come_is_offered_the_cpu_ever_more_rarely() {
+        let mut spinner = Spinner::default();
+        let (mut waits, mut offers) = (0, 0);
+        for _ in 0..10_000 {
+            spinner.waited(SPIN_MAX / 2);
+            if spinner.pass(3, 3).is_none() {
+                continue;
+            }
+            waits += 1;
+            offers += 1;
+            while spinner.came_back(Duration::from_nanos(300)) {
+                offers += 1;
+            }
+        }
+        assert!((100..300).contains(&waits), "{waits}");
+        assert_eq!(offers, waits * YIELDS_MAX);
+        // It comes again: from then on it is offered each time.
+        while spinner.pass(3, 3).is_none() {}
+        for _ in 0..10 {
+            assert!(spinner.came_back(Duration::from_micros(2)));
+            assert_eq!(spinner.pass(3, 3), Some(Pass::Yield));
+        }
     }
 
     #[test]
