@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use lapce_ai_ipc::wire::engine::{Reply, Request};
 use lapce_ai_ipc::{CallError, Client, Connections, EngineProtocol, Ident, Options, fault};
-use peers::{Child, Echo, connect, listen, runtime, until};
+use peers::{Child, Echo, bounded, connect, listen, until};
 
 type Test = (&'static str, fn());
 
@@ -68,7 +68,7 @@ fn main() -> ExitCode {
 /// What was published before the death is served, what was not is invisible, and a
 /// neighbour notices nothing.
 fn killed_client() {
-    runtime().block_on(async {
+    bounded(async {
         let (path, _dir, listener) = listen();
         let connections = Connections::default();
         let neighbour_echo = Arc::new(Echo::default());
@@ -130,7 +130,7 @@ fn killed_client() {
 }
 
 fn killed_server() {
-    runtime().block_on(async {
+    bounded(async {
         for point in fault::POINTS {
             let (path, _dir, listener) = listen();
             drop(listener);
@@ -159,7 +159,7 @@ fn killed_server() {
 }
 
 fn stopped_server() {
-    runtime().block_on(async {
+    bounded(async {
         let (path, _dir, listener) = listen();
         drop(listener);
         std::fs::remove_file(&path).unwrap();
@@ -177,7 +177,7 @@ fn stopped_server() {
 }
 
 fn stuck_reader() {
-    runtime().block_on(async {
+    bounded(async {
         let (path, _dir, listener) = listen();
         let mut child = Child::start("greedy", &path, &[]);
         let (stream, _) = listener.accept().await.unwrap();
@@ -226,7 +226,7 @@ fn stuck_reader() {
 /// A process that writes random words all over the memory it shares, every other time over
 /// the server's words too.
 fn scribbling_client() {
-    runtime().block_on(async {
+    bounded(async {
         let (path, _dir, listener) = listen();
         let connections = Connections::default();
         let (a, b) = tokio::net::UnixStream::pair().unwrap();
@@ -274,7 +274,7 @@ fn scribbling_client() {
 }
 
 fn restart_under_traffic() {
-    runtime().block_on(async {
+    bounded(async {
         let (path, _dir, listener) = listen();
         drop(listener);
         for round in 0..5 {
@@ -305,7 +305,7 @@ fn restart_under_traffic() {
 }
 
 fn reconnects() {
-    runtime().block_on(async {
+    bounded(async {
         let (mut fds, mut rss) = (0, 0);
         for round in 0..10_000 {
             let (a, b) = tokio::net::UnixStream::pair().unwrap();
@@ -332,7 +332,7 @@ fn reconnects() {
 }
 
 fn many_connections() {
-    runtime().block_on(async {
+    bounded(async {
         let (path, _dir, listener) = listen();
         drop(listener);
         std::fs::remove_file(&path).unwrap();
@@ -367,7 +367,7 @@ fn portable_names() {
                 .count()
         })
     };
-    runtime().block_on(async {
+    bounded(async {
         let before = names();
         let (path, _dir, listener) = listen();
         drop(listener);

@@ -12,7 +12,7 @@ use lapce_ai_ipc::{CallError, Client, Connections, EngineProtocol, Ident, Option
 use tokio::net::UnixStream;
 
 use crate::peers::{
-    Child, Echo, SEED, connect, listen, open_fds, rss_kib, runtime, seed, serve_all, until,
+    Child, Echo, SEED, bounded, connect, listen, open_fds, rss_kib, seed, serve_all, until,
 };
 
 /// What the process does, by its seed.
@@ -124,7 +124,7 @@ async fn babble(seed: u64, socket: &OwnedFd) {
             }
         }
         "flood" => {
-            for _ in 0..2000 {
+            for _ in 0..12_000 {
                 if !say(socket, &random.bytes(4096), None) {
                     break;
                 }
@@ -141,7 +141,7 @@ fn second_of_null() -> OwnedFd {
 }
 
 pub(crate) fn babbling_client() {
-    runtime().block_on(async {
+    bounded(async {
         let (path, _dir, listener) = listen();
         let connections = Connections::default();
         let echo = Arc::new(Echo::default());
@@ -195,7 +195,7 @@ pub(crate) fn babbling_client() {
 
 /// The same from the other side: a server that babbles loses its client.
 pub(crate) fn babbling_server() {
-    runtime().block_on(async {
+    bounded(async {
         let (path, _dir, listener) = listen();
         drop(listener);
         for (seed, way) in WAYS.iter().enumerate().skip(1) {

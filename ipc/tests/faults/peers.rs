@@ -20,6 +20,12 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
+/// Runs a test; none may wait for ever.
+pub(crate) fn bounded(test: impl Future<Output = ()>) {
+    let limit = Duration::from_mins(5);
+    runtime().block_on(async { tokio::time::timeout(limit, test).await.expect("an end in time") });
+}
+
 /// A socket in a fresh folder.
 pub(crate) fn listen() -> (PathBuf, tempfile::TempDir, UnixListener) {
     let dir = tempfile::tempdir().unwrap();
@@ -33,7 +39,7 @@ pub(crate) async fn connect(path: &Path) -> Client<EngineProtocol> {
 }
 
 pub(crate) async fn connect_with(path: &Path, options: Options) -> Client<EngineProtocol> {
-    for _ in 0..2000 {
+    for _ in 0..12_000 {
         if let Ok(stream) = UnixStream::connect(path).await {
             return Client::over_with(stream, Ident::new("test", "1"), options).await.unwrap();
         }
@@ -43,7 +49,7 @@ pub(crate) async fn connect_with(path: &Path, options: Options) -> Client<Engine
 }
 
 pub(crate) async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    for _ in 0..4000 {
+    for _ in 0..12_000 {
         if done() {
             return;
         }

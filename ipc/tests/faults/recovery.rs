@@ -13,7 +13,7 @@ use lapce_ai_ipc::{CallError, Client, Engine, Ident};
 use tokio::net::UnixStream;
 use tokio::task::{JoinHandle, LocalSet};
 
-use crate::peers::{Child, listen, open_fds, rss_kib, runtime, until};
+use crate::peers::{Child, bounded, listen, open_fds, rss_kib, until};
 
 const CLIENTS: usize = 8;
 const ROUNDS: usize = 6;
@@ -23,7 +23,7 @@ fn engine(path: PathBuf) -> Engine {
     Engine::with(move |_| {
         let path = path.clone();
         Box::pin(async move {
-            for _ in 0..2000 {
+            for _ in 0..12_000 {
                 if let Ok(stream) = UnixStream::connect(&path).await
                     && let Ok(client) = Client::over(stream, Ident::new("loyal", "1")).await
                 {
@@ -163,5 +163,5 @@ pub(crate) fn clients_recover() {
             task.abort();
         }
     };
-    runtime().block_on(LocalSet::new().run_until(work));
+    bounded(LocalSet::new().run_until(work));
 }
