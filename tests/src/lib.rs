@@ -5,6 +5,7 @@
 //! left; [`TestHome::assert_nothing_left`] says what that would be. Used by the tests of
 //! `engine/`, `cli/` and this folder, and by the benches.
 
+pub mod deadline;
 mod processes;
 pub mod programs;
 pub mod terminal;
@@ -29,6 +30,7 @@ pub const HANG: Duration = Duration::from_mins(3);
 pub struct TestHome {
     dir: tempfile::TempDir,
     bin: PathBuf,
+    _deadline: deadline::Deadline,
 }
 
 impl Default for TestHome {
@@ -47,7 +49,7 @@ impl TestHome {
     pub fn with_programs(bin: &Path) -> Self {
         // Short: a socket's path has at most 107 bytes.
         let dir = tempfile::Builder::new().prefix("lai-").tempdir().expect("a temporary folder");
-        let home = Self { dir, bin: bin.to_path_buf() };
+        let home = Self { dir, bin: bin.to_path_buf(), _deadline: deadline::Deadline::new() };
         std::fs::create_dir(home.path().join("h")).expect("a home folder");
         home
     }

@@ -15,6 +15,7 @@ use lapce_ai_engine::state::{Engine, Options};
 use lapce_ai_ipc::paths::Paths;
 use lapce_ai_ipc::wire::engine::{Answer, Decision, Event};
 use lapce_ai_ipc::{Client, EngineClient, EngineProtocol, Ident, serve};
+use lapce_ai_tests::deadline::Deadline;
 use tokio::net::UnixStream;
 
 /// An engine, a client of it, and the folders of both.
@@ -24,6 +25,7 @@ pub struct Fixture {
     pub root: PathBuf,
     _home: tempfile::TempDir,
     _workspace: tempfile::TempDir,
+    _deadline: Deadline,
 }
 
 impl Fixture {
@@ -49,7 +51,14 @@ impl Fixture {
         });
         let client = Client::<EngineProtocol>::over(ours, Ident::new("test", "0")).await.unwrap();
         let root = workspace.path().canonicalize().unwrap();
-        Self { client: client.into(), engine, root, _home: home, _workspace: workspace }
+        Self {
+            client: client.into(),
+            engine,
+            root,
+            _home: home,
+            _workspace: workspace,
+            _deadline: Deadline::new(),
+        }
     }
 
     /// Another client of the same engine.

@@ -7,6 +7,12 @@ use lapce_ai_tools::host::{Invocation, Outcome, ToolHost};
 use lapce_ai_tools::workspace::Workspace;
 use serde_json::Value;
 
+use deadline::Deadline;
+
+// Shared with the tests of other packages; none of them is a dependency of these.
+#[path = "../../../tests/src/deadline.rs"]
+mod deadline;
+
 /// The helper as it is released, where CI has built it; else the one that cargo made for these
 /// tests, which loads libraries.
 pub fn helper() -> PathBuf {
@@ -29,6 +35,7 @@ pub struct Bench {
     pub dir: tempfile::TempDir,
     pub host: ToolHost,
     pub workspace: Workspace,
+    _deadline: Deadline,
 }
 
 impl Bench {
@@ -37,19 +44,29 @@ impl Bench {
         let root = dir.path().join("ws");
         std::fs::create_dir(&root).unwrap();
         let workspace = Workspace::new(&root).unwrap();
-        Self { host: ToolHost::new(helper()), workspace, dir }
+        Self { host: ToolHost::new(helper()), workspace, dir, _deadline: Deadline::new() }
     }
 
     /// The same workspace without some layers of the sandbox.
     pub fn without(&self, layers: &[&str]) -> Bench {
         let workspace =
             layers.iter().fold(self.workspace.clone(), |w, layer| w.without_layer(layer));
-        Bench { dir: tempfile::tempdir().unwrap(), host: ToolHost::new(helper()), workspace }
+        Bench {
+            dir: tempfile::tempdir().unwrap(),
+            host: ToolHost::new(helper()),
+            workspace,
+            _deadline: Deadline::new(),
+        }
     }
 
     pub fn at(root: &Path) -> Self {
         let workspace = Workspace::new(root).unwrap();
-        Self { dir: tempfile::tempdir().unwrap(), host: ToolHost::new(helper()), workspace }
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            host: ToolHost::new(helper()),
+            workspace,
+            _deadline: Deadline::new(),
+        }
     }
 
     pub fn path(&self, relative: &str) -> PathBuf {
