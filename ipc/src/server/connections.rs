@@ -57,7 +57,7 @@ impl Connections {
         Self(Arc::new(Registry { max, table: Mutex::default() }))
     }
 
-    /// As [`serve`], counted and listed.
+    /// As [`super::serve`], counted and listed.
     pub async fn serve<P, H>(
         &self,
         stream: UnixStream,
