@@ -133,6 +133,48 @@ fn f2_answers_with_the_passages_found() {
     home.assert_nothing_left();
 }
 
+/// Lapce asks at each key press and shows the answer that it reads last: it is the one to the
+/// whole query.
+#[test]
+fn typing_fast_ends_with_the_answer_to_the_whole_query() {
+    let (home, root) = place();
+    let mut editor = Editor::start(&home, &root, &json!({}));
+    wait_for_index(&mut editor, "exponential backoff");
+    let query = "how are settings parsed";
+    let ids: Vec<i64> = (1..=query.len())
+        .map(|typed| editor.begin("workspace/symbol", &json!({ "query": query[..typed] })))
+        .collect();
+    let newest = *ids.last().expect("a request");
+    let answers: Vec<_> = ids.into_iter().map(|id| editor.answer(id)).collect();
+    assert_eq!(editor.last_answered, newest);
+    let whole = answers.last().expect("an answer").as_ref().expect("hits");
+    assert_eq!(whole[0]["containerName"], "/how/are/settings/parsed/");
+    assert_eq!(editor.quit(), Some(0));
+    home.assert_nothing_left();
+}
+
+/// The engine dies: one popup, not one more from the index; the next search starts another engine,
+/// which watches the workspace again without a save.
+#[test]
+fn a_killed_engine_is_said_once_and_its_successor_watches_again() {
+    let (home, root) = place();
+    let mut editor = Editor::start(&home, &root, &json!({}));
+    wait_for_index(&mut editor, "exponential backoff");
+    kill(home.engine_pid().expect("an engine"), libc::SIGKILL);
+    editor.until("a word about it", |e| !e.popups().is_empty());
+    editor.until("a search that works again", |e| !symbols(e, "exponential backoff").is_empty());
+    std::fs::write(root.join("src/queue.rs"), "pub fn drain_pending_jobs() {}\n").expect("a file");
+    editor.until("a file that nobody saved", |e| {
+        symbols(e, "drain pending jobs")
+            .first()
+            .is_some_and(|hit| file_of(hit).ends_with("queue.rs"))
+    });
+    let popups = editor.popups();
+    assert_eq!(popups.len(), 1, "{popups:?}");
+    assert_eq!(editor.quit(), Some(0));
+    home.assert_nothing_left();
+}
+
 /// The index worker dies: the next search has another one.
 #[test]
 fn a_killed_worker_is_not_noticed_in_the_palette() {

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Instant;
 
+use lapce_ai_ipc::CallError;
 use lapce_ai_ipc::wire::engine::{BuildReport, Event, Watch};
 use lapce_ai_ipc::wire::index::{Phase, Progress};
 use tokio::sync::Notify;
@@ -45,11 +46,18 @@ impl Indexer {
         let shell = shell.clone();
         tokio::task::spawn_local(async move {
             loop {
-                if let Err(failure) = follow(&shell, &root).await {
-                    shell.indexer.say(&shell, &root, &failure);
+                // The next save is a reason to try again, and so is a new engine after a lost one.
+                let saved = shell.indexer.saved.notified();
+                match follow(&shell, &root).await {
+                    Ok(()) => tokio::select! {
+                        () = saved => {}
+                        () = shell.link.connected() => {}
+                    },
+                    Err(failure) => {
+                        shell.indexer.say(&shell, &root, &failure);
+                        saved.await;
+                    }
                 }
-                // The next save is a reason to try again.
-                shell.indexer.saved.notified().await;
                 tokio::time::sleep(limits::INDEX_AGAIN).await;
             }
         });
@@ -76,10 +84,14 @@ fn unfit(root: &Path, home: Option<&Path>) -> Option<&'static str> {
     None
 }
 
-/// Has the engine keep the index up to date for as long as all is well.
+/// Has the engine keep the index up to date for as long as all is well. Fails with what the
+/// engine says: that there is none, or none any more, is the link's to say.
 async fn follow(shell: &Rc<Shell>, root: &Path) -> Result<(), Failure> {
-    let engine = shell.link.engine().await?;
-    let mut call = engine.watch(Watch { root: root.to_string_lossy().into_owned() }).await?;
+    let Ok(engine) = shell.link.engine().await else { return Ok(()) };
+    let mut call = match engine.watch(Watch { root: root.to_string_lossy().into_owned() }).await {
+        Ok(call) => call,
+        Err(error) => return ours(error),
+    };
     let mut shown = None;
     let mut began: Option<Instant> = None;
     let mut last: Option<Instant> = None;
@@ -116,7 +128,14 @@ async fn follow(shell: &Rc<Shell>, root: &Path) -> Result<(), Failure> {
             _ => {}
         }
     }
-    Ok(call.finish().await?)
+    call.finish().await.or_else(ours)
+}
+
+fn ours(error: CallError) -> Result<(), Failure> {
+    match error {
+        CallError::Disconnected(_) | CallError::EngineLost(_) | CallError::NoEngine(_) => Ok(()),
+        other => Err(other.into()),
+    }
 }
 
 /// `37% · 340 of 912 files`; the percentage is part of the text, Lapce shows no other.

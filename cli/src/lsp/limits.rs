@@ -16,6 +16,8 @@ pub(super) const READ_AHEAD: usize = 4;
 pub(super) const UNSENT: usize = 8 << 20;
 /// Waiting messages beyond which progress is dropped instead of queued.
 pub(super) const UNSENT_PROGRESS: usize = 64;
+/// How long no key must have been pressed before Lapce's palette gets hits.
+pub(super) const PALETTE_REST: Duration = Duration::from_millis(250);
 /// Requests in work at a time; more are answered with an error.
 pub(super) const IN_FLIGHT: usize = 128;
 

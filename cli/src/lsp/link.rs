@@ -45,6 +45,11 @@ impl Link {
         self.engine.alive()
     }
 
+    /// Waits until there is an engine; starts none.
+    pub(super) async fn connected(&self) {
+        self.engine.connected().await;
+    }
+
     /// Follows all that waits for the user, once there is an engine; starts none.
     pub(super) fn follow(&self) -> Following {
         self.engine.follow("")

@@ -16,6 +16,7 @@ mod edits;
 mod framing;
 mod handlers;
 mod index;
+mod latest;
 mod limits;
 mod link;
 mod parent;

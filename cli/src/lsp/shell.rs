@@ -15,6 +15,7 @@ use super::client::Editor;
 use super::documents::{Document, Documents};
 use super::edits::Edits;
 use super::index::Indexer;
+use super::latest::Latest;
 use super::link::Link;
 use super::rpc::Failure;
 use super::runs::Runs;
@@ -34,6 +35,8 @@ pub(super) struct Shell {
     pub(super) runs: Runs,
     pub(super) edits: Edits,
     pub(super) unsaved: Unsaved,
+    /// The palette's searches.
+    pub(super) palette: Latest,
 }
 
 impl Shell {
@@ -49,6 +52,7 @@ impl Shell {
             runs: Runs::default(),
             edits: Edits::default(),
             unsaved: Unsaved::default(),
+            palette: Latest::default(),
         })
     }
 

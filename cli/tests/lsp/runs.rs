@@ -35,12 +35,15 @@ fn an_approval_is_answered_in_the_transcript() {
         editor.open(&transcript, "markdown", &text);
         let answers = actions(&mut editor, &transcript, 0);
         assert!(
-            pick(&answers, "for the rest of this run")["title"]
+            pick(&answers, "approve for this run:")["title"]
                 .as_str()
                 .unwrap()
                 .contains("execute_command")
         );
         pick(&answers, "stop this run");
+        // Also where the list does not go with each write to the transcript.
+        let run_id = transcript.file_stem().unwrap().to_str().unwrap();
+        pick(&actions(&mut editor, &file, 0), &format!("stop run {run_id}"));
         let answer = pick(
             &answers,
             if allow {

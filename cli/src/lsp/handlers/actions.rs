@@ -95,7 +95,13 @@ pub(in super::super) async fn list(shell: Rc<Shell>, params: CodeActions) -> Ans
             offered.push(("Lapce AI: stop the edit".into(), stop));
         }
         let selected = selected(params.range);
-        Ok(Some(on_line(document, &uri, line, selected, line_is, &mut offered)))
+        let task = on_line(document, &uri, line, selected, line_is, &mut offered);
+        // A transcript that grows loses its list in Lapce at each write; here it stays.
+        for active in shell.runs.active().into_iter().take(limits::APPROVALS) {
+            let title = format!("Lapce AI: stop run {}", active.run_id);
+            offered.push((title, Action::Stop { run_id: active.run_id.clone() }));
+        }
+        Ok(Some(task))
     })?;
     if offered.is_empty() {
         return Err(Failure::declined("no actions here"));
@@ -131,7 +137,8 @@ fn pending(shell: &Shell, document: &Document, offered: &mut Vec<(String, Action
     true
 }
 
-/// Everything that can be answered to one of them without typing.
+/// Everything that can be answered to one of them without typing. Lapce shows about 40 characters
+/// of a title: what tells two of them apart comes first.
 fn answers(approval: &Approval, offered: &mut Vec<(String, Action)>) {
     let what = short(&approval.summary);
     let mut offer = |title: String, decision: Decision, words: &str| {
@@ -145,13 +152,9 @@ fn answers(approval: &Approval, offered: &mut Vec<(String, Action)>) {
             offer(format!("approve {what}"), Decision::Allow, "");
             for scope in &approval.scopes {
                 let title = match scope {
-                    Decision::AllowForRun => {
-                        format!("approve {} for the rest of this run", approval.tool)
-                    }
-                    Decision::AllowInWorkspace => {
-                        format!("always approve {what} in this workspace")
-                    }
-                    Decision::AllowAlways => format!("always approve {what}, everywhere"),
+                    Decision::AllowForRun => format!("approve for this run: {}", approval.tool),
+                    Decision::AllowInWorkspace => format!("always in this workspace: {what}"),
+                    Decision::AllowAlways => format!("always, everywhere: {what}"),
                     Decision::Allow | Decision::Deny | Decision::AllowChanged => continue,
                 };
                 offer(title, scope.clone(), "");

@@ -19,13 +19,21 @@ use super::super::types::{DocumentPosition, WorkspaceSymbol};
 use super::super::uri;
 
 pub(in super::super) async fn symbols(shell: Rc<Shell>, params: WorkspaceSymbol) -> Answer {
-    let query = params.query.trim();
+    // Other editors tell the answers apart, and may ask for more than one thing at a time.
+    if !shell.editor.can().lapce {
+        return found(&shell, &params.query).await;
+    }
+    shell.palette.answer(found(&shell, &params.query)).await
+}
+
+async fn found(shell: &Rc<Shell>, query: &str) -> Answer {
+    let query = query.trim();
     if query.chars().count() < limits::QUERY_MIN {
         return Err(Failure::declined("type at least two characters"));
     }
     let root = shell.root_of(None)?;
     let limit = shell.settings.borrow().search_limit;
-    let reply = search(&shell, &root, query, limit).await?;
+    let reply = search(shell, &root, query, limit).await?;
     if reply.hits.is_empty() {
         return Err(Failure::declined(format!("nothing found for \"{}\"", text::cut(query, 80))));
     }

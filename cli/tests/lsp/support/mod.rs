@@ -30,6 +30,8 @@ pub struct Editor {
     messages: Receiver<Value>,
     next_id: i64,
     answers: HashMap<i64, Answer>,
+    /// The id that the last answer of all was to.
+    pub last_answered: i64,
     /// Every notification that came, in order.
     pub notifications: Vec<(String, Value)>,
     /// Requests of the shim to the editor.
@@ -94,6 +96,7 @@ impl Editor {
             messages,
             next_id: 0,
             answers: HashMap::new(),
+            last_answered: -1,
             notifications: Vec::new(),
             requests: Vec::new(),
             lapce: false,
@@ -218,6 +221,7 @@ impl Editor {
         };
         // An answer to nobody: an error about an unreadable message.
         let id = id.unwrap_or(-1);
+        self.last_answered = id;
         assert!(
             id < 0 || self.answers.insert(id, answer.clone()).is_none(),
             "answered twice: {id}"
