@@ -27,9 +27,8 @@ use crate::paths::Paths;
 use crate::protocol::{EngineProtocol, Ident};
 use crate::sys;
 use crate::wire::engine::{
-    Answer, Approval, Ask, AskReply, BuildReport, Complete, CompleteReply, Edit, EditReply, Event,
-    IndexBuild, McpOrder, McpReply, Run, RunReply, Search, SearchReply, Status, ToolCall,
-    ToolReply, Undo, UndoReply, Undoable, Watch,
+    Answer, Ask, AskReply, Complete, CompleteReply, Edit, EditReply, Event, McpOrder, McpReply,
+    Run, RunReply, Search, SearchReply, Status, Undo, UndoReply, Watch,
 };
 
 /// A connection that is being made.
@@ -202,15 +201,6 @@ impl Engine {
         self.twice(|client| async move { client.search(search.clone()).await }).await
     }
 
-    pub async fn undoable(&self, root: &str) -> Result<Vec<Undoable>, CallError> {
-        self.twice(|client| async move { client.undoable(root).await }).await
-    }
-
-    /// What waits for an answer; in every workspace when `root` is empty.
-    pub async fn approvals(&self, root: &str) -> Result<Vec<Approval>, CallError> {
-        self.twice(|client| async move { client.approvals(root).await }).await
-    }
-
     pub async fn complete(&self, complete: Complete) -> Result<CompleteReply, CallError> {
         self.once(|client| async move { client.complete(complete).await }).await
     }
@@ -241,14 +231,6 @@ impl Engine {
 
     pub async fn edit(&self, edit: Edit) -> Result<EngineCall<EditReply>, CallError> {
         self.stream(|client| client.edit(edit)).await
-    }
-
-    pub async fn tool(&self, tool: ToolCall) -> Result<EngineCall<ToolReply>, CallError> {
-        self.stream(|client| client.tool(tool)).await
-    }
-
-    pub async fn index(&self, build: IndexBuild) -> Result<EngineCall<BuildReport>, CallError> {
-        self.stream(|client| client.index(build)).await
     }
 
     /// Keeps an index up to date until the call is dropped or the engine ends.

@@ -47,7 +47,7 @@ pub async fn run(args: args::Tui, out: Output) -> Outcome {
         return Err(Failure::new(Code::Usage, message, "use `lapce-ai ask` or `lapce-ai run`"));
     }
     let engine = session::lasting_engine();
-    engine.client().await.map_err(CallError::from)?;
+    engine.client().await?;
     let mode = if args.agent { Mode::Run } else { Mode::Ask };
     let app = App::new(root.clone(), args.model, mode);
     let raw = Raw::enter()?;
@@ -228,8 +228,7 @@ async fn whole(
     typed: String,
     earlier: Vec<Attached>,
 ) -> Outcome<(String, Vec<Attached>)> {
-    let (text, mut attached) =
-        mentions::expanded(&engine.client().await.map_err(CallError::from)?, root, typed).await?;
+    let (text, mut attached) = mentions::expanded(&engine.client().await?, root, typed).await?;
     // What the user named comes first.
     attached.extend(earlier.into_iter().take(ATTACHED.saturating_sub(attached.len())));
     Ok((text, attached))

@@ -71,7 +71,15 @@ pub(crate) fn find(root: &Path, show: &[String], all: bool) -> Result<Hidden, St
     }
     let Search { mut left, mut ai_folders, mut secret, .. } = search;
     ai_folders.sort();
-    let search_folders = ai_folders.clone();
+    let below = ai_folders.iter().filter(|folder| *folder != root);
+    let rules: Vec<PathBuf> = below.map(|folder| folder.join(".aiignore")).collect();
+    if rules.len() > HIDDEN_MAX_PATHS {
+        return Err(format!(
+            "the command was not run: {} folders have an .aiignore of their own, at most \
+             {HIDDEN_MAX_PATHS} can be guarded. Name what they hide in the workspace's own",
+            rules.len()
+        ));
+    }
     let mut paths = Vec::new();
     let mut done: Vec<PathBuf> = Vec::new();
     for folder in ai_folders {
@@ -93,9 +101,6 @@ pub(crate) fn find(root: &Path, show: &[String], all: bool) -> Result<Hidden, St
             paths.len()
         ));
     }
-    let is_below = |folder: &&PathBuf| folder.as_path() != root;
-    let below = search_folders.iter().filter(is_below).take(HIDDEN_MAX_PATHS);
-    let rules = below.map(|folder| folder.join(".aiignore")).collect();
     Ok(Hidden { paths, by_git, rules, all })
 }
 
@@ -244,6 +249,22 @@ mod tests {
             fs::write(root.join(file), "x").unwrap();
         }
         assert_eq!(found(root, &[]), [".env", "a.pem", "private", "sub/keys"]);
+    }
+
+    /// Those beyond the bound would be open to a command without a word.
+    #[test]
+    fn rules_that_cannot_all_be_guarded_are_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        for n in 0..=HIDDEN_MAX_PATHS {
+            let folder = root.join(format!("f{n}"));
+            fs::create_dir(&folder).unwrap();
+            fs::write(folder.join(".aiignore"), "").unwrap();
+        }
+        let Err(why) = find(root, &[], false) else { panic!("too many are taken") };
+        assert!(why.contains("have an .aiignore of their own"), "{why}");
+        fs::remove_file(root.join("f0/.aiignore")).unwrap();
+        assert_eq!(find(root, &[], false).unwrap().rules.len(), HIDDEN_MAX_PATHS);
     }
 
     #[test]
