@@ -16,7 +16,8 @@ use support::{Fixture, config, need_tool_helper, notices, within};
 
 /// One server `s` that is the test script in this mode.
 fn server(mode: &str, more: &str) -> String {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support");
+    let folder = std::env::current_dir().unwrap().join("tests/support");
+    let folder = folder.display();
     format!(
         "[mcp.servers.s]\ncommand = \"bash\"\nargs = [\"{folder}/mcp_server.sh\", \"{mode}\"]\nread = [\"{folder}\"]\n{more}\n"
     )

@@ -312,7 +312,8 @@ async fn a_proxy_carries_the_rest_of_the_world_but_not_this_machine() {
 
 #[tokio::test]
 async fn a_private_authority_is_trusted_when_it_is_named() {
-    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures");
+    let fixtures = std::env::current_dir().unwrap().join("tests/fixtures");
+    let fixtures = fixtures.to_str().unwrap();
     let server = Scripted::tls(vec![words("over TLS")], tls_config(fixtures)).await;
     let url = format!("https://localhost:{}/v1", server.port);
     let heard = hear(&model(&url, "")).await;

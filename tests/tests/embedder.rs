@@ -311,8 +311,7 @@ fn an_embedder_that_cannot_embed_is_named_before_anything_starts() {
 
 /// The small model of `semantic-index/embed/tests`: `kangaroo` is the same word as `backoff`.
 fn small_model(home: &TestHome) -> std::path::PathBuf {
-    let models = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../semantic-index/embed/tests/models");
+    let models = std::env::current_dir().unwrap().join("../semantic-index/embed/tests/models");
     let folder = home.folder("a model");
     for name in ["model.onnx", "tokenizer.json"] {
         std::fs::copy(models.join("tiny").join(name), folder.join(name)).unwrap();

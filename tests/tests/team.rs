@@ -45,8 +45,7 @@ fn an_index_lies_on_the_shared_one_that_was_named_once() {
 
     // A model of one's own does not fit on it.
     let mine = std::fs::read_to_string(home.paths().config_file()).unwrap();
-    let tiny = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../semantic-index/embed/tests/models/tiny");
+    let tiny = std::env::current_dir().unwrap().join("../semantic-index/embed/tests/models/tiny");
     home.config(
         &mine.replace("[index]", &format!("[index]\nembedder = \"onnx:{}\"", tiny.display())),
     );

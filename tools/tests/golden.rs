@@ -1,8 +1,6 @@
 //! The texts models are given, held byte for byte. After an intended change run with
 //! `UPDATE_GOLDEN=1` and read the diff.
 
-use std::path::Path;
-
 use lapce_ai_tools::call::{Invalid, ToolCall};
 use lapce_ai_tools::envelope::{self, LimitHit};
 use lapce_ai_tools::limits::Limits;
@@ -10,7 +8,7 @@ use lapce_ai_tools::protocol::Report;
 use lapce_ai_tools::{prompt, schema, spec};
 
 fn check(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let path = std::env::current_dir().unwrap().join("tests/golden").join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, text).unwrap();
         return;

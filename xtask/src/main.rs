@@ -13,6 +13,7 @@ mod demo;
 mod docs;
 mod fetch;
 mod llama;
+mod load;
 mod mcp;
 mod minilm;
 mod semble;
@@ -34,6 +35,7 @@ cargo xtask COMMAND
 
   demo [PATH] [--release]   the whole path on a real repository (default: this one)
   test [FILTER]             everything CI runs; FILTER names one step (see --list)
+  test --load N [FILTER]    the same beside N processes that keep the cores busy
   test --list               the steps of `test`
   build [--release]         all programs, into one folder, whose path is printed
   volt [OUT] [--release]    an installable Lapce plugin folder (default: target/volt)
@@ -78,7 +80,10 @@ fn run(command: &str, mut args: Vec<String>) -> Result<()> {
             test::list();
             Ok(())
         }
-        "test" => test::test(&ctx, args.first().map(String::as_str)),
+        "test" => {
+            let _load = if flag("--load") { Some(load::Load::start(&mut args)?) } else { None };
+            test::test(&ctx, args.first().map(String::as_str))
+        }
         "build" => {
             let release = flag("--release");
             println!("{}", build::programs(&ctx, release.into())?.display());

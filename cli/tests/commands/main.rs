@@ -29,7 +29,7 @@ fn golden(name: &str, home: &TestHome, text: &str) {
         .replace(home.path().to_str().unwrap(), "HOME")
         .replace(home.bin_dir().to_str().unwrap(), "BIN")
         .replace(env!("CARGO_PKG_VERSION"), "VERSION");
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/commands/golden").join(name);
+    let file = std::env::current_dir().unwrap().join("tests/commands/golden").join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&file, &text).unwrap();
         return;

@@ -290,8 +290,7 @@ mod tests {
         Patience { load: limits::ONNX_LOAD, batch: limits::ONNX_BATCH, idle: limits::ONNX_IDLE };
 
     fn model(name: &str, patience: Patience) -> Arc<Onnx> {
-        let models =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../semantic-index/embed/tests/models");
+        let models = std::env::current_dir().unwrap().join("../semantic-index/embed/tests/models");
         Onnx::with(models.join(name).canonicalize().unwrap(), patience)
     }
 
@@ -367,7 +366,7 @@ mod tests {
     async fn another_model_in_the_folder_is_loaded_anew() {
         let dir = tempfile::tempdir().unwrap();
         let tiny =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../semantic-index/embed/tests/models/tiny");
+            std::env::current_dir().unwrap().join("../semantic-index/embed/tests/models/tiny");
         for name in ["model.onnx", "tokenizer.json"] {
             std::fs::copy(tiny.join(name), dir.path().join(name)).unwrap();
         }

@@ -5,6 +5,7 @@
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use lapce_ai_ipc::wire::engine::{Reply, Request};
@@ -101,8 +102,13 @@ pub(crate) async fn server(path: &Path) {
     let (stream, _) = listener.accept().await.unwrap();
     let socket = second(&stream);
     let (ident, echo) = (Ident::new("babbler", "1"), Arc::new(Echo::default()));
-    let served = serve::<EngineProtocol, _>(stream, ident, echo);
-    let (_, ()) = tokio::join!(served, babble(seed(), &socket));
+    let served = serve::<EngineProtocol, _>(stream, ident, Arc::clone(&echo));
+    let babbling = async {
+        // Not into the hello, however late that comes: its client would not get as far as a call.
+        until("a call", || echo.requests.load(Ordering::SeqCst) > 0).await;
+        babble(seed(), &socket).await;
+    };
+    let (_, ()) = tokio::join!(served, babbling);
     std::future::pending::<()>().await;
 }
 

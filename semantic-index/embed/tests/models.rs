@@ -9,7 +9,7 @@ use lapce_ai_embed::model::{Model, Side};
 use lapce_ai_embed::serve;
 
 fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/models").join(name)
+    std::env::current_dir().unwrap().join("tests/models").join(name)
 }
 
 /// A folder with these files, or those of `tiny` in their place.

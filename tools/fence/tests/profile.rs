@@ -1,14 +1,14 @@
 //! The profile for Seatbelt, word for word. After an intended change run with `UPDATE_GOLDEN=1`
 //! and read the diff.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use lapce_ai_fence::policy::{Network, Policy};
 use lapce_ai_fence::seatbelt::profile;
 
 fn check(name: &str, policy: &Policy) {
     let text = profile(policy).unwrap();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    let path = std::env::current_dir().unwrap().join("tests/golden").join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, text).unwrap();
         return;
