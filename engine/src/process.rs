@@ -237,7 +237,7 @@ mod tests {
         let (mut child, mut socket) = shell("ls /proc/$$/fd >&$1; echo \"[$1]\" >&$1; env >&$1");
         let mut text = String::new();
         socket.read_to_string(&mut text).await.unwrap();
-        child.end(Duration::from_secs(5)).await;
+        child.end(Duration::from_mins(1)).await;
         let (fds, rest) = text.split_once('[').unwrap();
         let fd = rest.split_once(']').unwrap().0;
         // 255 is the shell's own.
@@ -252,10 +252,10 @@ mod tests {
     #[tokio::test]
     async fn the_end_of_a_child_is_described() {
         let (mut child, _socket) = shell("echo first >&2; echo disk full >&2; exit 3");
-        let how = child.end(Duration::from_secs(5)).await;
+        let how = child.end(Duration::from_mins(1)).await;
         assert_eq!(how, "ended with status 3: disk full");
         let (mut child, _socket) = shell("kill -9 $$");
-        assert!(child.end(Duration::from_secs(5)).await.starts_with("was killed (signal 9"));
+        assert!(child.end(Duration::from_mins(1)).await.starts_with("was killed (signal 9"));
     }
 
     #[tokio::test]

@@ -227,7 +227,7 @@ async fn silence_ends_an_answer() {
         Scripted::new(vec![hanging(&delta(&json!({"content": "a"}))), Script(vec![Step::Hang])])
             .await;
     let model =
-        model(&server.base_url(), "[network]\nidle_timeout_s = 1\nfirst_byte_timeout_s = 1\n");
+        model(&server.base_url(), "[network]\nidle_timeout_s = 1\nfirst_byte_timeout_s = 4\n");
     let heard = hear(&model).await;
     assert_eq!((heard.text.as_str(), heard.stop()), ("a", Stop::Truncated));
     assert!(heard.notices[0].contains("silence for 1 s"));

@@ -103,8 +103,26 @@ fn ask(prefix: &str, tokens: u32) -> Request {
     })
 }
 
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// Messages that have come, once ten looks in a row have shown the same: between two looks
+/// a writer that goes on would have sent more.
+async fn settled(client: &Client<EngineProtocol>) -> u64 {
+    let (mut seen, mut same) = (0, 0);
+    let settling = async {
+        while same < 10 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let now = client.info().messages_in;
+            same = if now == seen && now > 0 { same + 1 } else { 0 };
+            seen = now;
+        }
+    };
+    tokio::time::timeout(MINUTE, settling).await.expect("the writer stops");
+    seen
+}
+
 async fn until(what: &str, mut done: impl FnMut() -> bool) {
-    for _ in 0..1000 {
+    for _ in 0..12_000 {
         if done() {
             return;
         }
@@ -224,10 +242,7 @@ async fn a_reader_that_does_not_read_stops_its_writer_and_nobody_else() {
     let (client, echo, _server) = pair().await;
     let call = client.start(ask("slow", 1_000_000));
     until("started", || echo.running.load(Ordering::SeqCst) == 1).await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    let stalled_at = client.info().messages_in;
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert_eq!(client.info().messages_in, stalled_at, "the writer did not stop");
+    let stalled_at = settled(&client).await;
     assert!(stalled_at <= 64, "{stalled_at} events without credit");
     assert_eq!(client.call(Request::Ping).await.unwrap(), Reply::Pong);
     drop(call);
@@ -238,7 +253,7 @@ async fn a_reader_that_does_not_read_stops_its_writer_and_nobody_else() {
 async fn tokens_merge_while_the_reader_is_behind() {
     let (client, _, _server) = pair().await;
     let mut call = client.start(ask("t", 400));
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    settled(&client).await;
     let mut events = 0;
     let mut text = String::new();
     while let Some(event) = call.next().await {
@@ -270,7 +285,7 @@ async fn a_held_back_token_leaves_by_itself() {
     let mut call = client.start(Request::Ping);
     let mut text = String::new();
     while !text.ends_with("39 ") {
-        let event = tokio::time::timeout(Duration::from_secs(5), call.next()).await;
+        let event = tokio::time::timeout(MINUTE, call.next()).await;
         let Ok(Some(Event::Text(part))) = event else { panic!("{text:?}, then {event:?}") };
         text.push_str(&part);
     }
@@ -309,7 +324,8 @@ async fn a_cancel_passes_a_queue_of_bulk() {
 #[tokio::test]
 async fn a_deadline_ends_the_call_on_both_sides() {
     let (client, echo, _server) = pair().await;
-    let error = client.call_within(Duration::from_millis(50), Request::Status).await.unwrap_err();
+    // Late enough that the other side has begun.
+    let error = client.call_within(Duration::from_secs(2), Request::Status).await.unwrap_err();
     assert!(matches!(error, CallError::Deadline), "{error}");
     until("cancelled", || echo.cancelled.load(Ordering::SeqCst) == 1).await;
     assert_eq!(client.call(Request::Ping).await.unwrap(), Reply::Pong);
@@ -324,7 +340,7 @@ async fn a_handler_that_ignores_its_cancel_is_dropped() {
     drop(call);
     drop(client);
     // The server waits for its handlers, so this ends only when the handler was dropped.
-    tokio::time::timeout(Duration::from_secs(10), server).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(MINUTE, server).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]

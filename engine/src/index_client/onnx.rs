@@ -306,7 +306,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_model_answers_in_a_process_that_ends_when_it_is_idle() {
-        let model = model("tiny", Patience { idle: Duration::from_millis(200), ..PATIENT });
+        let model = model("tiny", Patience { idle: Duration::from_secs(2), ..PATIENT });
         assert_eq!(model.pid(), None, "nothing runs before it is asked");
         let (name, dims) = model.describe().await.unwrap();
         assert!(name.starts_with("onnx:") && name.ends_with(":16"), "{name}");

@@ -500,7 +500,15 @@ async fn grandchildren_are_gone() {
         &b,
         "setsid bash -c 'exec -a daemon-outside sleep 300' </dev/null >/dev/null 2>&1 & disown; sleep 0.2",
     );
-    let pid = find_process("daemon-outside").expect("outside, it lives on");
+    let pid = tokio::time::timeout(Duration::from_mins(1), async {
+        loop {
+            if let Some(pid) = find_process("daemon-outside") {
+                break pid;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    let pid = pid.await.expect("outside, it lives on");
     // SAFETY: a process this test started.
     unsafe { libc::kill(pid as i32, libc::SIGKILL) };
 }
