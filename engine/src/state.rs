@@ -4,14 +4,16 @@
 //! file, start a process or open a network client before a request needs it: the socket
 //! answers within milliseconds of the program's start because of that.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use lapce_ai_ipc::Connections;
 use lapce_ai_ipc::paths::{self, Paths};
+use lapce_ai_ipc::wire::engine::Hit;
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
+use lapce_ai_tools::closed::Closed;
 use lapce_ai_tools::host::ToolHost;
 use lapce_ai_tools::policy::{self, Policy};
 use lapce_ai_tools::workspace::Workspace;
@@ -124,6 +126,8 @@ impl Engine {
             WireError::new(ErrorKind::Invalid, problem)
                 .hint(format!("correct {}", self.config.file().display()))
         })?;
+        let closed = self.policy()?.in_mode("").closed(None, root.path());
+        let workspace = workspace.closed(closed);
         let mut workspace = workspace.show(sandbox.show.iter().cloned()).readable(readable);
         if sandbox.ignored == crate::config::Ignored::Hidden {
             workspace = workspace.hide_ignored();
@@ -156,6 +160,18 @@ impl Engine {
         let fits = |r: &policy::Rule| r.exact && r.effect == policy::Effect::Allow;
         policy.rules.extend(kept.rules.into_iter().filter(fits));
         Ok(policy)
+    }
+
+    /// What the user's rules close in a workspace whatever the mode: for what outlives modes, or
+    /// knows none.
+    pub fn closed(&self, root: &Root) -> Result<Closed, WireError> {
+        Ok(self.policy()?.closed(None, root.path()))
+    }
+
+    /// Passages of a search without those that the user's rules close to readers: for prompts.
+    pub fn open_hits(&self, root: &Root, hits: Vec<Hit>) -> Result<Vec<Hit>, WireError> {
+        let closed = self.policy()?.in_mode("").closed(None, root.path()).to_readers();
+        Ok(hits.into_iter().filter(|h| closed.rule_for(Path::new(&h.path)).is_none()).collect())
     }
 
     /// What all indexes together may take on disk, and which are shared. A broken

@@ -687,6 +687,23 @@ async fn a_rule_holds_in_its_mode() {
     assert!(!results(&seen[3].body)[0].contains("not allowed"), "{}", results(&seen[3].body)[0]);
 }
 
+/// A rule that denies a path holds below the folder above it, in its mode.
+#[tokio::test]
+async fn a_denied_path_is_left_out_of_a_search_in_its_mode() {
+    let search = calls("", &[("search_files", json!({"path": ".", "regex": "h.nter2"}))]);
+    let (server, fixture) = bench(vec![search.clone(), done("1"), search, done("2")]).await;
+    fixture.write("secret/a.txt", "hunter2\n");
+    let rules = "[[rules]]\neffect = \"deny\"\ntool = \"read\"\npattern = \"secret/**\"\nmode = \"debug\"\n";
+    std::fs::write(fixture.engine.paths.rules_file(), rules).unwrap();
+    go(&fixture, run_of(&fixture, "debug"), nobody).await;
+    go(&fixture, run_of(&fixture, ""), nobody).await;
+    let seen = server.seen();
+    let result = &results(&seen[1].body)[0];
+    assert!(!result.contains("hunter2") && result.contains("left out"), "{result}");
+    let result = &results(&seen[3].body)[0];
+    assert!(result.contains("hunter2") && !result.contains("left out"), "{result}");
+}
+
 /// What the user's own settings open and close reaches the calls of a run.
 #[tokio::test]
 async fn settings_of_the_sandbox_reach_the_calls() {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lapce_ai_ipc::wire::engine::{
-    Event, IndexBuild, IndexInfo, ProcessRole, Search, Watch, WatchState,
+    Ask, Event, IndexBuild, IndexInfo, ProcessRole, Search, ToolCall, Watch, WatchState,
 };
 use lapce_ai_ipc::wire::index::{self, BuildReport, Found, Hit, Phase, Progress};
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
@@ -251,6 +251,32 @@ async fn a_build_is_relayed_and_then_searched() {
     assert_eq!(status.indexes.len(), 1);
     assert_eq!((status.indexes[0].root.as_str(), status.indexes[0].chunks), (&*root, 7));
     assert_eq!(pids(&client, ProcessRole::IndexWorker).await.len(), 1);
+}
+
+/// The index holds what a rule denies; a model is not given it.
+#[tokio::test]
+async fn passages_that_a_rule_denies_are_left_out_of_what_a_model_is_given() {
+    let stage = Stage::new(&[]);
+    let client = stage.client().await;
+    let root = stage.root("small");
+    client.index(build(&root, false)).finish().await.unwrap();
+    let tool = || ToolCall {
+        root: root.clone(),
+        name: "codebase_search".into(),
+        json: "{\"query\": \"alpha\"}".into(),
+        approved: true,
+    };
+    let ask = || Ask { root: root.clone(), question: "alpha?".into(), ..Ask::default() };
+    let reply = client.tool(tool()).finish().await.unwrap();
+    assert!(reply.text.contains("fn a()"), "{}", reply.text);
+    assert_eq!(client.ask(ask()).finish().await.unwrap().citations.len(), 1);
+    let rules = "[[rules]]\neffect = \"deny\"\ntool = \"read\"\npattern = \"*.rs\"\n";
+    std::fs::create_dir_all(stage.home.paths().config).unwrap();
+    std::fs::write(stage.home.paths().rules_file(), rules).unwrap();
+    let reply = client.tool(tool()).finish().await.unwrap();
+    assert!(!reply.text.contains("fn a()"), "{}", reply.text);
+    assert!(reply.text.contains("deny read '*.rs'"), "{}", reply.text);
+    assert!(client.ask(ask()).finish().await.unwrap().citations.is_empty());
 }
 
 /// Of the workspace `root`, from `status`.

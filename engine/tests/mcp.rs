@@ -353,6 +353,28 @@ async fn a_rule_decides_without_a_question() {
     }
 }
 
+/// A server that runs is started anew when a rule closes what it could see.
+#[tokio::test]
+async fn a_server_sees_nothing_that_a_rule_denies() {
+    need_tool_helper();
+    let text = server("reads\", \"${workspace}/secret/a.txt", "workspace = \"read\"");
+    let fixture = Fixture::new(&text).await;
+    fixture.write("secret/a.txt", "hunter2");
+    let reply = call_tool(&fixture, "echo").await;
+    assert!(reply.ok && reply.text.contains("hunter2"), "{}", reply.text);
+    let first = listed(&fixture).await.pid;
+    let rules = "[[rules]]\neffect = \"deny\"\ntool = \"read\"\npattern = \"secret/**\"\nmode = \"debug\"\n";
+    std::fs::write(fixture.engine.paths.rules_file(), rules).unwrap();
+    for _ in 0..2 {
+        let reply = call_tool(&fixture, "echo").await;
+        assert!(!reply.text.contains("hunter2"), "{}", reply.text);
+        assert!(reply.text.contains("Permission denied"), "{}", reply.text);
+    }
+    assert!(listed(&fixture).await.pid != first && !is_alive(first));
+    std::fs::write(fixture.engine.paths.rules_file(), "").unwrap();
+    assert!(call_tool(&fixture, "echo").await.text.contains("hunter2"));
+}
+
 #[tokio::test]
 async fn a_server_is_told_the_workspace_and_gets_no_model_and_no_answers() {
     let allow = "workspace = \"read\"";

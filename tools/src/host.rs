@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::artefact::Artefacts;
 use crate::call::ToolCall;
 use crate::cgroup::Cgroups;
+use crate::closed::Closed;
 use crate::envelope;
 use crate::exec;
 use crate::limits::{COMMAND_MAX_TIMEOUT_S, COMMAND_SHOWN_BYTES, Limits, MAX_LIVE_CALLS};
@@ -224,6 +225,10 @@ impl ToolHost {
         };
         let mut request =
             Request::new(&call.name, call.params.clone(), &root, limits.clone(), sandbox);
+        if call.name == "read_command_output" {
+            // Its folder is none of the workspace's.
+            request.sandbox.closed = Closed::default();
+        }
         request.pictures = invocation.pictures;
         request.payload = invocation.payload.as_deref().map(exec::restore::to_hex);
         // A command has no use for what the run knows of files, which may be megabytes.

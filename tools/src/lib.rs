@@ -17,6 +17,7 @@ pub(crate) mod artefact;
 pub(crate) mod browser;
 pub mod call;
 pub(crate) mod cgroup;
+pub mod closed;
 pub mod edit;
 pub mod envelope;
 pub mod exec;

@@ -250,6 +250,12 @@ pub const BROWSER_MESSAGE_BYTES: usize = 32 << 20;
 pub const BROWSER_EVENTS: usize = 10_000;
 /// Paths hidden from a command, each by a mount; a workspace with more runs no commands.
 pub const HIDDEN_MAX_PATHS: usize = 256;
+/// Rules that deny paths and are held from above; with more, every path is denied.
+pub const CLOSED_MAX_RULES: usize = 256;
+/// Paths that rules close to a command, each by a mount; with more, commands do not run.
+pub const CLOSED_MAX_PATHS: usize = 256;
+/// Paths that a command made where a rule denies writing: so many are moved aside.
+pub const CLOSED_MAX_ASIDE: usize = 256;
 /// Share of all processors that a command's group may use.
 pub const CGROUP_CPU_PERCENT: usize = 90;
 /// How often an emptied group is tried to be removed, a millisecond apart.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::closed::Closed;
 use crate::envelope::LimitHit;
 use crate::limits::Limits;
 use crate::sandbox::network::Network;
@@ -101,6 +102,9 @@ pub struct SandboxSpec {
     /// What the call may reach. Anything needs the helper to be started with `--net`.
     #[serde(default)]
     pub network: Network,
+    /// Paths that the user's rules deny.
+    #[serde(default)]
+    pub closed: Closed,
     /// The host's network, for an MCP server whose configuration asks for it.
     #[serde(default)]
     pub host_network: bool,

@@ -16,6 +16,7 @@ use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio::task::JoinHandle;
 
 use crate::cgroup::Scope;
+use crate::closed::Closed;
 use crate::envelope;
 use crate::exec;
 use crate::host::{self, ToolHost};
@@ -166,6 +167,9 @@ fn request(
                 .map_err(|e| format!("the folder {}: {e}", folder.display()))?;
             list.push(real);
         }
+    }
+    if serve.access == Access::None {
+        sandbox.closed = Closed::default();
     }
     let root = match serve.access {
         // Something must stand in its place: the private folder of this server.

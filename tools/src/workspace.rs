@@ -11,7 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::closed::Closed;
+use crate::policy::Policy;
 use crate::protocol::SandboxSpec;
+use crate::spec::ToolSpec;
 
 /// Paths of a workspace that tools may not write: what runs code on the user's behalf
 /// outside the sandbox, or steers an editor or an agent.
@@ -210,6 +213,21 @@ impl Workspace {
         self
     }
 
+    /// The same folder with the paths closed that the user's rules deny to this tool.
+    #[must_use]
+    pub fn under(&self, policy: &Policy, spec: &ToolSpec) -> Self {
+        self.clone().closed(policy.closed(Some(spec), &self.root))
+    }
+
+    /// Closes paths, in place of those that were closed before.
+    #[must_use]
+    pub fn closed(mut self, closed: Closed) -> Self {
+        if self.sandbox.closed != closed {
+            self.fence().closed = closed;
+        }
+        self
+    }
+
     /// Lets one more folder be written; for the host's own orders.
     pub(crate) fn writable(mut self, path: &Path) -> Self {
         self.fence().write.push(path.to_owned());
@@ -313,6 +331,7 @@ fn fence(var: impl Fn(&str) -> Option<OsString>) -> SandboxSpec {
         hide_ignored: false,
         browser: None,
         network: crate::sandbox::network::Network::default(),
+        closed: Closed::default(),
         host_network: false,
         off: Vec::new(),
     }

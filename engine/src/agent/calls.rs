@@ -312,7 +312,8 @@ impl Desk<'_> {
         outlet: &mut Outlet<'_>,
     ) -> Result<Given, Over> {
         if spec.runs == Runs::Index {
-            let search = handlers::tool::codebase_search(self.engine, &self.root, call);
+            let closed = self.policy()?.closed(Some(spec), self.root.path()).to_readers();
+            let search = handlers::tool::codebase_search(self.engine, &self.root, call, &closed);
             let cancel = [&self.cancel, self.cx.cancelled()];
             let reply = tokio::select! {
                 reply = search => reply,
@@ -327,7 +328,7 @@ impl Desk<'_> {
             });
         }
         if spec.runs == Runs::Engine {
-            return self.own(call).await;
+            return self.own(spec, call).await;
         }
         if spec.runs == Runs::Mcp {
             let asked = Box::pin(handlers::mcp::carry_out(self.engine, &self.root, call));
@@ -350,8 +351,9 @@ impl Desk<'_> {
         // However this future ends, the helper ends with it.
         let _guard = stop.clone().drop_guard();
         let (sender, mut output) = mpsc::channel(limits::OUTPUT_EVENTS);
-        let mut invocation = Invocation::new(call.clone(), self.workspace.clone());
-        invocation.network = self.policy()?.network(spec, call, &self.workspace);
+        let policy = self.policy()?;
+        let mut invocation = Invocation::new(call.clone(), self.workspace.under(&policy, spec));
+        invocation.network = policy.network(spec, call, &self.workspace);
         invocation.pictures = self.pictures;
         invocation.cancel = stop.clone();
         invocation.on_output = Some(sender);
@@ -402,10 +404,11 @@ impl Desk<'_> {
 
 impl Desk<'_> {
     /// A call that the engine carries out itself.
-    async fn own(&self, call: &ToolCall) -> Result<Given, Over> {
+    async fn own(&self, spec: &ToolSpec, call: &ToolCall) -> Result<Given, Over> {
         let buffers = self.engine.buffers.below(&self.root);
+        let workspace = self.workspace.under(&self.policy()?, spec);
         let place = Place {
-            workspace: &self.workspace,
+            workspace: &workspace,
             ledger: &self.ledger,
             buffers: &buffers,
             cancel: &self.cancel,

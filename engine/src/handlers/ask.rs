@@ -82,8 +82,8 @@ pub async fn handle(
         Err(error) => return Err(error),
     };
     let secrets = engine.providers.keys_at_hand(&config);
-    let hits: Vec<Hit> =
-        hits.into_iter().map(|h| Hit { code: redact(h.code, &secrets), ..h }).collect();
+    let hits = engine.open_hits(&root, hits)?.into_iter();
+    let hits: Vec<Hit> = hits.map(|h| Hit { code: redact(h.code, &secrets), ..h }).collect();
 
     let Some(model) = model else {
         outlet.event(Event::Citations(hits.clone())).await.map_err(|_| gone())?;

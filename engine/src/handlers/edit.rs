@@ -77,8 +77,8 @@ pub async fn handle(
         )
         .hint("keys belong into the keyring, not into files: docs/providers.md"));
     }
-    let hits: Vec<Hit> =
-        hits.into_iter().map(|h| Hit { code: redact(h.code, &secrets), ..h }).collect();
+    let hits = engine.open_hits(&root, hits)?.into_iter();
+    let hits: Vec<Hit> = hits.map(|h| Hit { code: redact(h.code, &secrets), ..h }).collect();
     let request = Edit {
         before: redact(request.before, &secrets),
         after: redact(request.after, &secrets),

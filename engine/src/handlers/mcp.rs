@@ -9,6 +9,7 @@ use lapce_ai_ipc::wire::engine::{
 };
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
 use lapce_ai_ipc::{Cx, EngineProtocol};
+use lapce_ai_tools::closed::Closed;
 use lapce_ai_tools::{call, envelope};
 
 use super::check_text;
@@ -128,12 +129,14 @@ fn needs<'a>(
     engine: &'a Engine,
     config: &'a Config,
     root: &'a Root,
+    closed: &'a Closed,
 ) -> Result<Needs<'a>, WireError> {
     Ok(Needs {
         tools: engine.tools()?,
         providers: &engine.providers,
         network: &config.network,
         root,
+        closed,
     })
 }
 
@@ -144,7 +147,8 @@ async fn test(
     name: &str,
 ) -> Result<McpReply, WireError> {
     let server = engine.mcp.server(config, root, name).map_err(wire)?;
-    server.session(needs(engine, config, root)?, true).await.map_err(|failure| {
+    let closed = engine.closed(root)?;
+    server.session(needs(engine, config, root, &closed)?, true).await.map_err(|failure| {
         let hint = format!(
             "docs/mcp.md says what a server can see and reach; correct [mcp.servers.{name}]"
         );
@@ -168,8 +172,9 @@ async fn get_prompt(
             .hint("a JSON object is wanted")
     })?;
     let server = engine.mcp.server(config, root, server).map_err(wire)?;
+    let closed = engine.closed(root)?;
     let answer = server
-        .get_prompt(needs(engine, config, root)?, prompt, Some(arguments))
+        .get_prompt(needs(engine, config, root, &closed)?, prompt, Some(arguments))
         .await
         .map_err(wire)?;
     Ok(McpReply { text: answer.text, ..McpReply::default() })
@@ -183,7 +188,8 @@ async fn expand(
     root: &Root,
     typed: &str,
 ) -> Result<McpReply, WireError> {
-    let needs = needs(engine, config, root)?;
+    let closed = engine.closed(root)?;
+    let needs = needs(engine, config, root, &closed)?;
     let mentions = mention::find(typed, |name| config.mcp.contains_key(name));
     let mut reply = McpReply { text: typed.to_owned(), ..McpReply::default() };
     if let Some(wanted) = mentions.prompt {

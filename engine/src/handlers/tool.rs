@@ -1,11 +1,14 @@
 //! `Tool`: one tool call for a user or a client, under the same policy as the agent's.
 
+use std::fmt::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lapce_ai_ipc::wire::engine::{Event, ToolCall, ToolReply};
 use lapce_ai_ipc::wire::{ErrorKind, WireError};
 use lapce_ai_ipc::{Cx, EngineProtocol};
+use lapce_ai_tools::closed::{self, Paths};
 use lapce_ai_tools::host::{Invocation, Ledger, Outcome};
 use lapce_ai_tools::policy::Verdict as Policy;
 use lapce_ai_tools::sandbox::network::Network;
@@ -71,13 +74,18 @@ async fn carry_out(
     root: &Root,
     cx: &Cx<EngineProtocol>,
 ) -> Result<ToolReply, WireError> {
+    let policy = engine.policy()?.in_mode("");
+    let workspace = workspace.under(&policy, spec);
     match spec.runs {
         Runs::Helper | Runs::Host => {
-            let network = engine.policy()?.in_mode("").network(spec, &call, &workspace);
+            let network = policy.network(spec, &call, &workspace);
             run(engine, call, root, workspace, network, cx).await.map(reply)
         }
         Runs::Engine => own(engine, &call, root, &workspace, cx).await,
-        Runs::Index => codebase_search(engine, root, &call).await,
+        Runs::Index => {
+            let closed = policy.closed(Some(spec), root.path()).to_readers();
+            codebase_search(engine, root, &call, &closed).await
+        }
         Runs::Mcp => tokio::select! {
             (reply, _) = Box::pin(super::mcp::carry_out(engine, root, &call)) => Ok(reply),
             () = cx.cancelled().cancelled() => Err(cancelled(spec)),
@@ -207,13 +215,15 @@ pub async fn codebase_search(
     engine: &Engine,
     root: &Root,
     call: &call::ToolCall,
+    closed: &Paths,
 ) -> Result<ToolReply, WireError> {
     let started = Instant::now();
     let query = call.text("query");
     check_text("query", query, limits::QUERY_BYTES)?;
     let below = call.text("path").trim().trim_start_matches("./").trim_end_matches('/');
     let narrow = !below.is_empty() && below != ".";
-    let limit = if narrow { limits::HITS } else { limits::TOOL_HITS };
+    let limit = if narrow || !closed.is_empty() { limits::HITS } else { limits::TOOL_HITS };
+    let mut rules: Vec<&str> = Vec::new();
     let body = match engine.index.search(root, query, limit, false).await {
         Ok(found) => {
             let under = |path: &str| {
@@ -224,6 +234,11 @@ pub async fn codebase_search(
                 .hits
                 .iter()
                 .filter(|hit| !narrow || under(&hit.path))
+                .filter(|hit| {
+                    let rule = closed.rule_for(Path::new(&hit.path));
+                    rules.extend(rule.filter(|rule| !rules.contains(rule)));
+                    rule.is_none()
+                })
                 .take(limits::TOOL_HITS as usize)
                 .map(|hit| {
                     let (path, from, to) = (&hit.path, hit.start_line, hit.end_line);
@@ -231,11 +246,14 @@ pub async fn codebase_search(
                     format!("{path}:{from}-{to} {name}\n{}", hit.code.trim_end())
                 })
                 .collect();
+            let mut text = hits.join("\n\n");
             if hits.is_empty() {
-                Ok("No passage matches.".to_owned())
-            } else {
-                Ok(hits.join("\n\n"))
+                "No passage matches.".clone_into(&mut text);
             }
+            if let Some(note) = closed::note(&rules) {
+                let _ = write!(text, "\n[{note}]");
+            }
+            Ok(text)
         }
         Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Unavailable) => {
             Err(format!("{}. {}", error.message, error.hint))

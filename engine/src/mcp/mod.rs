@@ -138,11 +138,13 @@ impl Mcp {
         let wrong = |e: lapce_ai_ipc::wire::WireError| Failure::new(e.kind, e.message);
         let config = engine.config.get().map_err(wrong)?;
         let server = self.server(&config, root, call.text("server_name").trim())?;
+        let closed = engine.closed(root).map_err(wrong)?;
         let needs = Needs {
             tools: engine.tools().map_err(wrong)?,
             providers: &engine.providers,
             network: &config.network,
             root,
+            closed: &closed,
         };
         if call.has("uri") {
             return server.read_resource(needs, call.text("uri").trim()).await;
@@ -167,7 +169,12 @@ impl Mcp {
         root: &Root,
     ) -> (Vec<(String, Definitions)>, Vec<String>) {
         let Ok(tools) = engine.tools() else { return (Vec::new(), Vec::new()) };
-        let needs = Needs { tools, providers: &engine.providers, network: &config.network, root };
+        let closed = match engine.closed(root) {
+            Ok(closed) => closed,
+            Err(error) => return (Vec::new(), vec![error.message]),
+        };
+        let (providers, network) = (&*engine.providers, &config.network);
+        let needs = Needs { tools, providers, network, root, closed: &closed };
         let names = config.mcp.iter().filter(|(_, server)| server.enabled).map(|(name, _)| name);
         let each = names.map(async |name| {
             let found = async {

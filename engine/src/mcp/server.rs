@@ -154,10 +154,14 @@ impl Server {
         self.touch();
         let mut state = self.state.lock().await;
         if let Some(session) = &state.session {
-            if !session.is_closed() {
+            if session.is_closed() {
+                self.bury(&mut state).await;
+            } else if session.closed == *needs.closed {
                 return Ok(session.clone());
+            } else if let Some(session) = state.session.take() {
+                // What it sees was decided when it began; the user's rules are others now.
+                session.end().await;
             }
-            self.bury(&mut state).await;
         }
         let unavailable = |why: &str| {
             Failure::new(ErrorKind::Unavailable, format!("the MCP server {} {why}", self.name))

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lapce_ai_tools::closed::Closed;
 use lapce_ai_tools::host::ToolHost;
 use lapce_ai_tools::limits::Limits;
 use lapce_ai_tools::server::{Access, Process, Serve, Served, serve};
@@ -43,6 +44,8 @@ pub struct Needs<'a> {
     pub providers: &'a Providers,
     pub network: &'a Network,
     pub root: &'a Root,
+    /// What the user's rules close, whatever the mode: a server outlives it.
+    pub closed: &'a Closed,
 }
 
 /// A server that answers.
@@ -58,6 +61,8 @@ pub struct Session {
     tokens: Option<Arc<Tokens>>,
     pub layers: Vec<String>,
     pub absent: Vec<(String, String)>,
+    /// What was closed when it began.
+    pub closed: Closed,
 }
 
 /// Our side of the protocol: says who we are and where the workspace is, hears of changes,
@@ -152,6 +157,7 @@ impl Session {
             limits,
         };
         let workspace = Workspace::new(needs.root.path()).map_err(|e| e.to_string())?;
+        let workspace = workspace.closed(needs.closed.clone());
         let Served { stdin, stdout, mut process, layers, absent } =
             serve(needs.tools, &workspace, &wanted).await?;
         let reason = Reason::default();
@@ -172,6 +178,7 @@ impl Session {
                 tokens: None,
                 layers,
                 absent,
+                closed: needs.closed.clone(),
             }),
             // The pipes are closed with the transport, so it ends.
             Ok(Err(error)) => {
@@ -265,6 +272,7 @@ impl Session {
             tokens,
             layers: Vec::new(),
             absent: Vec::new(),
+            closed: needs.closed.clone(),
         })
     }
 

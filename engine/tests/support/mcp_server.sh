@@ -59,6 +59,7 @@ while read -r line; do
           read -r elicited
           all="$roots $sample $elicited"
           answer "$id" "{\"content\":[{\"type\":\"text\",\"text\":\"${all//\"/}\"}]}" ;;
+        reads) answer "$id" "{\"content\":[{\"type\":\"text\",\"text\":\"$(cat "$2" 2>&1)\"}]}" ;;
         fails) answer "$id" '{"isError":true,"content":[{"type":"text","text":"it went wrong\u001b[2J"}]}' ;;
         *) answer "$id" "{\"content\":[{\"type\":\"text\",\"text\":\"call $calls\"}]}" ;;
       esac ;;

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::denied::Watched;
 use super::guard::Guard;
 use super::processes::{Processes, private_bytes};
 use super::{output, safe_fs};
@@ -80,6 +81,7 @@ fn start_and_watch(
         let _ = sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0);
     }
     let guard = Guard::before(&request.root, &request.sandbox.protected);
+    let watched = Watched::before(request);
     let pid = sys::fork_to_exec(&|| plan.become_command(&writer))
         .map_err(|e| format!("no process could be made for the command: {e}"))?;
     drop(writer);
@@ -87,6 +89,7 @@ fn start_and_watch(
         request,
         doorman,
         guard,
+        watched,
         root: File::open(&request.root).ok(),
         processes: Processes { pid, pid_ns },
         started: Instant::now(),
@@ -105,6 +108,14 @@ fn working_folder(request: &Request, cwd: &str) -> Result<PathBuf, String> {
         if cwd.trim().is_empty() { PathBuf::new() } else { safe_fs::relative(&request.root, cwd)? };
     let folder = request.root.join(&relative);
     let shown = safe_fs::show(&relative);
+    let closed = request.sandbox.closed.to_readers();
+    let free = |inner: &Path| match closed.rule_for(inner) {
+        None => Ok(()),
+        Some(rule) => {
+            Err(format!("the working folder '{shown}' is closed by the user's rule '{rule}'"))
+        }
+    };
+    free(&relative)?;
     let real = folder.canonicalize().map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => format!("the working folder '{shown}' does not exist"),
         _ => format!("the working folder '{shown}': {e}"),
@@ -115,6 +126,7 @@ fn working_folder(request: &Request, cwd: &str) -> Result<PathBuf, String> {
     if !real.is_dir() {
         return Err(format!("the working folder '{shown}' is not a folder"));
     }
+    free(real.strip_prefix(&request.root).unwrap_or(&relative))?;
     Ok(real)
 }
 
@@ -194,6 +206,7 @@ pub(super) struct Watch<'a> {
     request: &'a Request,
     doorman: Option<Doorman>,
     guard: Guard,
+    watched: Watched,
     root: Option<File>,
     processes: Processes,
     started: Instant,
@@ -282,6 +295,7 @@ impl<'a> Watch<'a> {
         Self {
             request,
             guard: Guard::before(&request.root, &request.sandbox.protected),
+            watched: Watched::before(request),
             root: File::open(&request.root).ok(),
             processes: Processes { pid: 0, pid_ns },
             started: Instant::now(),
@@ -327,7 +341,8 @@ impl<'a> Watch<'a> {
 
     fn report(&self, ended: Option<Ended>, limit: Option<LimitHit>) -> Report {
         let limits = &self.request.limits;
-        let notes = self.guard.after();
+        let mut notes = self.guard.after();
+        notes.extend(self.guard.after_rules(&self.watched));
         let mut report = Report { limit, notes, ..Report::default() };
         let signal = match ended {
             Some(Ended::Exit(code)) => {

@@ -8,6 +8,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::denied::Watched;
+
 /// What a moved path is renamed to, beside where it was.
 const SUFFIX: &str = "blocked-by-lapce-ai";
 
@@ -79,6 +81,24 @@ impl Guard {
             at += next + 1;
         }
         path
+    }
+
+    /// The same for what has come to be where the user's rules deny writing.
+    pub(crate) fn after_rules(&self, watched: &Watched) -> Vec<String> {
+        let (made, more) = watched.made();
+        let mut notes = Vec::new();
+        for (path, rule) in made {
+            let note = self.aside(&path.to_string_lossy());
+            notes.push(note.replacen(
+                "is protected",
+                &format!("is closed by the rule '{rule}'"),
+                1,
+            ));
+        }
+        if more {
+            notes.push("it made more where the user's rules deny writing; that stays".into());
+        }
+        notes
     }
 
     fn aside(&self, path: &str) -> String {

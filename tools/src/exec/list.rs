@@ -2,13 +2,34 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
-use ignore::WalkBuilder;
+use ignore::{DirEntry, WalkBuilder};
 
 use crate::call::ToolCall;
+use crate::closed::LeftOut;
 use crate::exec::files::Done;
 use crate::exec::safe_fs::{Tree, show};
 use crate::limits::LIST_MAX_ENTRIES;
+
+/// A walk of `folder` for a reader: past every ignore rule, and past what the user's rules close.
+pub(crate) fn open_walker(tree: &Tree<'_>, folder: &Path) -> (WalkBuilder, Arc<LeftOut>) {
+    let left_out = Arc::new(LeftOut::new(&tree.closed, &tree.root));
+    let root = tree.root.clone();
+    let mut builder = walker(tree, folder);
+    if !tree.closed.is_empty() {
+        let left_out = left_out.clone();
+        builder.filter_entry(move |entry| {
+            not_gits(entry, &root) && (entry.depth() == 0 || left_out.lets(entry.path()))
+        });
+    }
+    (builder, left_out)
+}
+
+/// Git's own folder is no part of the project.
+fn not_gits(entry: &DirEntry, root: &Path) -> bool {
+    entry.file_name() != ".git" || entry.path() == root
+}
 
 /// A walk of `folder` that honours every ignore rule and follows no symlink.
 pub(crate) fn walker(tree: &Tree<'_>, folder: &Path) -> WalkBuilder {
@@ -23,10 +44,7 @@ pub(crate) fn walker(tree: &Tree<'_>, folder: &Path) -> WalkBuilder {
         .follow_links(false)
         .same_file_system(false)
         .add_custom_ignore_filename(".aiignore")
-        .filter_entry(move |entry| {
-            // Git's own folder is no part of the project.
-            entry.file_name() != ".git" || entry.path() == root
-        });
+        .filter_entry(move |entry| not_gits(entry, &root));
     builder
 }
 
@@ -37,7 +55,7 @@ pub(crate) fn run(call: &ToolCall, tree: &Tree<'_>) -> Done {
         return Err(format!("'{}' is a file, not a folder", show(&found.path)));
     }
     let folder = tree.root.join(&found.path);
-    let mut builder = walker(tree, &folder);
+    let (mut builder, left_out) = open_walker(tree, &folder);
     if !call.flag("recursive") {
         builder.max_depth(Some(1));
     }
@@ -83,6 +101,9 @@ pub(crate) fn run(call: &ToolCall, tree: &Tree<'_>) -> Done {
     }
     if problems > 0 {
         let _ = write!(out, "\n[{problems} entries could not be read]");
+    }
+    if let Some(note) = left_out.note() {
+        let _ = write!(out, "\n[{note}]");
     }
     Ok(out)
 }

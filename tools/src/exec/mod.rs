@@ -7,6 +7,7 @@
 mod artefact;
 mod browser;
 mod command;
+mod denied;
 mod doctor;
 mod files;
 pub(crate) mod guard;
@@ -253,6 +254,18 @@ fn child(request: &Request, mut layers: Layers) -> i32 {
             return 0;
         }
     };
+    let denied = if programs {
+        denied::find(&request.root, &request.sandbox.closed)
+    } else {
+        Ok(denied::Denied::default())
+    };
+    let denied = match denied {
+        Ok(denied) => denied,
+        Err(body) => {
+            let _ = output::report(&Report { body, ..Report::default() });
+            return 0;
+        }
+    };
     let online = programs && !request.sandbox.network.is_off();
     let doorman = match if online { go_online(request, &layers) } else { Ok(None) } {
         Ok(doorman) => doorman,
@@ -270,13 +283,16 @@ fn child(request: &Request, mut layers: Layers) -> i32 {
             (true, false) => Profile::Command,
             (false, _) => Profile::Files,
         },
-        writable: if server {
-            request.params.get("writable").is_some_and(|v| v == true)
-        } else {
-            command || write::is_writer(&request.tool)
-        },
+        writable: denied.all_fixed.is_none()
+            && if server {
+                request.params.get("writable").is_some_and(|v| v == true)
+            } else {
+                command || write::is_writer(&request.tool)
+            },
         lasting: server,
         hidden: &hidden.paths,
+        covered: &denied.covered,
+        fixed: &denied.fixed,
         rules: &hidden.rules,
     };
     let terminal = match if command { command::terminal(request) } else { Ok(None) } {
@@ -287,7 +303,14 @@ fn child(request: &Request, mut layers: Layers) -> i32 {
         }
     };
     let entered = sandbox::Linux.enter(&needs, &mut layers).and_then(|()| {
-        if hidden.paths.is_empty() || layers.has(sandbox::layer::MOUNT) {
+        if layers.has(sandbox::layer::MOUNT) {
+            return Ok(());
+        }
+        let landlock = layers.has(sandbox::layer::LANDLOCK);
+        if let Some(refusal) = denied.needs_view(&request.root, landlock) {
+            return Err(refusal);
+        }
+        if hidden.paths.is_empty() {
             return Ok(());
         }
         let by = if hidden.by_git < hidden.paths.len() { ".aiignore" } else { ".gitignore" };
@@ -306,6 +329,13 @@ fn child(request: &Request, mut layers: Layers) -> i32 {
     };
     if !report.ok && hidden.by_git > 0 {
         report.notes.push(hidden.note(&request.root));
+    }
+    if !report.ok {
+        report.notes.extend(denied.note(&request.root));
+        let fixed = denied.all_fixed.as_ref();
+        report.notes.extend(
+            fixed.map(|rule| format!("the rule '{rule}' closes the whole workspace to writing")),
+        );
     }
     report.layers = layers.active;
     report.absent = layers.absent;

@@ -24,6 +24,9 @@ pub(crate) fn run(call: &ToolCall, tree: &Tree<'_>) -> Done {
     let mut names = Vec::new();
     for folder in folders.iter().filter_map(|f| f.as_str()) {
         let Ok(dir) = tree.folder(Path::new(folder), false) else { continue };
+        if tree.check_closed(Path::new(folder)).is_err() {
+            continue;
+        }
         // Through the open folder: what it is called meanwhile does not matter.
         let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&dir));
         let Ok(entries) = std::fs::read_dir(link) else { continue };
@@ -54,6 +57,7 @@ fn image(tree: &Tree<'_>, path: &str) -> Done {
 fn text(tree: &Tree<'_>, path: &str) -> Done {
     let relative = tree.relative(path)?;
     let shown = show(&relative);
+    tree.check_closed(&relative)?;
     let file = tree.open_walked(&relative).map_err(|e| explain(&shown, &e))?;
     let mut text = String::new();
     file.take(NOTE_BYTES as u64 + 1).read_to_string(&mut text).map_err(|e| explain(&shown, &e))?;

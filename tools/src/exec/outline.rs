@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use crate::call::ToolCall;
 use crate::exec::files::Done;
-use crate::exec::list::{closed, walker};
+use crate::exec::list::{closed, open_walker};
 use crate::exec::safe_fs::{Tree, explain, show};
 use crate::limits::{
     OUTLINE_FILE_BYTES, OUTLINE_MAX_FILES, OUTLINE_MAX_TOTAL, OUTLINE_SHOWN_BYTES, SNIFF_BYTES,
@@ -50,7 +50,7 @@ type Files = Vec<(String, Vec<u8>)>;
 
 /// The texts of the files directly in a folder, sorted by name.
 fn in_folder(tree: &Tree<'_>, folder: &Path, notes: &mut Vec<String>) -> Result<Files, String> {
-    let mut builder = walker(tree, &tree.root.join(folder));
+    let (mut builder, left_out) = open_walker(tree, &tree.root.join(folder));
     builder.max_depth(Some(1)).sort_by_file_name(std::cmp::Ord::cmp);
     let mut paths: Vec<PathBuf> = Vec::new();
     let mut more = 0usize;
@@ -86,6 +86,7 @@ fn in_folder(tree: &Tree<'_>, folder: &Path, notes: &mut Vec<String>) -> Result<
     if more > 0 {
         notes.push(format!("… {more} more files are left out; name one of them"));
     }
+    notes.extend(left_out.note());
     Ok(files)
 }
 

@@ -11,6 +11,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 
 use super::ignored::Ignored;
+use crate::closed::Paths;
 use crate::protocol::{BeforeHead, Request, Seen};
 use crate::sandbox::sys;
 
@@ -21,6 +22,9 @@ const STRICT: u64 = BENEATH | sys::RESOLVE_NO_SYMLINKS;
 pub(crate) struct Tree<'a> {
     pub(crate) request: &'a Request,
     pub(crate) root: PathBuf,
+    /// What the user's rules close to reading, and to writing.
+    pub(crate) closed: Paths,
+    fixed: Paths,
     dir: OwnedFd,
 }
 
@@ -37,7 +41,9 @@ impl<'a> Tree<'a> {
         let root = request.root.clone();
         let dir = File::open(&root)
             .map_err(|e| format!("the workspace {} cannot be opened: {e}", root.display()))?;
-        Ok(Self { request, root, dir: dir.into() })
+        let closed = &request.sandbox.closed;
+        let (closed, fixed) = (closed.to_readers(), closed.to_writers());
+        Ok(Self { request, root, closed, fixed, dir: dir.into() })
     }
 
     /// `path` as the model wrote it, relative to the workspace and free of `..`.
@@ -150,8 +156,16 @@ impl<'a> Tree<'a> {
         }
     }
 
-    /// Refuses paths that `.gitignore` or `.aiignore` name.
+    /// Refuses paths that a rule of the user's closes to reading.
+    pub(crate) fn check_closed(&self, relative: &Path) -> Result<(), String> {
+        self.closed.rule_for(relative).map_or(Ok(()), |rule| {
+            Err(format!("'{}' is closed by the user's rule '{rule}'", show(relative)))
+        })
+    }
+
+    /// Refuses paths that `.gitignore` or `.aiignore` name, or a rule of the user's.
     pub(crate) fn check_ignored(&self, relative: &Path) -> Result<(), String> {
+        self.check_closed(relative)?;
         match Ignored::check(&self.root, relative)? {
             None => Ok(()),
             Some(by) => Err(format!(
@@ -163,6 +177,12 @@ impl<'a> Tree<'a> {
 
     /// Refuses paths that no tool may write.
     pub(crate) fn check_protected(&self, relative: &Path) -> Result<(), String> {
+        if let Some(rule) = self.fixed.rule_for(relative) {
+            return Err(format!(
+                "'{}' is closed to writing by the user's rule '{rule}'",
+                show(relative)
+            ));
+        }
         // Git runs what the configuration of any repository says, also of one made just for that.
         if relative.components().any(|part| part.as_os_str().eq_ignore_ascii_case(".git")) {
             return Err(format!(

@@ -16,7 +16,7 @@ use ignore::WalkState;
 
 use crate::call::ToolCall;
 use crate::exec::files::Done;
-use crate::exec::list::{closed, walker};
+use crate::exec::list::{closed, open_walker};
 use crate::exec::safe_fs::{Tree, show};
 use crate::limits::{
     REGEX_MAX_BYTES, REGEX_SIZE_LIMIT, SEARCH_CONTEXT, SEARCH_MAX_BYTES, SEARCH_MAX_HITS,
@@ -61,7 +61,8 @@ pub(crate) fn run(call: &ToolCall, tree: &Tree<'_>) -> Done {
     let total = AtomicUsize::new(0);
     let stopped = AtomicBool::new(false);
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(8));
-    walker(tree, &start).threads(threads).build_parallel().run(|| {
+    let (mut walk, left_out) = open_walker(tree, &start);
+    walk.threads(threads).build_parallel().run(|| {
         let mut searcher = searcher();
         let mut buffer = vec![0; WHOLE_FILE];
         let (matcher, results, problem) = (matcher.clone(), &results, &problem);
@@ -94,7 +95,7 @@ pub(crate) fn run(call: &ToolCall, tree: &Tree<'_>) -> Done {
         return Err(text);
     }
     let results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    Ok(render(results, stopped.into_inner()))
+    Ok(render(results, stopped.into_inner(), left_out.note()))
 }
 
 /// A glob without a slash matches names in any folder, as in `.gitignore`.
@@ -235,7 +236,7 @@ impl Sink for Gather {
     }
 }
 
-fn render(mut results: Vec<FileHits>, stopped: bool) -> String {
+fn render(mut results: Vec<FileHits>, stopped: bool, note: Option<String>) -> String {
     results.sort_by(|a, b| a.path.cmp(&b.path));
     let total: usize = results.iter().map(|r| r.hits).sum();
     let mut body = String::new();
@@ -266,6 +267,9 @@ fn render(mut results: Vec<FileHits>, stopped: bool) -> String {
             "Showing {shown} of them; those in {files_left} more files are left out. Narrow the \
              search to see them."
         );
+    }
+    if let Some(note) = note {
+        let _ = writeln!(out, "[{note}]");
     }
     out.push_str(&body);
     out

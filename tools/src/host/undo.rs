@@ -7,6 +7,7 @@ use super::exchange::Gathered;
 use super::{Invocation, Ledger, Outcome, ToolHost};
 use crate::artefact;
 use crate::call::ToolCall;
+use crate::closed::Closed;
 use crate::envelope;
 use crate::exec;
 use crate::journal::{self, Journal, Selector};
@@ -180,7 +181,8 @@ impl ToolHost {
         for (name, value) in params {
             call = call.with(name, *value);
         }
-        let invocation = Invocation::new(call, of.workspace.clone().writable(folder));
+        let invocation =
+            Invocation::new(call, of.workspace.clone().closed(Closed::default()).writable(folder));
         let limits = Limits {
             file_bytes: Limits::COMMAND.file_bytes,
             wall_ms: SNAPSHOT_WALL_MS,

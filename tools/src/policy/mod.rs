@@ -14,6 +14,7 @@ pub mod shell;
 use std::path::Path;
 
 use crate::call::ToolCall;
+use crate::closed::{self, Closed};
 use crate::exec::safe_fs;
 use crate::sandbox::network::Network;
 use crate::spec::{Class, ToolSpec};
@@ -149,6 +150,23 @@ impl Policy {
         }
     }
 
+    /// The paths that rules deny to a call of `spec`, or to whatever runs when there is none. A
+    /// rule for `*`, for `read` or for `read_file` is about all that reads, one for `*` or for
+    /// `write` about all that writes; one for another tool is about that tool.
+    pub fn closed(&self, spec: Option<&ToolSpec>, root: &Path) -> Closed {
+        let denies = |r: &&Rule| r.effect == Effect::Deny && !r.exact && r.is_in(root);
+        let own = |r: &Rule, class: Class| {
+            spec.is_some_and(|spec| spec.class == class && r.tool == spec.name)
+        };
+        let rules = self.rules.iter().filter(denies);
+        let read = rules.clone().filter(|r| {
+            matches!(r.tool.as_str(), "*" | "read" | "read_file") || own(r, Class::Read)
+        });
+        let write =
+            rules.filter(|r| matches!(r.tool.as_str(), "*" | "write") || own(r, Class::Write));
+        Closed::of(root, read, write)
+    }
+
     pub fn decide(&self, spec: &ToolSpec, call: &ToolCall, workspace: &Workspace) -> Verdict {
         let here = self.rules.iter().filter(|r| r.is_for(spec) && r.is_in(workspace.root()));
         let (exact, rules): (Vec<&Rule>, Vec<&Rule>) = here.partition(|r| r.exact);
@@ -267,10 +285,14 @@ fn files(rules: &[&Rule], class: Class, call: &ToolCall, workspace: &Workspace) 
     } else {
         paths.iter().map(|p| Some(p.as_path())).collect()
     };
-    for path in &each {
-        if let Some(rule) = hit(Effect::Deny, *path) {
-            return Verdict::Deny { rule: rule.describe() };
-        }
+    let denies = |r: &&&Rule| r.effect == Effect::Deny;
+    if let Some(rule) = rules.iter().filter(denies).find(|r| r.pattern.is_empty()) {
+        return Verdict::Deny { rule: rule.describe() };
+    }
+    let denying = rules.iter().filter(denies).copied();
+    let closed = closed::Paths::of(&closed::patterns(root, denying));
+    if let Some(rule) = paths.iter().find_map(|path| closed.rule_for(path)) {
+        return Verdict::Deny { rule: rule.to_owned() };
     }
     for path in &each {
         if let Some(rule) = hit(Effect::Ask, *path) {
@@ -302,7 +324,7 @@ fn matches(rule: &Rule, path: Option<&Path>) -> bool {
     {
         Ok(glob) => glob.compile_matcher().is_match(path),
         // A rule that cannot be understood must not widen, and must not be lost.
-        Err(_) => matches!(rule.effect, Effect::Deny | Effect::Ask),
+        Err(_) => rule.effect == Effect::Ask,
     }
 }
 
@@ -313,7 +335,7 @@ mod tests {
 
     impl Policy {
         /// Rules of an effect, a tool and a pattern, for everywhere.
-        pub(super) fn of(rules: &[(Effect, &str, &str)]) -> Self {
+        pub(crate) fn of(rules: &[(Effect, &str, &str)]) -> Self {
             let rule = |(effect, tool, pattern): &(Effect, &str, &str)| Rule {
                 effect: *effect,
                 tool: (*tool).into(),

@@ -108,6 +108,9 @@ pub(crate) struct Needs<'a> {
     /// what the user makes there, so it must not be able to make anything there.
     pub(crate) lasting: bool,
     pub(crate) hidden: &'a [PathBuf],
+    /// What the user's rules close to reading, and to writing.
+    pub(crate) covered: &'a [PathBuf],
+    pub(crate) fixed: &'a [PathBuf],
     /// Files with ignore rules that stay as they are.
     pub(crate) rules: &'a [PathBuf],
 }
@@ -143,6 +146,8 @@ fn enter(fence: &Needs<'_>, layers: &mut Layers) -> Result<(), String> {
             write: &spec.write,
             protected: &spec.protected,
             hidden: fence.hidden,
+            covered: fence.covered,
+            fixed: fence.fixed,
             rules: fence.rules,
             home: spec.home.as_deref(),
             network: spec.host_network,
@@ -257,7 +262,10 @@ fn rules(fence: &Needs<'_>, viewed: bool) -> landlock::Rules {
         // Without a view a command may write below every entry of the workspace that
         // holds no protected path, and nowhere else: rights only ever add up.
         rules.read.push(root.clone());
-        rules.write.extend(view::unprotected(root, &spec.protected));
+        let fixed = fence.fixed.iter().filter_map(|p| p.strip_prefix(root).ok()?.to_str());
+        let mut protected = spec.protected.clone();
+        protected.extend(fixed.map(str::to_owned));
+        rules.write.extend(view::unprotected(root, &protected));
     }
     rules
 }

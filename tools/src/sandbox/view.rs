@@ -90,6 +90,10 @@ pub(crate) struct View<'a> {
     pub(crate) protected: &'a [String],
     /// Paths below the root to hide, each by an empty file or folder.
     pub(crate) hidden: &'a [PathBuf],
+    /// Paths below the root that cannot be opened, nor written.
+    pub(crate) covered: &'a [PathBuf],
+    /// Paths below the root that cannot be written.
+    pub(crate) fixed: &'a [PathBuf],
     /// Files below the root that stay as they are.
     pub(crate) rules: &'a [PathBuf],
     pub(crate) home: Option<&'a Path>,
@@ -132,6 +136,8 @@ pub(crate) fn enter(view: &View<'_>) -> io::Result<io::Result<()>> {
     }
     for path in view.write {
         let attributes = sys::MOUNT_NOSUID | sys::MOUNT_NODEV | sys::MOUNT_NOEXEC;
+        let fixed = view.fixed.iter().any(|fixed| path.starts_with(fixed));
+        let attributes = attributes | if fixed { readonly } else { 0 };
         pick(path, attributes, &mut plan, &mut links)?;
     }
     let changeable = sys::MOUNT_NOSUID | sys::MOUNT_NODEV;
@@ -150,6 +156,7 @@ pub(crate) fn enter(view: &View<'_>) -> io::Result<io::Result<()>> {
     if view.lasting {
         // A folder granted by name may hold protected paths.
         let held = view.protected.iter().map(|p| view.root.join(p));
+        let held = held.chain(view.fixed.iter().cloned());
         for path in held.filter(|p| view.write.iter().any(|w| p.starts_with(w))) {
             pick(&path, readonly, &mut plan, &mut links)?;
         }
@@ -194,7 +201,10 @@ pub(crate) fn enter(view: &View<'_>) -> io::Result<io::Result<()>> {
         sys::attach_tree(&planned.tree, &target)?;
     }
     for hidden in view.hidden {
-        hide(&put(hidden))?;
+        hide(&put(hidden), true)?;
+    }
+    for covered in view.covered {
+        hide(&put(covered), false)?;
     }
     // Shows the processes of this namespace only.
     let at = put(Path::new("/proc"));
@@ -272,15 +282,16 @@ fn guard(
     let is_open = |path: &Path| {
         open.iter().any(|o| path.starts_with(o))
             && !view.protected.iter().any(|p| path.starts_with(view.root.join(p)))
+            && !view.fixed.iter().any(|p| path != p && path.starts_with(p))
     };
     let below = |path: &'_ PathBuf| {
         let inner = path.strip_prefix(view.root).ok().filter(|_| is_open(path))?;
         Some(inner.to_owned())
     };
-    let rules: Vec<PathBuf> = view.rules.iter().filter_map(below).collect();
+    let rules: Vec<PathBuf> = view.rules.iter().chain(view.fixed).filter_map(below).collect();
     // What covers these is put in later; moved with the folder that holds it, a path would be
     // where no rule names it once the command has ended.
-    let hidden: Vec<PathBuf> = view.hidden.iter().filter_map(below).collect();
+    let hidden: Vec<PathBuf> = view.hidden.iter().chain(view.covered).filter_map(below).collect();
     let more = rules.iter().map(|p| (p.as_path(), true));
     let more = more.chain(hidden.iter().map(|p| (p.as_path(), false)));
     for (relative, itself) in protected.chain(more) {
@@ -344,26 +355,32 @@ fn with_parents(path: &Path, make: impl Fn() -> io::Result<()>) -> io::Result<()
     }
 }
 
-/// Covers a file with an empty one, a folder with an empty folder; both read-only.
-fn hide(path: &Path) -> io::Result<()> {
+/// Covers a file with an empty one, a folder with an empty folder; both read-only. They can be
+/// opened, or not: programs take what is empty for what is there, git for what is to be kept.
+fn hide(path: &Path, open: bool) -> io::Result<()> {
     let meta = match fs::symlink_metadata(path) {
         Ok(meta) => meta,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(());
+        }
         Err(e) => return Err(e),
     };
     if meta.is_dir() {
         let flags = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-        return sys::mount(c"tmpfs", &sys::cstr(path)?, c"tmpfs", flags, c"mode=555,size=4k");
+        let data = if open { c"mode=555,size=4k" } else { c"mode=000,size=4k" };
+        return sys::mount(c"tmpfs", &sys::cstr(path)?, c"tmpfs", flags, data);
     }
-    if meta.is_file() {
-        let empty = Path::new("/tmp/.hidden");
-        if !empty.exists() {
-            fs::File::create(empty)?;
-            fs::set_permissions(empty, fs::Permissions::from_mode(0o444))?;
-        }
-        let tree = sys::clone_tree(empty)?;
-        sys::restrict_tree(&tree, sys::MOUNT_RDONLY | sys::MOUNT_NOSUID | sys::MOUNT_NODEV)?;
-        return sys::attach_tree(&tree, path);
+    if meta.is_symlink() {
+        return Ok(());
     }
-    Ok(())
+    // Anything that can be opened, a named pipe as well.
+    let (empty, mode) = if open { ("/tmp/.hidden", 0o444) } else { ("/tmp/.closed", 0o000) };
+    let empty = Path::new(empty);
+    if !empty.exists() {
+        fs::File::create(empty)?;
+        fs::set_permissions(empty, fs::Permissions::from_mode(mode))?;
+    }
+    let tree = sys::clone_tree(empty)?;
+    sys::restrict_tree(&tree, sys::MOUNT_RDONLY | sys::MOUNT_NOSUID | sys::MOUNT_NODEV)?;
+    sys::attach_tree(&tree, path)
 }

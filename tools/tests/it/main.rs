@@ -3,6 +3,7 @@
 mod background;
 mod browser;
 mod cgroup;
+mod closed;
 mod escape;
 mod limits;
 mod network;
