@@ -30,6 +30,19 @@ pub(crate) struct Pattern {
 
 const EVERYTHING: &str = "**";
 
+/// In place of a rule, for [`Closed::sealing`].
+const SEALED: &str = "git ignored it until a command changed the rules";
+
+/// A rule as a part of a sentence.
+pub(crate) fn named(rule: &str) -> String {
+    if rule == SEALED {
+        return format!(
+            "the sandbox: {SEALED}; the user can show it with sandbox.show in config.toml"
+        );
+    }
+    format!("the user's rule '{rule}'")
+}
+
 impl Closed {
     pub(crate) fn of<'r>(
         root: &Path,
@@ -41,6 +54,16 @@ impl Closed {
 
     pub fn is_empty(&self) -> bool {
         self.read.is_empty() && self.write.is_empty()
+    }
+
+    /// With what git ignored until a command changed its rules.
+    pub(crate) fn sealing(mut self, paths: &[String]) -> Self {
+        self.read.extend(
+            paths
+                .iter()
+                .map(|path| Pattern { glob: globset::escape(path), rule: SEALED.to_owned() }),
+        );
+        self
     }
 
     /// What must not be read.
@@ -265,7 +288,8 @@ pub fn note(rules: &[&str]) -> Option<String> {
     if rules.is_empty() {
         return None;
     }
-    let mut named: Vec<String> = rules.iter().take(NAMED).map(|rule| format!("'{rule}'")).collect();
+    let quoted = |rule: &&str| format!("'{rule}'");
+    let mut named: Vec<String> = rules.iter().take(NAMED).map(quoted).collect();
     if rules.len() > NAMED {
         named.push(format!("{} more", rules.len() - NAMED));
     }

@@ -11,6 +11,7 @@ mod ledger;
 mod notes;
 mod outcome;
 mod process;
+mod sealed;
 mod undo;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +43,7 @@ pub(crate) use exchange::frame;
 pub use ledger::Ledger;
 pub use outcome::Outcome;
 pub(crate) use process::{Scratch, kill_group, scratch, send, spawn};
+pub(crate) use sealed::{Seal, Sealed};
 pub use undo::Undone;
 
 /// One call to run.
@@ -98,6 +100,8 @@ pub struct ToolHost {
     live: Arc<Mutex<BTreeSet<u32>>>,
     slots: Arc<Semaphore>,
     dialer: Arc<dyn Dialer>,
+    /// What stays hidden whatever commands did to git's rules.
+    sealed: Sealed,
     /// Looked for with the first command.
     cgroups: Arc<OnceLock<Cgroups>>,
 }
@@ -112,6 +116,7 @@ impl ToolHost {
             live: Arc::default(),
             slots: Arc::new(Semaphore::new(MAX_LIVE_CALLS)),
             dialer: Arc::new(SystemDialer),
+            sealed: Sealed::default(),
             cgroups: Arc::default(),
         }
     }
@@ -127,6 +132,7 @@ impl ToolHost {
     /// and long outputs are only shown in part.
     #[must_use]
     pub fn with_state(mut self, state: PathBuf) -> Self {
+        self.sealed = Sealed::new(&state);
         self.state = Some(state);
         self
     }
@@ -137,6 +143,10 @@ impl ToolHost {
         // What is in view of it is the program, not a link to it.
         self.outliner = program.map(|p| p.canonicalize().unwrap_or(p));
         self
+    }
+
+    pub(crate) fn sealed(&self) -> &Sealed {
+        &self.sealed
     }
 
     fn artefacts(&self) -> Option<Artefacts> {
@@ -221,6 +231,7 @@ impl ToolHost {
         let sandbox = SandboxSpec {
             scratch: Some(scratch.path().to_owned()),
             network,
+            sealed: self.sealed.of(&root),
             ..invocation.workspace.sandbox()
         };
         let mut request =
@@ -249,6 +260,9 @@ impl ToolHost {
             let refused = refused.as_ref().map(Refused::take).unwrap_or_default();
             if !refused.is_empty() {
                 report.notes.push(envelope::not_granted(&refused));
+            }
+            if let Some(seal) = gathered.seal.take() {
+                seal.end(std::mem::take(&mut report.opened));
             }
             outcome.note_layers(report);
             // A shell may end well although the kernel refused it something.

@@ -107,8 +107,7 @@ impl Journal {
     /// The journal of the workspace `root`, below the user's state folder.
     pub fn open(state: &Path, root: &Path) -> io::Result<Self> {
         use std::os::unix::ffi::OsStrExt as _;
-        let name = blake3::hash(root.as_os_str().as_bytes()).to_hex();
-        let dir = state.join("journal").join(&name.as_str()[..32]);
+        let dir = Self::folder(state, root);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir.join("objects"))?;
         // Which workspace it is, for people.
         let note = dir.join("workspace");
@@ -116,6 +115,13 @@ impl Journal {
             fs::write(note, root.as_os_str().as_bytes())?;
         }
         Ok(Self { dir, max_bytes: JOURNAL_MAX_BYTES })
+    }
+
+    /// Where the journal of a workspace lies.
+    pub(crate) fn folder(state: &Path, root: &Path) -> PathBuf {
+        use std::os::unix::ffi::OsStrExt as _;
+        let name = blake3::hash(root.as_os_str().as_bytes()).to_hex();
+        state.join("journal").join(&name.as_str()[..32])
     }
 
     #[cfg(test)]

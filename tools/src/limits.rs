@@ -99,7 +99,7 @@ pub const MAX_FRAME_BYTES: usize = 20 << 20;
 /// Read ahead from a helper, one for each call under way; larger frames pass it by.
 pub const FRAME_BUFFER: usize = 4 << 10;
 /// Longest report before an MCP server's own bytes.
-pub const MAX_REPORT_BYTES: usize = 64 << 10;
+pub const MAX_REPORT_BYTES: usize = 2 << 20;
 /// How long the fence around an MCP server may take to stand.
 pub const SERVER_START_MS: u64 = 20_000;
 /// How long an MCP server gets to end by itself once its input is closed.
@@ -250,6 +250,8 @@ pub const BROWSER_MESSAGE_BYTES: usize = 32 << 20;
 pub const BROWSER_EVENTS: usize = 10_000;
 /// Paths hidden from a command, each by a mount; a workspace with more runs no commands.
 pub const HIDDEN_MAX_PATHS: usize = 256;
+/// Longest list of what stays hidden although git ignores it no more.
+pub const SEALED_FILE_BYTES: u64 = 2 << 20;
 /// Rules that deny paths and are held from above; with more, every path is denied.
 pub const CLOSED_MAX_RULES: usize = 256;
 /// Paths that rules close to a command, each by a mount; with more, commands do not run.

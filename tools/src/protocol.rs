@@ -105,6 +105,9 @@ pub struct SandboxSpec {
     /// Paths that the user's rules deny.
     #[serde(default)]
     pub closed: Closed,
+    /// Secrets that git ignored until a command changed its rules.
+    #[serde(default)]
+    pub sealed: Vec<String>,
     /// The host's network, for an MCP server whose configuration asks for it.
     #[serde(default)]
     pub host_network: bool,
@@ -118,6 +121,9 @@ pub const FRAME_OUTPUT: u8 = b'O';
 /// A file about to be changed: a line of JSON ([`BeforeHead`]), then its content.
 /// The host answers with [`KEPT`] or [`NOT_KEPT`] on the helper's standard input.
 pub const FRAME_BEFORE: u8 = b'B';
+/// What git's rules hide from a command that is about to begin, a JSON list; answered like
+/// [`FRAME_BEFORE`].
+pub const FRAME_HIDDEN: u8 = b'H';
 pub const FRAME_REPORT: u8 = b'R';
 /// A picture of the browser's page, or an image that was read; before the report.
 pub const FRAME_PICTURE: u8 = b'P';
@@ -153,6 +159,12 @@ pub struct Report {
     /// Files deleted.
     #[serde(default)]
     pub gone: Vec<String>,
+    /// What git's rules hid from an MCP server that is about to begin.
+    #[serde(default)]
+    pub hidden: Vec<String>,
+    /// What they hid from a command and git ignores no more now that it has ended.
+    #[serde(default)]
+    pub opened: Vec<String>,
     /// What else the reader should know, a sentence each.
     #[serde(default)]
     pub notes: Vec<String>,

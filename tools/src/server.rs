@@ -82,6 +82,8 @@ pub struct Process {
     /// Keeps the limits that the kernel keeps; dropped, it ends whatever is in it.
     group: Option<Scope>,
     limits: Limits,
+    /// What it may open, when it may write in the workspace.
+    seal: Option<host::Seal>,
     _scratch: host::Scratch,
 }
 
@@ -92,7 +94,8 @@ pub async fn serve(
     serve: &Serve<'_>,
 ) -> Result<Served, String> {
     let scratch = host::scratch().map_err(|e| format!("no temporary folder: {e}"))?;
-    let request = request(workspace, serve, &scratch)?;
+    let request = request(tools, workspace, serve, &scratch)?;
+    let root = request.root.clone();
     let text = serde_json::to_vec(&request).map_err(|e| e.to_string())?;
     let network = if serve.host_network { &Network::default() } else { &serve.network };
     let mut gate = Gate::open(network, Arc::new(SystemDialer))
@@ -123,7 +126,7 @@ pub async fn serve(
     };
     let limits = serve.limits.clone();
     let mut process =
-        Process { child, pid, stderr, reader, gate, group, limits, _scratch: scratch };
+        Process { child, pid, stderr, reader, gate, group, limits, seal: None, _scratch: scratch };
     let started = async {
         host::send(&mut stdin, &text).await?;
         report(&mut stdout).await
@@ -138,6 +141,9 @@ pub async fn serve(
         process.end().await;
         return Err(report.body);
     }
+    if serve.access == Access::Write && !report.hidden.is_empty() {
+        process.seal = Some(tools.sealed().begin(&root, std::mem::take(&mut report.hidden)));
+    }
     match no_group {
         None => report.layers.push(format!("{}-v2", layer::CGROUP)),
         Some(why) => report.absent.push((layer::CGROUP.into(), why)),
@@ -146,12 +152,14 @@ pub async fn serve(
 }
 
 fn request(
+    tools: &ToolHost,
     workspace: &Workspace,
     serve: &Serve<'_>,
     scratch: &host::Scratch,
 ) -> Result<Request, String> {
     let mut sandbox = SandboxSpec {
         scratch: Some(scratch.path().to_owned()),
+        sealed: tools.sealed().of(workspace.root()),
         host_network: serve.host_network,
         network: if serve.host_network { Network::default() } else { serve.network.clone() },
         ..workspace.sandbox()
@@ -170,6 +178,7 @@ fn request(
     }
     if serve.access == Access::None {
         sandbox.closed = Closed::default();
+        sandbox.sealed.clear();
     }
     let root = match serve.access {
         // Something must stand in its place: the private folder of this server.
@@ -231,6 +240,8 @@ impl Process {
         if let Some(reader) = self.reader.take() {
             let _ = tokio::time::timeout(Duration::from_millis(KILL_GRACE_MS), reader).await;
         }
+        // Whatever it did to the rules is done.
+        drop(self.seal.take());
         let hit = self.group.as_ref().and_then(|group| group.hit(&self.limits));
         let how = match (hit, status) {
             (Some(hit), _) => envelope::limit(&hit),

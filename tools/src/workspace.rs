@@ -332,6 +332,7 @@ fn fence(var: impl Fn(&str) -> Option<OsString>) -> SandboxSpec {
         browser: None,
         network: crate::sandbox::network::Network::default(),
         closed: Closed::default(),
+        sealed: Vec::new(),
         host_network: false,
         off: Vec::new(),
     }

@@ -23,14 +23,30 @@ pub(crate) struct Hidden {
     pub(crate) by_git: usize,
     /// Files below the workspace's own folder whose rules stay as they are, absolute.
     pub(crate) rules: Vec<PathBuf>,
+    /// What git ignores no more, since a command changed its rules; among the paths.
+    pub(crate) sealed: Vec<PathBuf>,
     /// Whether that is all that git ignores.
     all: bool,
 }
 
 impl Hidden {
+    /// What git's rules hide, relative to the workspace.
+    pub(crate) fn by_rules(&self, root: &Path) -> Vec<String> {
+        let first = self.paths.len() - self.by_git - self.sealed.len();
+        let by_git = self.paths[first..first + self.by_git].iter();
+        by_git.filter_map(|p| Some(p.strip_prefix(root).ok()?.to_str()?.to_owned())).collect()
+    }
+
+    /// What of that git ignores no more.
+    pub(crate) fn opened(&self, root: &Path) -> Vec<String> {
+        let mut all = self.by_rules(root);
+        all.retain(|path| matches!(ignored::Ignored::check(root, Path::new(path)), Ok(None)));
+        all
+    }
+
     /// For the reader of a command that failed: it may have missed one of these.
     pub(crate) fn note(&self, root: &Path) -> String {
-        let first = self.paths.len() - self.by_git;
+        let first = self.paths.len() - self.by_git - self.sealed.len();
         let some = self.paths[first..].iter().take(HIDDEN_NAMED);
         let mut names: Vec<String> =
             some.map(|p| p.strip_prefix(root).unwrap_or(p).display().to_string()).collect();
@@ -48,12 +64,15 @@ impl Hidden {
 
 /// `show`: what the user's own settings keep visible, in the form of a `.gitignore`. `all`:
 /// whether they hide the rest of what git ignores, secret or not.
-pub(crate) fn find(root: &Path, show: &[String], all: bool) -> Result<Hidden, String> {
-    let mut shown = GitignoreBuilder::new(root);
-    for line in show {
-        shown.add_line(None, line).map_err(|e| format!("the setting sandbox.show: {e}"))?;
-    }
-    let shown = shown.build().map_err(|e| format!("the setting sandbox.show: {e}"))?;
+/// `sealed`: what git ignored until a command changed its rules.
+pub(crate) fn find(
+    root: &Path,
+    show: &[String],
+    all: bool,
+    sealed: &[String],
+) -> Result<Hidden, String> {
+    let sealed = still_sealed(root, show, sealed)?;
+    let shown = shown(root, show)?;
     let mut search = Search {
         root,
         shown,
@@ -93,6 +112,11 @@ pub(crate) fn find(root: &Path, show: &[String], all: bool) -> Result<Hidden, St
     secret.retain(|path| !paths.iter().any(|p| path.starts_with(p)));
     let by_git = secret.len();
     paths.append(&mut secret);
+    let sealed = sealed.iter().map(|path| root.join(path)).filter(|path| {
+        path.symlink_metadata().is_ok() && !paths.iter().any(|p| path.starts_with(p))
+    });
+    let sealed: Vec<PathBuf> = sealed.collect();
+    paths.extend(sealed.iter().cloned());
     if paths.len() > HIDDEN_MAX_PATHS {
         return Err(format!(
             "the command was not run: {} paths would have to be hidden from it, at most \
@@ -101,7 +125,49 @@ pub(crate) fn find(root: &Path, show: &[String], all: bool) -> Result<Hidden, St
             paths.len()
         ));
     }
-    Ok(Hidden { paths, by_git, rules, all })
+    Ok(Hidden { paths, by_git, rules, sealed, all })
+}
+
+fn shown(root: &Path, show: &[String]) -> Result<Gitignore, String> {
+    let failed = |e: ignore::Error| format!("the setting sandbox.show: {e}");
+    let mut shown = GitignoreBuilder::new(root);
+    for line in show {
+        shown.add_line(None, line).map_err(failed)?;
+    }
+    shown.build().map_err(failed)
+}
+
+/// What of `sealed` the user's own settings do not show.
+pub(crate) fn still_sealed(
+    root: &Path,
+    show: &[String],
+    sealed: &[String],
+) -> Result<Vec<String>, String> {
+    if sealed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let shown = shown(root, show)?;
+    let is_shown = |path: &String| {
+        let path = root.join(path);
+        let is_dir = path.is_dir();
+        shown.matched_path_or_any_parents(path, is_dir).is_ignore()
+    };
+    Ok(sealed.iter().filter(|path| !is_shown(path)).cloned().collect())
+}
+
+/// For the reader: what stays hidden although git ignores it no more.
+pub(crate) fn sealed_note(root: &Path, paths: &[PathBuf]) -> String {
+    let some = paths.iter().take(HIDDEN_NAMED);
+    let mut names: Vec<String> =
+        some.map(|p| p.strip_prefix(root).unwrap_or(p).display().to_string()).collect();
+    if paths.len() > HIDDEN_NAMED {
+        names.push(format!("{} more", paths.len() - HIDDEN_NAMED));
+    }
+    format!(
+        "git ignored these until a command changed its rules, and tools see nothing of them still: \
+         {}; the user can show them with sandbox.show in config.toml",
+        names.join(", ")
+    )
 }
 
 fn too_many() -> String {
@@ -229,7 +295,7 @@ mod tests {
 
     fn found(root: &Path, show: &[&str]) -> Vec<String> {
         let show: Vec<String> = show.iter().map(|s| (*s).to_owned()).collect();
-        let found = find(root, &show, false).unwrap();
+        let found = find(root, &show, false, &[]).unwrap();
         let relative = |p: &PathBuf| p.strip_prefix(root).unwrap().display().to_string();
         let mut list: Vec<String> = found.paths.iter().map(relative).collect();
         list.sort();
@@ -261,10 +327,10 @@ mod tests {
             fs::create_dir(&folder).unwrap();
             fs::write(folder.join(".aiignore"), "").unwrap();
         }
-        let Err(why) = find(root, &[], false) else { panic!("too many are taken") };
+        let Err(why) = find(root, &[], false, &[]) else { panic!("too many are taken") };
         assert!(why.contains("have an .aiignore of their own"), "{why}");
         fs::remove_file(root.join("f0/.aiignore")).unwrap();
-        assert_eq!(find(root, &[], false).unwrap().rules.len(), HIDDEN_MAX_PATHS);
+        assert_eq!(find(root, &[], false, &[]).unwrap().rules.len(), HIDDEN_MAX_PATHS);
     }
 
     #[test]
@@ -297,13 +363,13 @@ mod tests {
         }
         let all = [".env", ".env.local", "local/deep/id_rsa", "secrets", "src/k.pem"];
         assert_eq!(found(root, &[]), all);
-        assert_eq!(find(root, &[], false).unwrap().by_git, 5);
+        assert_eq!(find(root, &[], false, &[]).unwrap().by_git, 5);
         let shown = found(root, &[".env.local", "/local/"]);
         assert_eq!(shown, [".env", "secrets", "src/k.pem"]);
         fs::create_dir(root.join("src/sub")).unwrap();
         fs::create_dir(root.join("src/sub/.gitignore")).unwrap();
         assert!(
-            find(root, &[], false).unwrap_err().contains("off limits"),
+            find(root, &[], false, &[]).unwrap_err().contains("off limits"),
             "rules that cannot be read close"
         );
     }
@@ -320,7 +386,7 @@ mod tests {
         }
         let hidden = |show: &[&str]| {
             let show: Vec<String> = show.iter().map(|s| (*s).to_owned()).collect();
-            let found = find(root, &show, true).unwrap();
+            let found = find(root, &show, true, &[]).unwrap();
             let relative = |p: &PathBuf| p.strip_prefix(root).unwrap().display().to_string();
             let mut list: Vec<String> = found.paths.iter().map(relative).collect();
             list.sort();
@@ -345,7 +411,7 @@ mod tests {
     fn without_rules_nothing_is_hidden() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join(".env"), "x").unwrap();
-        assert!(find(dir.path(), &[], false).unwrap().paths.is_empty());
+        assert!(find(dir.path(), &[], false, &[]).unwrap().paths.is_empty());
     }
 
     #[test]
@@ -355,6 +421,6 @@ mod tests {
         for n in 0..=HIDDEN_MAX_PATHS {
             fs::write(dir.path().join(format!("{n}.pem")), "").unwrap();
         }
-        assert!(find(dir.path(), &[], false).unwrap_err().contains("sandbox.show"));
+        assert!(find(dir.path(), &[], false, &[]).unwrap_err().contains("sandbox.show"));
     }
 }

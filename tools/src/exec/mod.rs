@@ -243,7 +243,8 @@ fn child(request: &Request, mut layers: Layers) -> i32 {
     let browser = request.tool == browser::NAME;
     let programs = command || browser;
     let hidden = if programs {
-        hidden::find(&request.root, &request.sandbox.show, request.sandbox.hide_ignored)
+        let spec = &request.sandbox;
+        hidden::find(&request.root, &spec.show, spec.hide_ignored, &spec.sealed)
     } else {
         Ok(hidden::Hidden::default())
     };
@@ -313,20 +314,39 @@ fn child(request: &Request, mut layers: Layers) -> i32 {
         if hidden.paths.is_empty() {
             return Ok(());
         }
-        let by = if hidden.by_git < hidden.paths.len() { ".aiignore" } else { ".gitignore" };
+        let by = if hidden.by_git + hidden.sealed.len() < hidden.paths.len() {
+            ".aiignore"
+        } else {
+            ".gitignore"
+        };
         Err(format!(
             "the command was not run: {by} names '{}', and without a mount namespace this \
              system cannot hide it from commands",
             hidden.paths[0].display()
         ))
     });
+    // Before anything of the command runs, the host knows what it may open.
+    let by_rules = if command { hidden.by_rules(&request.root) } else { Vec::new() };
+    if !server && !by_rules.is_empty() && output::hidden(&by_rules).is_err() {
+        return exit::CANCELLED;
+    }
     let mut report = match entered {
         Err(refusal) => Report { body: refusal, ..Report::default() },
-        Ok(()) if server => return server::run(request, layers),
+        Ok(()) if server => return server::run(request, layers, by_rules),
         Ok(()) if command => command::run(request, &layers, terminal, doorman),
         Ok(()) if browser => browser::run(request, &layers),
         Ok(()) => files::run(request),
     };
+    if !by_rules.is_empty() {
+        report.opened = hidden.opened(&request.root);
+        let opened: Vec<_> = report.opened.iter().map(|path| request.root.join(path)).collect();
+        if !opened.is_empty() {
+            report.notes.push(hidden::sealed_note(&request.root, &opened));
+        }
+    }
+    if !report.ok && !hidden.sealed.is_empty() {
+        report.notes.push(hidden::sealed_note(&request.root, &hidden.sealed));
+    }
     if !report.ok && hidden.by_git > 0 {
         report.notes.push(hidden.note(&request.root));
     }

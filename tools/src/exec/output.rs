@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 
 use crate::protocol::{
-    BeforeHead, FRAME_BEFORE, FRAME_OUTPUT, FRAME_PICTURE, FRAME_REPORT, KEPT, Report,
+    BeforeHead, FRAME_BEFORE, FRAME_HIDDEN, FRAME_OUTPUT, FRAME_PICTURE, FRAME_REPORT, KEPT, Report,
 };
 
 pub(crate) fn output(bytes: &[u8]) -> io::Result<()> {
@@ -24,6 +24,13 @@ pub(crate) fn before(head: &BeforeHead, content: &[u8]) -> io::Result<()> {
     payload.push(b'\n');
     payload.extend_from_slice(content);
     frame(FRAME_BEFORE, &payload)
+}
+
+/// What is hidden from a command; waits until the host has taken it.
+pub(crate) fn hidden(paths: &[String]) -> io::Result<()> {
+    let text = serde_json::to_vec(paths).map_err(io::Error::other)?;
+    frame(FRAME_HIDDEN, &text)?;
+    kept()
 }
 
 /// Waits for the host's word that a file's state is kept.

@@ -41,8 +41,10 @@ impl<'a> Tree<'a> {
         let root = request.root.clone();
         let dir = File::open(&root)
             .map_err(|e| format!("the workspace {} cannot be opened: {e}", root.display()))?;
-        let closed = &request.sandbox.closed;
-        let (closed, fixed) = (closed.to_readers(), closed.to_writers());
+        let spec = &request.sandbox;
+        let sealed = super::hidden::still_sealed(&root, &spec.show, &spec.sealed)?;
+        let closed = spec.closed.clone().sealing(&sealed).to_readers();
+        let fixed = spec.closed.to_writers();
         Ok(Self { request, root, closed, fixed, dir: dir.into() })
     }
 
@@ -159,7 +161,7 @@ impl<'a> Tree<'a> {
     /// Refuses paths that a rule of the user's closes to reading.
     pub(crate) fn check_closed(&self, relative: &Path) -> Result<(), String> {
         self.closed.rule_for(relative).map_or(Ok(()), |rule| {
-            Err(format!("'{}' is closed by the user's rule '{rule}'", show(relative)))
+            Err(format!("'{}' is closed by {}", show(relative), crate::closed::named(rule)))
         })
     }
 

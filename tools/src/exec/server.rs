@@ -22,11 +22,12 @@ use crate::sandbox::{Layers, layer};
 pub(crate) const NAME: &str = "mcp_server";
 
 /// Runs the server to its end. Returns the helper's exit code.
-pub(crate) fn run(request: &Request, layers: Layers) -> i32 {
+pub(crate) fn run(request: &Request, layers: Layers, hidden: Vec<String>) -> i32 {
     let viewed = layers.has(layer::MOUNT);
     let pid_ns = layers.has(layer::PID);
     let plan = plan(request, &layers);
-    let mut report = Report { layers: layers.active, absent: layers.absent, ..Report::default() };
+    let (layers, absent) = (layers.active, layers.absent);
+    let mut report = Report { layers, absent, hidden, ..Report::default() };
     match &plan {
         Ok(_) => report.ok = true,
         Err(problem) => report.body.clone_from(problem),

@@ -170,6 +170,7 @@ impl ToolHost {
             scratch: Some(scratch.path().to_owned()),
             browser: Some(program),
             network: network.clone(),
+            sealed: self.sealed().of(invocation.workspace.root()),
             read,
             ..spec
         };

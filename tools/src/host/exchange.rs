@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 
 use super::process::{Live, kill_group, send, spawn};
-use super::{Invocation, ToolHost};
+use super::{Invocation, Seal, ToolHost};
 use crate::cgroup::{Cgroups, Scope};
 use crate::envelope::LimitHit;
 use crate::journal::Journal;
@@ -17,7 +17,8 @@ use crate::limits::{
     FRAME_BUFFER, KILL_GRACE_MS, Limits, MAX_FRAME_BYTES, PICTURE_BYTES, READ_PICTURES,
 };
 use crate::protocol::{
-    FRAME_BEFORE, FRAME_OUTPUT, FRAME_PICTURE, FRAME_REPORT, KEPT, NOT_KEPT, Report, Request,
+    FRAME_BEFORE, FRAME_HIDDEN, FRAME_OUTPUT, FRAME_PICTURE, FRAME_REPORT, KEPT, NOT_KEPT, Report,
+    Request,
 };
 use crate::proxy::Gate;
 use crate::terminal;
@@ -34,6 +35,8 @@ pub(super) struct Gathered {
     pub(super) pictures: Vec<Vec<u8>>,
     /// Whether a command had a group of its own, or why not.
     pub(super) group: Option<Result<(), String>>,
+    /// What a command may open, until it says what it did.
+    pub(super) seal: Option<Seal>,
     /// A limit that the group enforced.
     pub(super) limit: Option<LimitHit>,
 }
@@ -157,6 +160,12 @@ impl ToolHost {
                 FRAME_BEFORE => {
                     let kept = self.keep_before(&payload, gathered, root, invocation);
                     stdin.write_all(&[if kept.is_ok() { KEPT } else { NOT_KEPT }]).await?;
+                    stdin.flush().await?;
+                }
+                FRAME_HIDDEN => {
+                    let hidden = serde_json::from_slice(&payload).map_err(std::io::Error::other)?;
+                    gathered.seal = Some(self.sealed().begin(root, hidden));
+                    stdin.write_all(&[KEPT]).await?;
                     stdin.flush().await?;
                 }
                 FRAME_PICTURE

@@ -3,9 +3,11 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::time::{Duration, Instant};
 
 use lapce_ai_tools::call::ToolCall;
-use lapce_ai_tools::host::Invocation;
+use lapce_ai_tools::host::{Invocation, Ledger};
+use lapce_ai_tools::journal::Selector;
 use lapce_ai_tools::limits::CLOSED_MAX_PATHS;
 use lapce_ai_tools::policy::{Policy, Verdict, file};
 use lapce_ai_tools::sandbox::layer;
@@ -381,4 +383,110 @@ async fn covers_and_fixed_paths_do_not_open_each_other() {
         assert!(!ok && !text.contains("fn hunter2"), "{command}: {text}");
     }
     assert!(sh(&b, &policy, "cat a/b/c/plain").await.0);
+}
+
+/// An approved command may rewrite the rules; what they hid stays hidden, from it and from every
+/// call after it, in this run and in the next.
+#[tokio::test]
+async fn a_command_that_rewrites_gitignore_opens_no_secret() {
+    let state = tempfile::tempdir().unwrap();
+    for (rewrite, restore) in [
+        ("sed -i /env/d .gitignore", "echo .env >> .gitignore"),
+        ("rm .gitignore", "echo .env > .gitignore"),
+        (
+            "echo '!.env' > sub/.gitignore; echo '!.env' >> .gitignore",
+            "rm sub/.gitignore; echo .env > .gitignore",
+        ),
+        ("echo > .gitignore; kill -9 $$", "echo .env > .gitignore"),
+    ] {
+        let mut b = Bench::new();
+        b.host = b.host.with_state(state.path().to_owned());
+        b.write(".gitignore", "*.o\n.env\n");
+        for path in [".env", "sub/.env"] {
+            b.write(path, "KEY=hunter2\n");
+        }
+        b.write("a.txt", "no secret\n");
+        let none = Policy::default();
+        let (_, text) = sh(&b, &none, &format!("({rewrite}); cat .env sub/.env")).await;
+        assert!(!text.contains("KEY=hunter2"), "{rewrite}: {text}");
+        assert!(text.contains("tools see nothing of them still: .env, sub/.env"), "{text}");
+        let outside = std::process::Command::new("git")
+            .args(["-c", "safe.directory=*", "check-ignore", "--no-index", ".env"])
+            .current_dir(b.path("."))
+            .output();
+        assert!(!outside.unwrap().status.success(), "the rules are rewritten indeed");
+        // Another host, as after a restart of the engine, is as strict.
+        let mut next = Bench::at(b.workspace.root());
+        next.host = next.host.with_state(state.path().to_owned());
+        for b in [&b, &next] {
+            let (ok, text) = sh(b, &none, "grep -r hunter2 . || mv sub s2").await;
+            assert!(!ok && !text.contains("KEY=hunter2"), "{rewrite}: {text}");
+            for (tool, params) in [
+                ("read_file", json!({"path": ".env"})),
+                ("read_file", json!({"path": "sub/.env"})),
+                ("search_files", json!({"path": ".", "regex": "hunter."})),
+                ("append_to_file", json!({"path": ".env", "content": "x"})),
+            ] {
+                let (_, text) = under(b, &none, tool, params).await;
+                assert!(!text.contains("KEY=hunter2"), "{rewrite}: {tool}: {text}");
+                assert!(text.contains("git ignored it until a command"), "{tool}: {text}");
+            }
+        }
+        // The user's own setting shows one of them.
+        let mut shown = Bench::at(b.workspace.root());
+        shown.host = shown.host.with_state(state.path().to_owned());
+        shown.workspace = shown.workspace.show(["/sub/.env".into()]);
+        assert!(under(&shown, &none, "read_file", json!({"path": "sub/.env"})).await.0);
+        assert!(sh(&shown, &none, "grep hunter2 sub/.env").await.0);
+        assert!(!sh(&shown, &none, "grep hunter2 .env").await.0);
+        // Undone, the command's work is gone, and no secret with it.
+        let undone = b.host.undo(&b.workspace, &Selector::Last).await;
+        assert!(
+            undone.ok && b.path(".env").exists() && b.path("sub/.env").exists(),
+            "{}",
+            undone.text
+        );
+        // Once git ignores them again, it is git's to say.
+        sh(&b, &none, restore).await;
+        sh(&b, &none, "true").await;
+        b.write(".gitignore", "*.o\n");
+        let (ok, text) = under(&b, &none, "read_file", json!({"path": ".env"})).await;
+        assert!(ok && text.contains("KEY=hunter2"), "changed by the user: {text}");
+    }
+}
+
+/// A command in the background is at it while others run; one that is cancelled says nothing of
+/// its end.
+#[tokio::test]
+async fn what_a_running_command_may_open_is_hidden_meanwhile_and_after() {
+    let state = tempfile::tempdir().unwrap();
+    let mut b = Bench::new();
+    b.host = b.host.with_state(state.path().to_owned());
+    b.write(".gitignore", ".env\n");
+    b.write(".env", "KEY=hunter2\n");
+    let none = Policy::default();
+    let ledger = Ledger::for_run("r");
+    let params = json!({"command": "echo > .gitignore; touch done; sleep 300", "background": true});
+    let Value::Object(params) = params else { unreachable!() };
+    let call = ToolCall { id: "t".into(), name: "execute_command".into(), params };
+    let mut invocation = Invocation::new(call, b.workspace.clone());
+    invocation.ledger = ledger.clone();
+    assert!(b.host.run(invocation).await.ok);
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while !b.path("done").exists() {
+        assert!(Instant::now() < deadline, "the command has not begun");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for _ in 0..2 {
+        assert!(!sh(&b, &none, "grep hunter2 .env").await.0);
+        let (ok, text) = under(&b, &none, "read_file", json!({"path": ".env"})).await;
+        assert!(!ok && text.contains("git ignored it"), "{text}");
+    }
+    drop(ledger);
+    while !b.host.pids().is_empty() {
+        assert!(Instant::now() < deadline, "it does not end");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(!sh(&b, &none, "grep hunter2 .env").await.0);
+    assert!(!under(&b, &none, "read_file", json!({"path": ".env"})).await.0);
 }
