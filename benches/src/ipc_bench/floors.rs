@@ -1,5 +1,5 @@
-//! Floors: two cache lines that go there and back, and plain copies into shared memory and
-//! out of it, with a flag. No ring, no headers, no checks.
+//! Floors: two cache lines that go there and back, 64 bytes that do, and plain copies into
+//! shared memory and out of it, with a flag. No ring, no headers, no checks.
 
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::ptr::NonNull;
@@ -40,6 +40,45 @@ impl Line {
                 last = value;
                 self.word(1).store(value, Ordering::Release);
             }
+        }
+    }
+}
+
+/// Bytes of the payload of [`Lines`].
+pub const SHORT: usize = 64;
+
+/// A word each way with a payload right behind it: what 64 bytes cost that are written by one
+/// process and read by another, when nothing says how many they are or what they mean. They
+/// and the word take two lines, wherever they lie.
+pub struct Lines(Line);
+
+impl Lines {
+    pub fn map(fd: &OwnedFd) -> Result<Self> {
+        Line::map(fd).map(Self)
+    }
+
+    fn payload(&self, way: usize) -> *mut [u8; SHORT] {
+        // SAFETY: inside the page, behind the word of that way.
+        unsafe { self.0.0.as_ptr().add(way * 128 + 8).cast() }
+    }
+
+    pub fn send(&self, way: usize, value: u64, payload: &[u8; SHORT]) {
+        // SAFETY: mapped until the process ends, of this length; the other side reads it after
+        // the word alone, and has answered the one before.
+        unsafe { self.payload(way).write_unaligned(*payload) };
+        self.0.word(way).store(value, Ordering::Release);
+    }
+
+    /// Waits for a word other than `last`, which it returns.
+    pub fn receive(&self, way: usize, last: u64, into: &mut [u8; SHORT]) -> u64 {
+        loop {
+            let value = self.0.word(way).load(Ordering::Acquire);
+            if value != last {
+                // SAFETY: as above.
+                *into = unsafe { self.payload(way).read_unaligned() };
+                return value;
+            }
+            std::hint::spin_loop();
         }
     }
 }

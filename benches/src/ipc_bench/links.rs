@@ -9,13 +9,16 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use lapce_ai_ipc::raw::{Buf, Raw, Wait};
 
-use super::floors::{Copies, Line, memfd};
+use super::floors::{Copies, Line, Lines, SHORT, memfd};
 use super::machine::{Peer, Place};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Mechanism {
     /// Two words on two cache lines, both sides spinning: the floor for spinning.
     CacheLine,
+    /// As that, with 64 bytes beside each word that are written and read: the floor for a
+    /// short message.
+    ShortCopy,
     /// Two eventfds, no data: the floor for sleeping.
     EventFd,
     /// No other process: the copies that a message needs, in one thread.
@@ -43,7 +46,7 @@ impl Mechanism {
 
     pub fn takes(self, size: usize) -> bool {
         match self {
-            Self::CacheLine | Self::EventFd => size == 64,
+            Self::CacheLine | Self::ShortCopy | Self::EventFd => size == 64,
             Self::Memcpy | Self::SharedCopy | Self::SharedStream => size > 64,
             _ => true,
         }
@@ -65,6 +68,7 @@ impl Mechanism {
         !matches!(
             self,
             Self::CacheLine
+                | Self::ShortCopy
                 | Self::EventFd
                 | Self::Memcpy
                 | Self::SharedCopy
@@ -118,6 +122,7 @@ pub struct Link {
 
 enum Ends {
     Line(Line),
+    Lines(Lines, u64, [u8; SHORT]),
     Events(OwnedFd, OwnedFd),
     Copy(Vec<u8>),
     Shared(Copies),
@@ -140,6 +145,11 @@ impl Link {
                 let memory = memfd(4096)?;
                 let peer = Peer::start(&name, place, counts, &[memory.as_raw_fd()], false)?;
                 (Ends::Line(Line::map(&memory)?), Some(peer))
+            }
+            Mechanism::ShortCopy => {
+                let memory = memfd(4096)?;
+                let peer = Peer::start(&name, place, counts, &[memory.as_raw_fd()], false)?;
+                (Ends::Lines(Lines::map(&memory)?, 0, [0; SHORT]), Some(peer))
             }
             Mechanism::EventFd => {
                 let (a, b) = (eventfd()?, eventfd()?);
@@ -188,6 +198,12 @@ impl Link {
         }
         Ok(match ends {
             Ends::Line(line) => line.ping(seed as u64 + 1),
+            Ends::Lines(lines, turn, back) => {
+                let payload = payload.first_chunk().context("64 bytes")?;
+                lines.send(0, *turn + 1, payload);
+                *turn = lines.receive(1, *turn, back);
+                sum(back)
+            }
             Ends::Events(a, b) => {
                 signal(a)?;
                 await_signal(b)?;
@@ -281,6 +297,16 @@ pub fn serve(mechanism: Mechanism, fds: &[RawFd], size: usize, messages: usize) 
     let mut total = 0u64;
     match mechanism {
         Mechanism::CacheLine => Line::map(&fd(0))?.pong(),
+        Mechanism::ShortCopy => {
+            let lines = Lines::map(&fd(0))?;
+            let (mut turn, mut buf) = (0, [0; SHORT]);
+            loop {
+                turn = lines.receive(0, turn, &mut buf);
+                total = std::hint::black_box(total.wrapping_add(sum(&buf)));
+                fill(&mut buf, turn as usize);
+                lines.send(1, turn, &buf);
+            }
+        }
         Mechanism::EventFd => {
             let (a, b) = (fd(0), fd(1));
             loop {

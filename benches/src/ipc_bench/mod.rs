@@ -246,6 +246,7 @@ fn bars(
             };
         ratio("64 B spinning p50 / bare cache line", &small, M::RingSpin, M::CacheLine, 0.5, 1.5);
         ratio("64 B spinning p99 / bare cache line", &small, M::RingSpin, M::CacheLine, 0.99, 3.0);
+        ratio("64 B spinning p50 / 64 bare bytes", &small, M::RingSpin, M::ShortCopy, 0.5, 1.5);
         ratio("64 B parked p50 / bare eventfd", &small, M::RingPark, M::EventFd, 0.5, 1.3);
         for size in [64 << 10, 1 << 20, 16 << 20] {
             let case = format!("{} {label}", human(size));

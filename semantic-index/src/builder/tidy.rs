@@ -6,8 +6,10 @@ use std::sync::Arc;
 use lancedb::Session;
 use lapce_ai_ipc::wire::index::Tidied;
 
+use super::disk_bytes;
 use super::progress::unix_micros;
-use super::{disk_bytes, remove_old_copies, remove_others};
+use super::save::remove_old_copies;
+use super::start::remove_others;
 use crate::error::Error;
 use crate::fault::fault;
 use crate::limits::LIST_CHANGES_TIDY;
