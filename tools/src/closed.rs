@@ -96,8 +96,9 @@ pub(crate) fn patterns<'r>(root: &Path, rules: impl Iterator<Item = &'r Rule>) -
 /// before the first wildcard leads when a symlink is among it.
 fn globs(pattern: &str, root: &Path) -> Vec<String> {
     let text = pattern.trim();
-    let inside = root.to_str().and_then(|root| text.strip_prefix(root));
-    let text = inside.filter(|rest| rest.is_empty() || rest.starts_with('/')).unwrap_or(text);
+    let below = root.to_str().and_then(|root| text.strip_prefix(root));
+    let inside = below.filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    let text = inside.unwrap_or(text);
     let from_top = text.starts_with('/') || inside.is_some();
     let mut parts: Vec<&str> = Vec::new();
     for part in text.split('/') {
@@ -107,14 +108,16 @@ fn globs(pattern: &str, root: &Path) -> Vec<String> {
             part => parts.push(part),
         }
     }
-    let from_top = from_top || parts.len() > 1;
+    let anchored = from_top || parts.len() > 1;
     while parts.len() > 1 && matches!(parts.last(), Some(&("*" | "**"))) {
         parts.pop();
     }
-    if parts.is_empty() || matches!(parts[..], ["*" | "**"]) {
+    let folder: PathBuf = Path::new("/").join(parts.iter().collect::<PathBuf>());
+    let holds_root = from_top && inside.is_none() && root.starts_with(folder);
+    if holds_root || parts.is_empty() || matches!(parts[..], ["*" | "**"]) {
         return vec![EVERYTHING.into()];
     }
-    if !from_top {
+    if !anchored {
         return vec![format!("**/{}", parts[0])];
     }
     let mut globs = vec![parts.join("/")];
@@ -332,6 +335,7 @@ mod tests {
             ("*", "a"),
             ("[", "a/b"),
             ("/w/s", "a"),
+            ("/w/**", "a"),
         ] {
             yes(pattern, path);
         }

@@ -7,7 +7,7 @@ mod ask;
 mod diagnostics;
 mod doctor;
 mod edit;
-mod editor;
+pub(crate) mod editor;
 mod eval;
 pub(crate) mod exit;
 mod generate;

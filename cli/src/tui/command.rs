@@ -13,7 +13,8 @@ A line is a question about the workspace, or after Tab a task for the agent.
   /quit            leave (Ctrl-D)
 Ctrl-C or Esc stops what is under way; a line that is typed meanwhile is done after it.
 Alt-Enter begins a new line, ↑ and ↓ bring earlier ones.
-When something is asked of you, what you type is the answer.";
+When something is asked of you, what you type is the answer; at an approval, edit opens what would
+be written or run in your editor, and what you leave there is what happens.";
 
 const NAMES: &[&str] =
     &["/ask", "/run", "/search", "/undo", "/model", "/new", "/help", "/?", "/quit", "/exit", "/q"];

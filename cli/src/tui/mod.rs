@@ -17,11 +17,14 @@ use std::time::{Duration, Instant};
 use crossterm::event::{DisableBracketedPaste, EnableBracketedPaste, Event as Term, EventStream};
 use crossterm::{execute, terminal};
 use futures::StreamExt as _;
-use lapce_ai_ipc::wire::engine::{Answer, Ask, Attached, Event, Run, Search, Undo, UndoWhat};
+use lapce_ai_ipc::wire::engine::{
+    Answer, Ask, Attached, Decision, Event, Run, Search, Undo, UndoWhat,
+};
 use lapce_ai_ipc::{CallError, Engine, EngineCall, Followed};
 use tokio::sync::mpsc;
 
 use crate::commands::args;
+use crate::commands::editor;
 use crate::commands::exit::{Code, Failure, Outcome};
 use crate::commands::output::Output;
 use crate::commands::session::{self, Interrupts};
@@ -64,17 +67,26 @@ struct Raw;
 
 impl Raw {
     fn enter() -> Outcome<Self> {
-        terminal::enable_raw_mode()?;
         let raw = Self;
-        execute!(io::stdout(), EnableBracketedPaste)?;
+        Self::take()?;
         Ok(raw)
+    }
+
+    fn take() -> Outcome {
+        terminal::enable_raw_mode()?;
+        Ok(execute!(io::stdout(), EnableBracketedPaste)?)
+    }
+
+    /// Gives the terminal back, for another program.
+    fn leave() {
+        let _ = execute!(io::stdout(), DisableBracketedPaste);
+        let _ = terminal::disable_raw_mode();
     }
 }
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        let _ = execute!(io::stdout(), DisableBracketedPaste);
-        let _ = terminal::disable_raw_mode();
+        Self::leave();
     }
 }
 
@@ -105,8 +117,15 @@ impl Ui {
                 biased;
                 key = keys.next() => match key {
                     Some(Ok(key)) => {
-                        if self.take(key, &events).await? {
-                            return Ok(());
+                        match self.take(key, &events).await {
+                            None => {}
+                            Some(Wish::Edit { id, text, name }) => {
+                                // Neither keys nor Ctrl-C are ours meanwhile.
+                                drop(keys);
+                                self.edit(id, text, name).await?;
+                                (keys, interrupts) = (EventStream::new(), Interrupts::new()?);
+                            }
+                            Some(_) => return Ok(()),
                         }
                     }
                     // The terminal is gone.
@@ -147,8 +166,8 @@ impl Ui {
         Ok(self.screen.draw(&lines, &bottom, columns)?)
     }
 
-    /// Takes a key; `true` when it was the last.
-    async fn take(&mut self, key: Term, events: &mpsc::Sender<Event>) -> Outcome<bool> {
+    /// Takes a key; gives what is left to the loop: to leave, or to hand the terminal on.
+    async fn take(&mut self, key: Term, events: &mpsc::Sender<Event>) -> Option<Wish> {
         let wish = match key {
             Term::Key(key) => self.app.key(key),
             Term::Paste(text) => {
@@ -159,17 +178,40 @@ impl Ui {
         };
         match wish {
             None => {}
-            Some(Wish::Quit) => return Ok(true),
+            Some(wish @ (Wish::Quit | Wish::Edit { .. })) => return Some(wish),
             Some(Wish::Cancel) => self.cancel().await,
-            Some(Wish::Answer { id, decision, words }) => {
-                let answer = Answer { approval_id: id, decision, feedback: words };
-                if let Err(error) = self.engine.answer(answer).await {
-                    self.app.say(Look::Warn, &format!("(not taken: {error})"));
-                }
-            }
+            Some(Wish::Answer { id, decision, words }) => self.answer(id, decision, words).await,
             Some(wish) => self.start(wish, events.clone()),
         }
-        Ok(false)
+        None
+    }
+
+    async fn answer(&mut self, approval_id: String, decision: Decision, feedback: String) {
+        let answer = Answer { approval_id, decision, feedback };
+        if let Err(error) = self.engine.answer(answer).await {
+            self.app.say(Look::Warn, &format!("(not taken: {error})"));
+        }
+    }
+
+    /// A call in the user's editor, which has the terminal to itself. An editor that fails
+    /// answers nothing.
+    async fn edit(&mut self, id: String, text: String, name: String) -> Outcome {
+        self.screen.close()?;
+        Raw::leave();
+        let written = text.clone();
+        let edited = tokio::task::spawn_blocking(move || editor::edit(&written, &name)).await;
+        Raw::take()?;
+        match edited {
+            Ok(Ok(new)) => {
+                let changed = (new != text).then_some(new);
+                if let Some(Wish::Answer { id, decision, words }) = self.app.edited(id, changed) {
+                    self.answer(id, decision, words).await;
+                }
+            }
+            Ok(Err(Failure::Said { message, .. })) => self.app.say(Look::Warn, &message),
+            Ok(Err(_)) | Err(_) => self.app.say(Look::Warn, "the editor failed"),
+        }
+        Ok(())
     }
 
     async fn cancel(&mut self) {
@@ -216,7 +258,7 @@ impl Ui {
                 let undo = Undo { root, what: UndoWhat::Last };
                 engine.undo(undo).await.map_or_else(|e| failed(e.into()), Done::Undo)
             }),
-            Wish::Answer { .. } | Wish::Cancel | Wish::Quit => return,
+            Wish::Answer { .. } | Wish::Edit { .. } | Wish::Cancel | Wish::Quit => return,
         });
     }
 }

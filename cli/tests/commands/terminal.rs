@@ -3,7 +3,7 @@
 use std::os::unix::process::CommandExt as _;
 
 use lapce_ai_tests::terminal::{self, HANG_UP};
-use lapce_ai_tests::{TestHome, kill, run, wait_for};
+use lapce_ai_tests::{TestHome, kill, programs, run, wait_for};
 
 use crate::home;
 use crate::model::{self, Model, Reply};
@@ -162,6 +162,51 @@ fn the_terminal_ui_asks_works_and_leaves() {
     let task = seen[1]["messages"].to_string();
     assert!(task.contains("It is empty."), "the conversation goes along: {task}");
     home.cli(["tui", "--root", root.to_str().unwrap()]).exited(2);
+    home.assert_nothing_left();
+}
+
+/// A call is changed in the user's editor, which has the terminal as it was; an editor that fails
+/// answers nothing.
+#[test]
+fn a_call_is_changed_in_an_editor_from_the_terminal_ui() {
+    let home = home();
+    let root = home.workspace("w", &[("a.rs", "fn a() {}\n")]);
+    let model = Model::new(vec![
+        Reply::Call("execute_command", serde_json::json!({ "command": "touch made" })),
+        Reply::Call("execute_command", serde_json::json!({ "command": "touch broken" })),
+        Reply::Call("attempt_completion", serde_json::json!({ "result": "All done." })),
+    ]);
+    home.config(&model.config());
+    let editor = home.path().join("my-editor");
+    let saw = home.path().join("saw");
+    programs::script(
+        &editor,
+        &format!(
+            "#!/bin/sh\nstty -a >> {0}\ngrep -q broken \"$1\" && exit 7\nsed -i s/made/other/ \"$1\"\n",
+            saw.display()
+        ),
+    );
+    let mut command = home.command("lapce-ai");
+    command.args(["tui", "--agent", "--root", root.to_str().unwrap()]);
+    command.env("NO_COLOR", "1").env("VISUAL", &editor);
+    let script: &[(&str, &str)] = &[
+        ("agent> ", "make it\r"),
+        ("edit changes it first, in your editor", "edit\r"),
+        ("allow? execute_command for 'touch broken'", ""),
+        ("edit changes it first, in your editor", "edit\r"),
+        ("so nothing was answered", ""),
+        ("edit changes it first, in your editor", "n\r"),
+        ("All done.", "/quit\r"),
+    ];
+    let (code, shown) = terminal::on_a_terminal(command, script);
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(root.join("other").exists() && !root.join("made").exists(), "{shown}");
+    assert!(!root.join("broken").exists(), "{shown}");
+    // Lines and echo, as a shell has them; and after it keys come one by one again.
+    let saw = std::fs::read_to_string(saw).unwrap();
+    assert!(saw.contains(" icanon") && saw.contains(" echo "), "{saw}");
+    let told = model.seen()[1]["messages"].to_string();
+    assert!(told.contains("The user changed 'command'"), "{told}");
     home.assert_nothing_left();
 }
 

@@ -75,6 +75,38 @@ fn an_approval_is_answered_in_the_transcript() {
     }
 }
 
+/// F2 in the transcript with `edit: COMMAND` runs that command instead.
+#[test]
+fn a_command_is_changed_with_f2_in_the_transcript() {
+    let (home, root, file) = place();
+    let model = Model::new(vec![
+        Reply::Call("execute_command", json!({ "command": "touch made" })),
+        Reply::Call("attempt_completion", json!({ "result": "All done." })),
+    ]);
+    home.config(&model.config());
+    let mut editor = started(&home, &root, &file);
+    let action = pick(&actions(&mut editor, &file, 0), "run the agent on “make this faster”");
+    let resolved = editor.request("codeAction/resolve", &action).unwrap();
+    let transcript = opened(&resolved["edit"]);
+    editor.until("the question", |e| !e.popups().is_empty());
+    let popup = editor.popups()[0].clone();
+    let text = std::fs::read_to_string(&transcript).unwrap();
+    editor.open(&transcript, "markdown", &text);
+    let nothing = editor.request("textDocument/rename", &rename(&transcript, 0, "edit:"));
+    assert!(nothing.unwrap_err().1.contains("type the command behind"), "{popup}");
+    let typed = rename(&transcript, 0, "edit: touch other");
+    let edit = editor.request("textDocument/rename", &typed).unwrap();
+    assert_eq!(opened(&edit), transcript);
+    wait_for("the end of the run", || {
+        std::fs::read_to_string(&transcript).unwrap().contains("All done.")
+    });
+    assert!(root.join("other").exists() && !root.join("made").exists());
+    let text = std::fs::read_to_string(&transcript).unwrap();
+    assert!(text.contains("changed and allowed by the user"), "{text}");
+    assert_eq!(editor.quit(), Some(0));
+    home.assert_nothing_left();
+}
+
 /// A run that was started in a terminal waits; the editor hears of it and answers. What the
 /// editor shows and has not saved is what its tools read, and write over by no means.
 #[test]

@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use lapce_ai_ipc::wire::engine::{Ask, Decision, Run, Wanted};
+use lapce_ai_ipc::wire::engine::{Approval, Ask, Decision, Run, Wanted};
 use serde_json::{Value, json};
 
 use super::super::client::Level;
@@ -101,10 +101,26 @@ async fn read_named(shell: &Rc<Shell>, job: &mut Job, words: &str) -> Result<(),
     Ok(())
 }
 
-/// In the transcript of a run that asks something, what is typed is the answer.
+/// An approval of a command, which may be answered with another one.
+fn runs_command(waiting: &Approval) -> bool {
+    let editable = waiting.editable.as_ref();
+    waiting.wanted == Wanted::Approval && editable.is_some_and(|e| e.name == "command")
+}
+
+/// In the transcript of a run that asks something, what is typed is the answer: words, or behind
+/// `edit:` the command that is to run in place of the one that waits for a yes.
 async fn answer(shell: &Rc<Shell>, params: &Rename) -> Option<Answer> {
     let look = |document: &Document| Ok(shell.runs.waiting_in(&document.path));
     let waiting = shell.with_document(&params.text_document.uri, look).ok()?;
+    if let Typed::Edit(command) = typed(&params.new_name)
+        && let Some(asked) = waiting.iter().find(|w| runs_command(w))
+    {
+        let done = match command {
+            "" => Err(Failure::declined("type the command behind `edit:`")),
+            _ => runs::answer(shell, &asked.approval_id, Decision::AllowChanged, command).await,
+        };
+        return Some(done.map(|transcript| opening(&transcript)));
+    }
     let asked = waiting.into_iter().find(|w| w.wanted != Wanted::Approval)?;
     let words = match typed(&params.new_name) {
         Typed::Ask(words) | Typed::Run(words) | Typed::Edit(words) => words,

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use lapce_ai_ipc::wire::engine::{
-    Approval, AskReply, Attached, Decision, RunReply, SearchReply, UndoReply,
+    Approval, AskReply, Attached, Decision, RunReply, SearchReply, UndoReply, Wanted,
 };
 
 use super::command::{self, Command};
@@ -20,6 +20,9 @@ use crate::commands::question;
 /// What goes along of the conversation so far: exchanges, and bytes in all.
 const EXCHANGES: usize = 4;
 const EXCHANGE_BYTES: usize = 12 << 10;
+
+/// Typed at an approval, opens the call in the user's editor.
+pub(super) const EDIT: &str = "edit";
 
 /// What a line that is typed becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +42,12 @@ pub enum Wish {
         id: String,
         decision: Decision,
         words: String,
+    },
+    /// What a call writes or runs, in the user's editor; what they leave is the answer.
+    Edit {
+        id: String,
+        text: String,
+        name: String,
     },
     /// Stop what is under way.
     Cancel,
@@ -220,6 +229,15 @@ impl App {
         if let Some(approval) = self.waiting.front()
             && !command::is_one(&text)
         {
+            if approval.wanted == Wanted::Approval && text.eq_ignore_ascii_case(EDIT) {
+                self.prompt.take();
+                let Some(editable) = approval.editable.clone() else {
+                    self.say(Look::Warn, "there is nothing in this that can be changed");
+                    return None;
+                };
+                let id = approval.approval_id.clone();
+                return Some(Wish::Edit { id, text: editable.text, name: editable.name });
+            }
             let answer = question::parse_for(approval, &text);
             self.prompt.take();
             let (decision, words) = answer?;
@@ -250,6 +268,22 @@ impl App {
         }
         self.prompt.take();
         self.act(&text, command)
+    }
+
+    /// The answer to what was edited; nothing when it does not wait any more.
+    pub fn edited(&mut self, id: String, changed: Option<String>) -> Option<Wish> {
+        let at = self.waiting.iter().position(|w| w.approval_id == id);
+        let Some(at) = at else {
+            self.say(Look::Warn, "(not taken: nothing waits for this any more)");
+            return None;
+        };
+        self.waiting.remove(at);
+        self.typed(if changed.is_some() { "edit" } else { "edit (nothing was changed)" });
+        let (decision, words) = match changed {
+            Some(text) => (Decision::AllowChanged, text),
+            None => (Decision::Allow, String::new()),
+        };
+        Some(Wish::Answer { id, decision, words })
     }
 
     fn act(&mut self, text: &str, command: Command) -> Option<Wish> {

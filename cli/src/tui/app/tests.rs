@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use lapce_ai_ipc::wire::engine::{Event, Hit};
+use lapce_ai_ipc::wire::engine::{Editable, Event, Hit};
 
 use super::view::DETAIL;
 use super::*;
@@ -220,4 +220,31 @@ fn a_search_shows_places_and_code() {
         shown(&mut app),
         ["> /search retry", "src/a.rs:9  retry", "     9 fn retry() {", "    10 }"]
     );
+}
+
+#[test]
+fn a_call_that_can_be_changed_is_opened_and_answered_with_what_is_left() {
+    let mut app = app();
+    let editable = Editable { name: "command".into(), text: "make".into() };
+    app.asks(Approval { editable: Some(Box::new(editable)), ..approval("1", "r") });
+    app.asks(approval("2", "r"));
+    let rows = app.bottom(80, Duration::ZERO).question;
+    assert!(rows.iter().any(|row| row.starts_with("edit changes it first")), "{rows:?}");
+    let edit = Wish::Edit { id: "1".into(), text: "make".into(), name: "command".into() };
+    assert_eq!(type_line(&mut app, "edit"), Some(edit));
+    let answer = app.edited("1".into(), Some("make all".into()));
+    let changed = Decision::AllowChanged;
+    assert_eq!(
+        answer,
+        Some(Wish::Answer { id: "1".into(), decision: changed, words: "make all".into() })
+    );
+    // Where there is nothing to change, it is no answer, and no refusal.
+    assert_eq!(type_line(&mut app, "edit"), None);
+    assert!(shown(&mut app).iter().any(|row| row.contains("nothing in this that can be changed")));
+    let allowed = app.edited("2".into(), None);
+    let words = String::new();
+    assert_eq!(allowed, Some(Wish::Answer { id: "2".into(), decision: Decision::Allow, words }));
+    // It was answered elsewhere meanwhile.
+    assert_eq!(app.edited("1".into(), Some("x".into())), None);
+    assert!(shown(&mut app).iter().any(|row| row.contains("not taken")));
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lapce_ai_ipc::wire::engine::{Approval, Wanted};
 
-use super::{App, Mode};
+use super::{App, EDIT, Mode};
 use crate::commands::output::{count, printable};
 use crate::commands::question;
 use crate::tui::screen::{Bottom, Line, Look, full_rows};
@@ -58,6 +58,9 @@ impl App {
             rows.push(format!("  limits: {}", printable(&approval.limits)));
         }
         rows.push(question::choices(approval));
+        if approval.wanted == Wanted::Approval && approval.editable.is_some() {
+            rows.push(format!("{EDIT} changes it first, in your editor"));
+        }
         if self.waiting.len() > 1 {
             rows.push(format!("({} more after this)", self.waiting.len() - 1));
         }
