@@ -1,6 +1,7 @@
 //! Rules that deny paths hold from above: what lies below a folder is reached by no tool that is
 //! given the folder, and by no command. Each way in is first shown to work without the rule.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use lapce_ai_tools::journal::Selector;
 use lapce_ai_tools::limits::CLOSED_MAX_PATHS;
 use lapce_ai_tools::policy::{Policy, Verdict, file};
 use lapce_ai_tools::sandbox::layer;
-use lapce_ai_tools::spec;
+use lapce_ai_tools::spec::{self, Class, Runs};
 use serde_json::{Value, json};
 
 use crate::support::{Bench, outliner};
@@ -56,14 +57,20 @@ async fn what_is_closed_is_left_out_below_a_folder_and_said_once() {
     let b = bench();
     let none = Policy::default();
     let policy = deny(&[("read", "secret/**"), ("read", "*.pem")]);
-    for (tool, params) in [
+    let calls = [
         ("search_files", json!({"path": ".", "regex": "hunter2"})),
         ("search_files", json!({"path": "deep", "regex": "hunter2"})),
         ("list_code_definition_names", json!({"path": "secret"})),
         ("list_code_definition_names", json!({"path": "secret/a.rs"})),
         ("read_file", json!({"path": "secret/a.rs"})),
         ("read_file", json!({"args": [{"path": "open.rs"}, {"path": "deep/k.pem"}]})),
-    ] {
+    ];
+    // Each that there is; the other one reads what commands wrote.
+    let mut tried: BTreeSet<&str> = calls.iter().map(|(tool, _)| *tool).collect();
+    tried.extend(["list_files", "read_command_output"]);
+    let reads = |spec: &&spec::ToolSpec| spec.class == Class::Read && spec.runs == Runs::Helper;
+    assert_eq!(tried, spec::offered().filter(reads).map(|spec| spec.name).collect());
+    for (tool, params) in calls {
         let (ok, text) = under(&b, &none, tool, params.clone()).await;
         assert!(ok && text.contains("hunter2()"), "{tool} {params} without the rule: {text}");
         let (_, text) = under(&b, &policy, tool, params.clone()).await;
@@ -287,7 +294,7 @@ async fn no_writer_shows_or_moves_what_is_closed_to_readers() {
     let b = bench();
     let policy = deny(&[("read", "secret/**")]);
     let patch = "*** Begin Patch\n*** Update File: secret/a.rs\n*** Move to: out.rs\n@@\n-pub fn nothing() {}\n+x\n*** End Patch\n";
-    for (tool, params) in [
+    let calls = [
         (
             "edit",
             json!({"file_path": "secret/a.rs", "old_string": "pub fn hunter()", "new_string": "x"}),
@@ -310,7 +317,12 @@ async fn no_writer_shows_or_moves_what_is_closed_to_readers() {
         ("write_to_file", json!({"path": "secret/a.rs", "content": "x"})),
         ("delete_file", json!({"path": "secret/a.rs"})),
         ("apply_patch", json!({"patch": patch})),
-    ] {
+    ];
+    // Each that there is, so that a new one is tried too.
+    let tried: BTreeSet<&str> = calls.iter().map(|(tool, _)| *tool).collect();
+    let writes = |spec: &&spec::ToolSpec| spec.class == Class::Write && spec.runs == Runs::Helper;
+    assert_eq!(tried, spec::offered().filter(writes).map(|spec| spec.name).collect());
+    for (tool, params) in calls {
         let (ok, text) = under(&b, &policy, tool, params).await;
         assert!(!ok && !text.contains("fn hunter2"), "{tool}: {text}");
         assert!(text.contains("is closed by the user's rule 'deny read"), "{tool}: {text}");
