@@ -105,6 +105,10 @@ async fn route(
         Request::Watch(r) => Box::pin(handlers::watch::handle(engine, r, cx)).await,
         Request::Undoable { root } => handlers::undo::list(engine, &root).map(Reply::Undoable),
         Request::Mcp(r) => Box::pin(handlers::mcp::handle(engine, r, cx)).await.map(Reply::Mcp),
+        Request::Runs { root } => handlers::runs::list(engine, &root).await.map(Reply::Runs),
+        Request::PastRun { run } => {
+            handlers::runs::show(engine, run).await.map(|run| Reply::PastRun(Box::new(run)))
+        }
     }
 }
 
@@ -129,6 +133,8 @@ fn name(request: &Request) -> &'static str {
         Request::Approvals { .. } => "approvals",
         Request::Follow { .. } => "follow",
         Request::Buffer { .. } => "buffer",
+        Request::Runs { .. } => "runs",
+        Request::PastRun { .. } => "past-run",
     }
 }
 

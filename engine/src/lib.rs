@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod approvals;
+pub mod asked;
 pub mod buffers;
 pub mod config;
 pub mod dispatch;
@@ -18,6 +19,7 @@ pub mod limits;
 pub mod logging;
 pub mod mcp;
 pub mod metrics;
+pub mod past;
 pub mod process;
 pub mod provider;
 pub mod runs;

@@ -247,3 +247,36 @@ async fn without_a_completion_model_ghost_text_says_how_to_get_one() {
     assert_eq!(error.kind, ErrorKind::Unavailable);
     assert!(error.hint.contains("[models] complete"), "{}", error.hint);
 }
+
+#[tokio::test]
+async fn a_question_that_follows_is_asked_within_the_conversation() {
+    let server =
+        Scripted::new(vec![words("Three times."), words("It gives up."), words("Else.")]).await;
+    let fixture = Fixture::new(&config(&server.base_url(), "")).await;
+    let next =
+        |words: &str, id: &str| Ask { continues: Some(id.into()), ..ask_of(&fixture, words) };
+    let nothing = remote(go(&fixture, next("and then?", "")).await.1);
+    assert_eq!(
+        (nothing.kind, nothing.hint.as_str()),
+        (ErrorKind::NotFound, "ask without --continue")
+    );
+    let first = go(&fixture, ask_of(&fixture, "How often is it retried?")).await.1.unwrap();
+    let second = go(&fixture, next("And then?", "")).await.1.unwrap();
+    assert_eq!(first.conversation, second.conversation);
+    let said: Vec<String> = server.seen()[1].body["messages"].as_array().unwrap()[1..]
+        .iter()
+        .map(|m| format!("{}: {}", m["role"].as_str().unwrap(), m["content"].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        said,
+        ["user: How often is it retried?", "assistant: Three times.", "user: Question: And then?"]
+    );
+    // One that is gone is said, and asked without.
+    let (events, third) = go(&fixture, next("What else?", "20260101-000000-abcdef")).await;
+    assert_ne!(third.unwrap().conversation, first.conversation);
+    assert!(
+        notices(&events).contains(&"the earlier questions are no longer on record"),
+        "{events:?}"
+    );
+    assert_eq!(server.seen()[2].body["messages"].as_array().unwrap().len(), 2);
+}

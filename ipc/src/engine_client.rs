@@ -10,8 +10,8 @@ use crate::error::CallError;
 use crate::protocol::EngineProtocol;
 use crate::wire::engine::{
     Answer, Approval, Ask, AskReply, BuildReport, Complete, CompleteReply, Edit, EditReply, Event,
-    IndexBuild, Mcp, McpOrder, McpReply, Reply, Request, Run, RunReply, Search, SearchReply,
-    Status, ToolCall, ToolReply, Undo, UndoReply, Undoable, Watch,
+    IndexBuild, Mcp, McpOrder, McpReply, PastRun, Reply, Request, Run, RunInfo, RunReply, Search,
+    SearchReply, Status, ToolCall, ToolReply, Undo, UndoReply, Undoable, Watch,
 };
 
 /// A connection to the engine.
@@ -125,6 +125,16 @@ impl EngineClient {
     pub async fn approvals(&self, root: impl Into<String>) -> Result<Vec<Approval>, CallError> {
         let request = Request::Approvals { root: root.into() };
         self.typed(request, pick!(Approvals)).finish().await
+    }
+
+    /// The runs on record; of every workspace when `root` is empty.
+    pub async fn runs(&self, root: impl Into<String>) -> Result<Vec<RunInfo>, CallError> {
+        self.typed(Request::Runs { root: root.into() }, pick!(Runs)).finish().await
+    }
+
+    pub async fn past_run(&self, run: impl Into<String>) -> Result<PastRun, CallError> {
+        let request = Request::PastRun { run: run.into() };
+        self.typed(request, pick!(PastRun)).finish().await.map(|run| *run)
     }
 
     /// Follows what waits for an answer in `root`, until the call is dropped.

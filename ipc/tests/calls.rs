@@ -29,6 +29,7 @@ fn ask_reply(stop: &str) -> Reply {
         usage: Usage::default(),
         stop: stop.into(),
         hint: String::new(),
+        conversation: String::new(),
     })
 }
 

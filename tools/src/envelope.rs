@@ -63,6 +63,24 @@ pub fn cancelled(call: &ToolCall) -> String {
     format!("{}\nCancelled by the user.", head(call))
 }
 
+/// The run was cut off in the middle of the call (for the conversation that goes on with it).
+pub fn interrupted(call_head: &str) -> String {
+    format!(
+        "{call_head}\n<error>\nThe run was interrupted while this call was under way. Whether it \
+         ran, and how far, is unknown: look at the state of things before you repeat it.\n</error>"
+    )
+}
+
+/// The run was cut off before the call.
+pub fn not_begun(call_head: &str) -> String {
+    format!("{call_head}\nNot run: the run ended before it.")
+}
+
+/// The result of an earlier run, once another goes on with it.
+pub fn accepted(call_head: &str) -> String {
+    format!("{call_head}\nThe user has seen this result and goes on below.")
+}
+
 /// The call named no tool that exists.
 pub fn unknown_tool<'a>(name: &str, offered: impl Iterator<Item = &'a ToolSpec>) -> String {
     let names: Vec<&str> = offered.map(|spec| spec.name).collect();

@@ -30,6 +30,7 @@ pub async fn run(args: args::Ask, out: Output) -> Outcome {
         model: args.model,
         transcript: args.transcript,
         attached,
+        continues: args.continues.then(String::new),
     });
     let reply = stream.follow(call).await?;
     if args.json {

@@ -18,7 +18,8 @@ pub(crate) mod output;
 mod progress;
 pub(crate) mod question;
 mod rules;
-mod run;
+pub(crate) mod run;
+mod runs;
 mod search;
 pub(crate) mod session;
 mod start;
@@ -33,7 +34,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use args::{Approvals, Cli, Command, Eval, McpCommand, Rules, Tool};
+use args::{Approvals, Cli, Command, Eval, McpCommand, Rules, Runs, Tool};
 use exit::{Code, Failure, Outcome};
 use output::Output;
 
@@ -75,6 +76,7 @@ async fn dispatch(command: Command, out: Output) -> Outcome {
         Command::Ask(args) => ask::run(args, out).await,
         Command::Edit(args) => edit::run(args, out).await,
         Command::Run(args) => run::run(args, out).await,
+        Command::Runs(args) => runs::run(args, out).await,
         Command::Tui(args) => crate::tui::run(args, out).await,
         Command::Tool(args) => tool::run(args, out).await,
         Command::Undo(args) => undo::run(args, out).await,
@@ -96,6 +98,7 @@ fn wants_json(command: &Command) -> bool {
         | Command::Rules(Rules::List(json))
         | Command::Mcp(McpCommand::Catalogue(json))
         | Command::Approvals(Approvals::List(json))
+        | Command::Runs(Runs::List { json, .. } | Runs::Show { json, .. })
         | Command::Tool(Tool::List(json)) => json.json,
         Command::Mcp(McpCommand::List(args)) => args.json.json,
         Command::Mcp(McpCommand::Test(args)) => args.json.json,

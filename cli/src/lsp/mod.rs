@@ -20,6 +20,7 @@ mod latest;
 mod limits;
 mod link;
 mod parent;
+mod past;
 mod piece;
 mod rpc;
 mod runs;

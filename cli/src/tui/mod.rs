@@ -232,22 +232,22 @@ impl Ui {
         self.since = Instant::now();
         let engine = self.engine.clone();
         let root = self.root.clone();
-        let (model, earlier) = (self.app.model().to_owned(), self.app.earlier());
+        let (model, earlier) = (self.app.model().to_owned(), self.app.earlier(&wish));
         self.work = Some(match wish {
-            Wish::Ask(text) => Box::pin(async move {
+            Wish::Ask(text, continues) => Box::pin(async move {
                 let (question, attached) = match whole(&engine, &root, text, earlier).await {
                     Ok(whole) => whole,
                     Err(failure) => return failed(failure),
                 };
-                let ask = Ask { root, question, model, attached, ..Ask::default() };
+                let ask = Ask { root, question, model, attached, continues, ..Ask::default() };
                 told(engine.ask(ask).await, events, Done::Ask).await
             }),
-            Wish::Run(text) => Box::pin(async move {
+            Wish::Run(text, continues) => Box::pin(async move {
                 let (task, attached) = match whole(&engine, &root, text, earlier).await {
                     Ok(whole) => whole,
                     Err(failure) => return failed(failure),
                 };
-                let run = Run { root, task, model, attached, ..Run::default() };
+                let run = Run { root, task, model, attached, continues, ..Run::default() };
                 told(engine.run(run).await, events, Done::Run).await
             }),
             Wish::Search(query) => Box::pin(async move {

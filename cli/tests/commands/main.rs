@@ -6,6 +6,7 @@ mod engine;
 #[expect(dead_code, reason = "ghost text is the editor's alone")]
 mod model;
 mod output;
+mod runs;
 mod terminal;
 mod tools;
 

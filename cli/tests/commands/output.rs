@@ -16,6 +16,7 @@ fn help() {
         ("help-search.txt", &["search", "--help"]),
         ("help-ask.txt", &["ask", "--help"]),
         ("help-run.txt", &["run", "--help"]),
+        ("help-runs.txt", &["runs", "--help"]),
         ("help-tool-run.txt", &["tool", "run", "--help"]),
         ("help-doctor.txt", &["doctor", "--help"]),
     ] {

@@ -6,7 +6,7 @@ use lapce_ai_tests::{TestHome, wait_for};
 use serde_json::{Value, json};
 
 use crate::support::model::{Model, Reply, gate};
-use crate::support::{Editor, opened, uri};
+use crate::support::{Editor, at, opened, uri};
 use crate::{FAILED, SOURCE, actions, pick, place, rename, settings, started};
 
 /// The agent asks before it runs a command; the answer is given with a code action in the
@@ -271,4 +271,50 @@ fn a_task_can_be_run_in_the_terminal() {
     editor.open(&file, "rust", SOURCE);
     let offered = actions(&mut editor, &file, 0);
     assert!(offered.iter().all(|a| a["command"] != "rust-analyzer.runSingle"));
+}
+
+/// At the end of the transcript of a run that is over, F2 and a code action go on with it.
+#[test]
+fn a_run_is_gone_on_with_at_the_end_of_its_transcript() {
+    let (home, root, file) = place();
+    let done = |result: &str| Reply::Call("attempt_completion", json!({ "result": result }));
+    let model = Model::new(vec![done("All done."), done("More done."), done("Most done.")]);
+    home.config(&model.config());
+    let mut editor = started(&home, &root, &file);
+    let edit = editor.request("textDocument/rename", &rename(&file, 4, "run: think")).unwrap();
+    let transcript = opened(&edit);
+    let whole = |transcript: &Path, result: &str| {
+        wait_for("the end of the run", || {
+            std::fs::read_to_string(transcript).unwrap().contains(&format!("**Done**\n\n{result}"))
+        });
+        std::fs::read_to_string(transcript).unwrap()
+    };
+    let text = whole(&transcript, "All done.");
+    wait_for("the run to end", || {
+        let status = home.cli(["status", "--json"]).ok().json();
+        status["active_runs"].as_array().unwrap().is_empty()
+    });
+    editor.until("the end of the display", |e| e.progress().iter().any(|(kind, _)| kind == "end"));
+    editor.open(&transcript, "markdown", &text);
+    let end = u32::try_from(text.lines().count()).unwrap();
+    let offered = editor.request("textDocument/prepareRename", &at(&transcript, end, 0)).unwrap();
+    assert_eq!(offered["placeholder"], "run: ");
+    let elsewhere = editor.request("textDocument/prepareRename", &at(&transcript, 1, 0)).unwrap();
+    assert_eq!(elsewhere["placeholder"], "ask ");
+    let edit =
+        editor.request("textDocument/rename", &rename(&transcript, end, "run: and more")).unwrap();
+    let second = opened(&edit);
+    assert_ne!(second, transcript);
+    let shown = whole(&second, "More done.");
+    let first = transcript.file_stem().unwrap().to_str().unwrap();
+    assert!(shown.contains(&format!("*It goes on with run [{first}]({first}.md).*")), "{shown}");
+    let asked = model.seen()[1]["messages"].to_string();
+    assert!(asked.contains("think") && asked.contains("and more"), "{asked}");
+    let go_on = pick(&actions(&mut editor, &transcript, end), "go on with this run");
+    let resolved = editor.request("codeAction/resolve", &go_on).unwrap();
+    whole(&opened(&resolved["edit"]), "Most done.");
+    let asked = model.seen()[2]["messages"].to_string();
+    assert!(asked.contains("Go on with the task.") && !asked.contains("and more"), "{asked}");
+    assert_eq!(editor.quit(), Some(0));
+    home.assert_nothing_left();
 }

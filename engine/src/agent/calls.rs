@@ -13,6 +13,7 @@ use lapce_ai_tools::call::ToolCall;
 use lapce_ai_tools::envelope;
 use lapce_ai_tools::host::{Invocation, Ledger};
 use lapce_ai_tools::policy::{BUILT_IN, INSIDE, Policy, Verdict as Rule, mcp};
+use lapce_ai_tools::protocol::Seen;
 use lapce_ai_tools::spec::{Class, Runs, ToolSpec};
 use lapce_ai_tools::workspace::Workspace;
 use serde_json::json;
@@ -63,6 +64,8 @@ pub struct Desk<'a> {
     pub root: Root,
     pub workspace: Workspace,
     pub ledger: Ledger,
+    /// The files of the ledger that the journal tells of.
+    pub noted: BTreeMap<String, Seen>,
     /// What the system prompt says of MCP servers; empty without any.
     pub mcp: String,
     /// Path of the transcript, or empty.
@@ -142,6 +145,7 @@ impl Desk<'_> {
             "result",
             json!({"id": call.id, "ok": given.ok, "wall_ms": wall_ms, "rule": rule, "text": given.envelope}),
         );
+        self.note_files(journal);
         outlet.note(&fenced(
             "",
             &envelope::head_and_tail(&given.envelope, limits::SHOWN_RESULT_BYTES),
@@ -158,6 +162,18 @@ impl Desk<'_> {
         };
         outlet.event(finished).await.map_err(|_| Over::Cancelled)?;
         Ok(given)
+    }
+
+    /// Writes down which files the run has come to know, for a run that goes on with it.
+    pub fn note_files(&mut self, journal: &mut Journal) {
+        let now = self.ledger.seen();
+        let gone: Vec<&String> = self.noted.keys().filter(|p| !now.contains_key(*p)).collect();
+        let new: BTreeMap<_, _> =
+            now.iter().filter(|(path, seen)| self.noted.get(*path) != Some(seen)).collect();
+        if !gone.is_empty() || !new.is_empty() {
+            journal.event("seen", json!({"files": new, "gone": gone}));
+            self.noted = now;
+        }
     }
 
     /// Runs a call within its rate, and counts how it ended.

@@ -1,7 +1,8 @@
 //! The conversation of a run, kept within the model's context.
 //!
 //! What is given up first: results of tools, the oldest first; then whole old turns. The
-//! task, and the newest exchange, always stay. A native call and its result stay together.
+//! task, and the newest exchange, always stay. A native call and its result stay together. In a
+//! run that goes on with an earlier one the first task and the newest stay.
 
 use super::{limits, tokens};
 use crate::provider::{Message, Part, Role};
@@ -14,12 +15,24 @@ const DROPPED: &str = "\n\n(earlier steps of this run were taken out to save roo
 pub struct History {
     messages: Vec<Message>,
     dropped: bool,
+    /// The task, where it does not stand first: it moves there when its place is given up.
+    task: Option<String>,
 }
 
 impl History {
     /// Begins with the task.
     pub fn new(task: String) -> Self {
-        Self { messages: vec![Message::user(task)], dropped: false }
+        Self { messages: vec![Message::user(task)], ..Self::default() }
+    }
+
+    /// Begins with the conversation of an earlier run, brought below `budget` tokens, then the
+    /// task.
+    pub fn continued(earlier: Vec<Message>, budget: usize, task: String) -> Self {
+        let mut history = Self { messages: earlier, ..Self::default() };
+        history.fit(budget);
+        history.push(Message::user(task.clone()));
+        history.task = Some(task);
+        history
     }
 
     pub fn push(&mut self, message: Message) {
@@ -40,6 +53,18 @@ impl History {
             **part = Part::Text(NO_PICTURE.to_owned());
         }
         older > 0
+    }
+
+    /// Calls and their results become text, for a model that takes no function calls.
+    pub fn write_calls_out(&mut self) {
+        for part in self.messages.iter_mut().flat_map(|message| &mut message.parts) {
+            let text = match part {
+                Part::Call { name, arguments, .. } => format!("(called {name} with {arguments})"),
+                Part::CallResult { text, .. } => std::mem::take(text),
+                _ => continue,
+            };
+            *part = Part::Text(text);
+        }
     }
 
     pub fn messages(&self) -> &[Message] {
@@ -68,7 +93,13 @@ impl History {
         }
         // Turns are pairs (the model's answer, our results) after the task.
         while self.tokens() > budget && self.messages.len() > 3 {
-            self.messages.drain(1..3);
+            let gone: Vec<Message> = self.messages.drain(1..3).collect();
+            let mut parts = gone.into_iter().flat_map(|message| message.parts);
+            if let Some(task) = &self.task
+                && parts.any(|part| matches!(&part, Part::Text(text) if text == task))
+            {
+                self.messages[0].parts.extend(self.task.take().map(Part::Text));
+            }
             if !std::mem::replace(&mut self.dropped, true) {
                 self.messages[0].parts.push(Part::Text(DROPPED.trim().to_owned()));
             }
@@ -204,6 +235,26 @@ mod tests {
         assert!(history.fit(2_500));
         assert_eq!(at(&history).iter().filter(|p| **p).count(), 1, "old ones go first");
         assert!(history.keep_pictures(0) && !history.keep_pictures(0));
+    }
+
+    #[test]
+    fn the_task_of_a_run_that_goes_on_stays() {
+        let earlier = long(20, 300).messages;
+        let mut history = History::continued(earlier, 1_500, "go on".into());
+        assert!(history.tokens() <= 1_600, "{}", history.tokens());
+        assert_eq!(
+            history.messages.last().unwrap().parts.last(),
+            Some(&Part::Text("go on".into()))
+        );
+        for n in 0..40 {
+            history.push(call(n));
+            history.push(result(n, 300));
+        }
+        history.fit(900);
+        let texts: Vec<&Part> = history.messages.iter().flat_map(|m| &m.parts).collect();
+        assert_eq!(texts.iter().filter(|p| ***p == Part::Text("go on".into())).count(), 1);
+        assert!(history.messages[0].parts.contains(&Part::Text("go on".into())));
+        assert_eq!(history.messages[0].parts[0], Part::Text("the task".into()));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The event log of a run: one JSON object a line, only ever appended to.
 //!
 //! `<state>/runs/<id>.jsonl`, for the user alone. It says what was asked, called, allowed
-//! and answered, so that a run can be understood afterwards. Keys do not enter it.
+//! and answered, so that a run can be understood afterwards, and another can go on with its
+//! conversation (`past/`, the only reader). Keys do not enter it.
 
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
@@ -14,12 +15,15 @@ use lapce_ai_ipc::paths::private_dir;
 use serde_json::{Value, json};
 
 use super::limits;
+use crate::provider::keys::redact;
+use crate::secret::Secret;
 
 #[derive(Debug)]
 pub struct Journal {
     file: Option<File>,
     path: PathBuf,
     written: usize,
+    secrets: Vec<Secret>,
 }
 
 impl Journal {
@@ -29,7 +33,12 @@ impl Journal {
         prune(&dir);
         let path = dir.join(format!("{id}.jsonl"));
         let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
-        Ok(Self { file: Some(file), path, written: 0 })
+        Ok(Self { file: Some(file), path, written: 0, secrets: Vec::new() })
+    }
+
+    /// Takes these out of everything that is written.
+    pub fn keep_out(&mut self, secrets: Vec<Secret>) {
+        self.secrets = secrets;
     }
 
     pub fn path(&self) -> &Path {
@@ -40,7 +49,7 @@ impl Journal {
     /// written (a full disk) does not end a run.
     pub fn event(&mut self, name: &str, mut fields: Value) {
         let Some(file) = &mut self.file else { return };
-        shorten(&mut fields);
+        clean(&mut fields, &self.secrets);
         let millis = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let mut entry = json!({"t": u64::try_from(millis).unwrap_or(0), "event": name});
         if let (Value::Object(entry), Value::Object(fields)) = (&mut entry, fields) {
@@ -62,16 +71,21 @@ impl Journal {
     }
 }
 
-/// Cuts long texts, wherever they are.
-fn shorten(value: &mut Value) {
+/// Takes keys out of all texts and cuts long ones, wherever they are.
+fn clean(value: &mut Value, secrets: &[Secret]) {
     match value {
-        Value::String(text) if text.len() > limits::JOURNAL_TEXT_BYTES => {
-            let cut = text.len() - limits::JOURNAL_TEXT_BYTES;
-            text.truncate(text.floor_char_boundary(limits::JOURNAL_TEXT_BYTES));
-            let _ = write!(text, "… ({cut} bytes cut)");
+        Value::String(text) => {
+            if !secrets.is_empty() {
+                *text = redact(std::mem::take(text), secrets);
+            }
+            if text.len() > limits::JOURNAL_TEXT_BYTES {
+                let cut = text.len() - limits::JOURNAL_TEXT_BYTES;
+                text.truncate(text.floor_char_boundary(limits::JOURNAL_TEXT_BYTES));
+                let _ = write!(text, "… ({cut} bytes cut)");
+            }
         }
-        Value::Array(items) => items.iter_mut().for_each(shorten),
-        Value::Object(map) => map.values_mut().for_each(shorten),
+        Value::Array(items) => items.iter_mut().for_each(|item| clean(item, secrets)),
+        Value::Object(map) => map.values_mut().for_each(|item| clean(item, secrets)),
         _ => {}
     }
 }

@@ -41,6 +41,30 @@ pub const JOURNAL_BYTES: usize = 16 * 1024 * 1024;
 pub const JOURNALS: usize = 200;
 /// Text of one journal entry.
 pub const JOURNAL_TEXT_BYTES: usize = 64 * 1024;
+/// A log of the past is read up to this length, a line of it up to this, and for a list only
+/// its first line and its end.
+pub const JOURNAL_READ_BYTES: u64 = 2 * JOURNAL_BYTES as u64;
+pub const JOURNAL_LINE_BYTES: u64 = 8 * 1024 * 1024;
+pub const JOURNAL_TAIL_BYTES: u64 = 512 * 1024;
+/// Longest name of a run.
+pub const RUN_NAME_BYTES: usize = 64;
+/// Earlier runs that are shown of a chain, and steps of a run.
+pub const CHAIN: usize = 20;
+pub const STEPS_SHOWN: usize = 200;
+/// A conversation that is gone on with takes at most this share of the context, in per cent:
+/// the rest is for what is still to be done.
+pub const EARLIER_PERCENT: usize = 60;
+/// Files that a run knows of the one before it, and those named that changed since.
+pub const FILES_SEEN: usize = 2_000;
+pub const CHANGED_NAMED: usize = 20;
+/// Conversations of questions that are kept, exchanges of one, their texts, and a file.
+pub const ASKED: usize = 50;
+pub const ASKED_EXCHANGES: usize = 12;
+pub const ASKED_QUESTION_BYTES: usize = 4 * 1024;
+pub const ASKED_ANSWER_BYTES: usize = 16 * 1024;
+pub const ASKED_BYTES: u64 = 2 * 1024 * 1024;
+/// Earlier exchanges take at most this share of what a question may take.
+pub const ASKED_SHARE: usize = 3;
 /// Subtasks within subtasks, and subtasks of one run in all.
 pub const SUBTASK_DEPTH: u32 = 3;
 pub const SUBTASKS: u32 = 16;

@@ -39,6 +39,7 @@ use self::modes::Mode;
 use self::outlet::Outlet;
 use self::wanted::Wanted;
 use crate::config::{Config, ToolForm};
+use crate::past::record;
 use crate::provider::{ChatRequest, Fault, Message, Model, Part, Providers, Role, Stop, ToolDef};
 
 /// How a run ended.
@@ -49,6 +50,8 @@ pub struct Ending {
     pub turns: u32,
     pub tool_calls: u32,
     pub usage: Usage,
+    /// The mode that it ended in.
+    pub mode: String,
 }
 
 pub struct Task {
@@ -61,6 +64,9 @@ pub struct Task {
     pub review: bool,
     /// The section of the prompt about slash commands and skills.
     pub texts: String,
+    /// The conversation that the run goes on with, and the to-do list then.
+    pub earlier: Vec<Message>,
+    pub todos: String,
 }
 
 /// The tools that a run in this mode offers its model.
@@ -105,16 +111,34 @@ pub async fn run(
         tool_calls: 0,
         reviews: 0,
     };
+    let history = if task.earlier.is_empty() {
+        History::new(task.first_message)
+    } else {
+        let context = task.model.context as usize;
+        let room = context * limits::EARLIER_PERCENT / 100;
+        let mut history = History::continued(task.earlier, room, task.first_message);
+        if task.model.tools == ToolForm::Xml {
+            history.write_calls_out();
+        }
+        history
+    };
+    // The log of a run holds all that its model was told.
+    for (event, fields) in record::entries(history.messages()) {
+        journal.event(event, fields);
+    }
+    if !task.todos.is_empty() {
+        journal.event("todos", json!({"depth": 0, "list": task.todos}));
+    }
     let mut run = Loop {
         form: task.model.tools,
-        history: History::new(task.first_message),
+        history,
         model: task.model,
         max_turns: task.max_turns,
         max_tokens: task.max_tokens,
         specs: offered(&task.mode, config, mcp),
         mode: task.mode,
         depth: 0,
-        todos: String::new(),
+        todos: task.todos,
         common: &mut common,
         desk: &mut desk,
         outlet,
@@ -136,8 +160,8 @@ pub async fn run(
             (RunOutcome::Failed, format!("{} {}", error.message, error.hint).trim().to_owned())
         }
     };
-    let (turns, usage) = (run.turns, run.usage);
-    Ok(Ending { outcome, result, turns, tool_calls: common.tool_calls, usage })
+    let (turns, usage, mode) = (run.turns, run.usage, run.mode.slug);
+    Ok(Ending { outcome, result, turns, tool_calls: common.tool_calls, usage, mode })
 }
 
 /// What leaves the loop from within a turn.
@@ -208,7 +232,7 @@ impl Loop<'_, '_, '_> {
             if self.mistakes >= limits::MISTAKES {
                 let words = self.stuck(&envelope::too_many_mistakes(self.mistakes)).await?;
                 self.mistakes = 0;
-                self.history.push(Message::user(envelope::advice(&words)));
+                self.tell(envelope::advice(&words));
             }
         }
         Ok((
@@ -226,7 +250,7 @@ impl Loop<'_, '_, '_> {
         let mut tightened = false;
         loop {
             let request = self.request(tightened);
-            self.journal.event("request", json!({"turn": self.turns, "model": self.model.id(), "messages": request.messages.len()}));
+            self.journal.event("request", json!({"turn": self.turns, "depth": self.depth, "model": self.model.id(), "messages": request.messages.len()}));
             let parser =
                 (self.form == ToolForm::Xml).then(|| StreamParser::new(self.specs.iter().copied()));
             let prompt_estimate: usize = tokens::estimate(&request.system)
@@ -243,6 +267,7 @@ impl Loop<'_, '_, '_> {
                     match error.fault {
                         Fault::NoTools if self.form == ToolForm::Native && !shown => {
                             self.form = ToolForm::Xml;
+                            self.history.write_calls_out();
                             self.outlet.notice("this model takes no function calls; tools are described in the text instead").await?;
                             continue;
                         }
@@ -271,7 +296,7 @@ impl Loop<'_, '_, '_> {
             tokens::add(&mut self.usage, &answer.finish.usage);
             self.journal.event(
                 "answer",
-                json!({"turn": self.turns, "stop": answer.finish.stop.as_str(), "text": answer.raw, "usage": answer.finish.usage}),
+                json!({"turn": self.turns, "depth": self.depth, "stop": answer.finish.stop.as_str(), "text": answer.raw, "usage": answer.finish.usage, "total": self.usage}),
             );
             if answer.finish.stop != Stop::Truncated {
                 return Ok(answer);
@@ -328,12 +353,12 @@ impl Loop<'_, '_, '_> {
             )));
         }
         let wanted = wanted::all(&answer, &self.specs);
-        self.remember(&answer);
+        self.remember(&answer, &wanted);
         if answer.finish.stop == Stop::Length && wanted.is_empty() {
             self.mistakes += 1;
-            self.history.push(Message::user(
-                "[no tool] Result:\n<error>\nYour answer reached the output limit before it was whole; nothing of it was carried out. Work in smaller steps.\n</error>",
-            ));
+            self.tell(
+                "[no tool] Result:\n<error>\nYour answer reached the output limit before it was whole; nothing of it was carried out. Work in smaller steps.\n</error>".to_owned(),
+            );
             return Ok(None);
         }
         if wanted.is_empty() {
@@ -356,14 +381,19 @@ impl Loop<'_, '_, '_> {
             };
             self.mistakes = if given.mistake { self.mistakes + 1 } else { 0 };
             denied |= given.denied;
+            let shown = given.pictures.len();
             pictures.extend(given.pictures.into_iter().map(Part::Image));
             let text = self.cut_result(given.envelope);
-            results.push(match self.form {
+            let result = match self.form {
                 ToolForm::Native if !answer.finish.calls.is_empty() => {
                     Part::CallResult { id: wanted.id, name: wanted.name, text, ok: given.ok }
                 }
                 _ => Part::Text(text),
-            });
+            };
+            if self.depth == 0 {
+                self.journal.event("given", record::given(&result, shown));
+            }
+            results.push(result);
         }
         results.append(&mut pictures);
         self.history.push(Message { role: Role::User, parts: results });
@@ -421,12 +451,20 @@ impl Loop<'_, '_, '_> {
         }
         self.mistakes += u32::from(words.is_empty());
         self.reminded = true;
-        self.history.push(Message::user(envelope::no_tool_used(self.form == ToolForm::Xml)));
+        self.tell(envelope::no_tool_used(self.form == ToolForm::Xml));
         None
     }
 
+    /// Something that the model is to know besides results.
+    fn tell(&mut self, text: String) {
+        if self.depth == 0 {
+            self.journal.event("told", record::told(&text));
+        }
+        self.history.push(Message::user(text));
+    }
+
     /// The model's own words, as the next request repeats them.
-    fn remember(&mut self, answer: &Answer) {
+    fn remember(&mut self, answer: &Answer, wanted: &[Wanted]) {
         let mut parts = answer.finish.opaque.clone();
         if !answer.raw.trim().is_empty() {
             parts.push(Part::Text(answer.raw.clone()));
@@ -438,6 +476,10 @@ impl Loop<'_, '_, '_> {
         }
         if parts.is_empty() {
             parts.push(Part::Text("(no answer)".to_owned()));
+        }
+        if self.depth == 0 {
+            let heads: Vec<String> = wanted.iter().map(Wanted::head).collect();
+            self.journal.event("said", record::said(&parts, &heads));
         }
         self.history.push(Message { role: Role::Assistant, parts });
     }

@@ -153,6 +153,22 @@ pub fn task(
     text
 }
 
+/// What is said beside the task of a run that goes on with an earlier one.
+pub fn continued(ended: &str, changed: &[String], missing: &[String]) -> String {
+    let mut text = format!(
+        "The conversation above is of an earlier run in this workspace, which {ended}; this run \
+         goes on with it. Files may have changed since: read a file again before you change it. \
+         What the user allowed then is asked about again."
+    );
+    if !changed.is_empty() {
+        let _ = write!(text, " Changed since you last saw them: {}.", changed.join(", "));
+    }
+    if !missing.is_empty() {
+        let _ = write!(text, " The conversation is not whole: {}.", missing.join("; "));
+    }
+    text
+}
+
 /// The first message of a subtask.
 pub fn subtask(message: &str) -> String {
     format!(

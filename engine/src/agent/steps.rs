@@ -145,7 +145,8 @@ impl Loop<'_, '_, '_> {
         match todo::read(call.text("todos")) {
             Ok(list) => {
                 self.outlet.note(&format!("\n\n{list}\n\n"));
-                self.journal.event("todos", json!({"id": call.id, "list": list}));
+                self.journal
+                    .event("todos", json!({"id": call.id, "depth": self.depth, "list": list}));
                 self.todos.clone_from(&list);
                 given(envelope::result(call, &list), true)
             }

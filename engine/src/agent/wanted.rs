@@ -16,6 +16,16 @@ pub(super) struct Wanted {
     pub(super) call: Result<ToolCall, String>,
 }
 
+impl Wanted {
+    /// The head of its result.
+    pub(super) fn head(&self) -> String {
+        match &self.call {
+            Ok(call) => envelope::head(call),
+            Err(_) => envelope::head(&ToolCall::new(self.id.clone(), self.name.clone())),
+        }
+    }
+}
+
 /// The calls of an answer, in order.
 pub(super) fn all(answer: &Answer, specs: &[&'static ToolSpec]) -> Vec<Wanted> {
     match &answer.xml {

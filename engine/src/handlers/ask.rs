@@ -13,6 +13,7 @@ use super::{check_attached, check_text, holds_secrets, secret_file};
 use crate::agent::listen::{Ended, any, listen};
 use crate::agent::outlet::Outlet;
 use crate::agent::{limits as agent_limits, prompt, tokens};
+use crate::asked::Conversation;
 use crate::mcp::mention;
 use crate::provider::keys::redact;
 use crate::provider::{ChatRequest, Fault, Message, Model, NO_MODEL_HINT, Stop};
@@ -30,6 +31,21 @@ pub async fn handle(
     check_attached(&request.attached)?;
     let root = Root::open(&request.root)?;
     let config = engine.config.get()?;
+    let state = &engine.paths.state;
+    let earlier = match &request.continues {
+        None => None,
+        Some(id) => match Conversation::open(state, &root, id.trim()) {
+            None if id.trim().is_empty() => {
+                let what = format!("no question about {root} is on record");
+                return Err(
+                    WireError::new(ErrorKind::NotFound, what).hint("ask without --continue")
+                );
+            }
+            found => Some(found),
+        },
+    };
+    let forgotten = matches!(earlier, Some(None));
+    let earlier = earlier.flatten();
     let run = engine.runs.open()?;
     let cancel = [run.cancelled(), cx.cancelled()];
     let gone = || WireError::new(ErrorKind::Cancelled, "the question was cancelled");
@@ -47,7 +63,7 @@ pub async fn handle(
     }
 
     // The search and the look for a local model do not wait for each other.
-    let query: String = request.question.chars().take(limits::QUERY_BYTES / 4).collect();
+    let query = searched(&request.question, earlier.as_ref());
     let search = engine.index.search(&root, &query, agent_limits::ASK_HITS, false);
     let looked = tokio::select! {
         both = async { futures::join!(search, engine.providers.chat_model(&config, &request.model)) } => both,
@@ -63,7 +79,8 @@ pub async fn handle(
     outlet.event(started).await.map_err(|_| gone())?;
     let secret = request.editor.take_if(|editor| holds_secrets(&editor.path));
     let withheld = secret.map(|editor| secret_file(&editor.path).message);
-    for problem in problem.into_iter().chain(withheld) {
+    let forgotten = forgotten.then(|| "the earlier questions are no longer on record".to_owned());
+    for problem in problem.into_iter().chain(withheld).chain(forgotten) {
         outlet.notice(&problem).await.map_err(|_| gone())?;
     }
     let hits = match found {
@@ -97,6 +114,7 @@ pub async fn handle(
             usage: Usage::default(),
             stop: "no_model".to_owned(),
             hint: NO_MODEL_HINT.to_owned(),
+            conversation: String::new(),
         });
     };
 
@@ -119,16 +137,22 @@ pub async fn handle(
     }
     let cap = if model.local { agent_limits::ASK_TOKENS_LOCAL } else { agent_limits::ASK_TOKENS };
     room = room.min(tokens::estimate(&asked) + cap);
+    let mut before = earlier.as_ref().map_or_else(Vec::new, |earlier| {
+        let spare = room.saturating_sub(tokens::estimate(&asked)).min(cap);
+        earlier.messages(spare / agent_limits::ASKED_SHARE)
+    });
     let mut cited = 0;
     loop {
-        let (question, used) = prompt::ask_question(mark, &asked, editor, &hits, room);
+        let taken: usize = before.iter().map(tokens::message).sum();
+        let left = room.saturating_sub(taken);
+        let (question, used) = prompt::ask_question(mark, &asked, editor, &hits, left);
         if used > 0 && used != cited {
             cited = used;
             outlet.event(Event::Citations(hits[..used].to_vec())).await.map_err(|_| gone())?;
         }
         let chat = ChatRequest {
             system: system.clone(),
-            messages: vec![Message::user(question)],
+            messages: before.iter().cloned().chain([Message::user(question)]).collect(),
             max_output: max_output as u32,
             temperature: model.temperature,
             ..ChatRequest::default()
@@ -146,6 +170,7 @@ pub async fn handle(
                 if error.fault == Fault::ContextLength && room > 512 =>
             {
                 room /= 2;
+                before.clear();
                 outlet
                     .notice("the passages are too long for the model; fewer are sent")
                     .await
@@ -171,7 +196,18 @@ pub async fn handle(
             Stop::Refused => "the model refused to answer".to_owned(),
             _ => String::new(),
         };
+        let mut conversation = String::new();
+        if !answer.words.trim().is_empty() {
+            let mut talk = earlier.unwrap_or_else(|| Conversation::new(run.id(), &root));
+            let clean = |text: &str| redact(text.to_owned(), &secrets);
+            talk.add(&clean(&request.question), &clean(&answer.words));
+            match talk.save(state) {
+                Ok(()) => conversation = talk.id,
+                Err(error) => tracing::warn!(%error, "a conversation cannot be kept"),
+            }
+        }
         return Ok(AskReply {
+            conversation,
             answered: true,
             model: model.id(),
             citations,
@@ -180,6 +216,17 @@ pub async fn handle(
             hint,
         });
     }
+}
+
+/// What passages are searched for: the question, and the one before it, for a follow-up seldom
+/// names what it is about.
+fn searched(question: &str, earlier: Option<&Conversation>) -> String {
+    let most = limits::QUERY_BYTES / 4;
+    let Some(before) = earlier.and_then(Conversation::last_question) else {
+        return question.chars().take(most).collect();
+    };
+    let both = question.chars().take(most / 2).chain(['\n']);
+    both.chain(before.chars().take(most / 2 - 1)).collect()
 }
 
 /// The passages themselves, as Markdown.
@@ -197,4 +244,23 @@ fn listed_short(hits: &[Hit]) -> String {
     let place = |h: &Hit| format!("- {}:{}-{} {}\n", h.path, h.start_line, h.end_line, h.symbol);
     let places = hits.iter().map(place).collect::<Vec<_>>().concat();
     format!("Passages the model was given:\n\n{places}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_follow_up_is_searched_with_the_question_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path().to_str().unwrap()).unwrap();
+        let mut talk = Conversation::new("a", &root);
+        assert_eq!(searched("why?", None), "why?");
+        assert_eq!(searched("why?", Some(&talk)), "why?");
+        talk.add("where are retries counted?", "In pay.rs.");
+        assert_eq!(searched("and why?", Some(&talk)), "and why?\nwhere are retries counted?");
+        talk.add(&"ä".repeat(5_000), "x");
+        let long = searched(&"ö".repeat(5_000), Some(&talk));
+        assert!(long.len() <= limits::QUERY_BYTES && long.contains("ö\nä"), "{}", long.len());
+    }
 }

@@ -9,6 +9,7 @@ pub mod index;
 pub mod mcp;
 pub mod own;
 pub mod run;
+pub mod runs;
 pub mod search;
 pub mod status;
 pub mod tool;

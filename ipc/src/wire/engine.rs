@@ -20,6 +20,7 @@
 //! | `Approvals` | – | `Approvals` |
 //! | `Follow` | `Approval`, `Answered` | – (until it is dropped) |
 //! | `Buffer` | – | `Done` |
+//! | `Runs`, `PastRun` | – | `Runs`, `PastRun` |
 
 use rkyv::{Archive, Deserialize, Serialize};
 
@@ -55,6 +56,11 @@ wire! {
         /// A file's text in an editor while it is not saved, or `None` once it is. Kept as long
         /// as the connection has a `Follow` open.
         Buffer { path: String, text: Option<String> },
+        /// The agent runs of `root` that are on record, newest first; of every workspace when
+        /// it is empty.
+        Runs { root: String },
+        /// One of them, by its name or a beginning or end of that.
+        PastRun { run: String },
     }
 }
 
@@ -131,6 +137,9 @@ wire! {
         pub transcript: bool,
         /// Resources of MCP servers that the user named, as `McpOrder::Expand` gave them.
         pub attached: Vec<Attached>,
+        /// Ask within an earlier conversation of this workspace: its name, or nothing for the
+        /// newest.
+        pub continues: Option<String>,
     }
 }
 
@@ -159,6 +168,9 @@ wire! {
         pub review: bool,
         /// As in `Ask`.
         pub attached: Vec<Attached>,
+        /// Go on with the conversation of an earlier run of this workspace: its name or a part
+        /// of it, or nothing for the newest. Empty `model` and `mode` are that run's then.
+        pub continues: Option<String>,
     }
 }
 
@@ -326,6 +338,8 @@ wire! {
         Undoable(Vec<Undoable>),
         Mcp(McpReply),
         Approvals(Vec<Approval>),
+        Runs(Vec<RunInfo>),
+        PastRun(Box<PastRun>),
     }
 }
 
@@ -394,6 +408,8 @@ wire! {
         /// `stop`, `length`, `truncated`, `cancelled`, …
         pub stop: String,
         pub hint: String,
+        /// Names the conversation for a question that follows; empty when it is not kept.
+        pub conversation: String,
     }
 }
 
@@ -410,6 +426,71 @@ wire! {
         pub turns: u32,
         pub tool_calls: u32,
         pub usage: Usage,
+    }
+}
+
+wire! {
+    /// What became of a run.
+    #[derive(Copy, Eq)]
+    pub enum RunState {
+        Running,
+        Completed,
+        TurnLimit,
+        Cancelled,
+        Failed,
+        /// The record ends in the middle: the engine was killed.
+        Interrupted,
+    }
+}
+
+wire! {
+    /// A run as its event log tells it.
+    pub struct RunInfo {
+        pub run: String,
+        pub root: String,
+        /// Unix milliseconds.
+        pub started_ms: u64,
+        pub state: RunState,
+        /// First line of the task, and of the result.
+        pub task: String,
+        pub result: String,
+        pub mode: String,
+        pub model: String,
+        pub turns: u32,
+        pub usage: Usage,
+        /// The run that it went on with, or empty.
+        pub continues: String,
+        /// Why it cannot be continued, or empty.
+        pub refused: String,
+    }
+}
+
+wire! {
+    pub struct PastRun {
+        pub info: RunInfo,
+        pub task: String,
+        pub result: String,
+        pub todos: String,
+        /// The runs that it went on with, the newest first; a name alone where the log is gone.
+        pub chain: Vec<RunInfo>,
+        /// The runs that went on with it.
+        pub continued_by: Vec<String>,
+        pub steps: Vec<RunStep>,
+        /// Steps before those.
+        pub more_steps: u32,
+        pub transcript: String,
+        /// What is wrong with the log, or empty.
+        pub damage: String,
+    }
+}
+
+wire! {
+    /// A call of a run.
+    pub struct RunStep {
+        pub what: String,
+        /// `None`: it was interrupted.
+        pub ok: Option<bool>,
+        pub wall_ms: u64,
     }
 }
 

@@ -24,6 +24,18 @@ impl Ledger {
         Self { run: run.into(), ..Self::default() }
     }
 
+    /// Begins with what an earlier run knew of the files.
+    #[must_use]
+    pub fn with_seen(self, seen: BTreeMap<String, Seen>) -> Self {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+        self
+    }
+
+    /// What the run knows of the files: workspace-relative paths.
+    pub fn seen(&self) -> BTreeMap<String, Seen> {
+        self.snapshot()
+    }
+
     /// The same run's files, without its hold on the commands and the browser: the run is over
     /// when its last clone is gone.
     pub(super) fn files(&self) -> Self {

@@ -12,6 +12,9 @@ pub struct Ask {
     /// `-` to append what standard input holds
     #[arg(value_parser = ["-"], hide_possible_values = true)]
     pub input: Option<String>,
+    /// Ask within the newest conversation of this workspace
+    #[arg(long = "continue")]
+    pub continues: bool,
     /// The model, as PROVIDER/MODEL [default: the one in config.toml]
     #[arg(long, value_name = "MODEL", default_value = "", hide_default_value = true)]
     pub model: String,
@@ -63,7 +66,11 @@ pub struct Tui {
 #[derive(Debug, Args)]
 pub struct Run {
     /// What to do
-    pub task: String,
+    #[arg(required_unless_present = "continues")]
+    pub task: Option<String>,
+    /// Go on with the conversation of an earlier run [default: the newest of this workspace]
+    #[arg(long = "continue", value_name = "ID", num_args = 0..=1, default_missing_value = "")]
+    pub continues: Option<String>,
     /// The model, as PROVIDER/MODEL [default: the one in config.toml]
     #[arg(long, value_name = "MODEL", default_value = "", hide_default_value = true)]
     pub model: String,
@@ -87,6 +94,27 @@ pub struct Run {
     /// Print events and result as JSON, one object a line
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Runs {
+    /// List the runs of this workspace, the newest first
+    List {
+        /// Of every workspace
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        root: Root,
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Show what a run was asked, did and said, and the runs that it went on with
+    Show {
+        /// Its name, or a beginning or end of it
+        id: String,
+        #[command(flatten)]
+        json: Json,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -147,10 +147,11 @@ Examples:
         long_about = "\
 Retrieve the passages that fit the question, send them with it to the configured model, and \
 print the answer as it comes, with the passages it rests on. Without a configured model the \
-passages are the answer.",
+passages are the answer. With --continue the questions and answers before go along.",
         after_help = "\
 Examples:
   lapce-ai ask \"why is the lock taken twice in open()?\"
+  lapce-ai ask --continue \"and who releases it?\"
   lapce-ai ask --model local/smollm2 \"what does the scheduler do?\"
   git diff | lapce-ai ask \"is this right?\" -"
     )]
@@ -182,13 +183,33 @@ instead: that is a no, and the model reads it. Without a terminal every question
 unless --yes is given, or --wait: then it waits for `lapce-ai approvals` or the editor.
 
 The transcript is written to .lapce/ai/runs/ in the workspace as the run goes on. Ctrl-C cancels \
-the run; a second Ctrl-C leaves at once.",
+the run; a second Ctrl-C leaves at once.
+
+With --continue a new run begins with the conversation of an earlier one, however that ended: with \
+its mode, model and to-do list, but with limits of its own, and without what was allowed for that \
+run.",
         after_help = "\
 Examples:
   lapce-ai run \"make the tests in parser.rs pass\"
+  lapce-ai run --continue \"and now those in lexer.rs\"
+  lapce-ai run --continue 3fa1c2      go on with that run; `lapce-ai runs list` names it
   lapce-ai run --max-turns 10 \"explain the build in a README\""
     )]
     Run(Run),
+
+    /// List the agent's runs, and show one
+    #[command(
+        subcommand,
+        long_about = "\
+List the agent's runs that are on record (the newest 200), and show one: what it was asked, what it \
+did, how it ended, and the runs that it went on with. `lapce-ai run --continue ID` goes on with one.",
+        after_help = "\
+Examples:
+  lapce-ai runs list
+  lapce-ai runs list --all --json | jq -r '.[].task'
+  lapce-ai runs show 3fa1c2"
+    )]
+    Runs(Runs),
 
     /// Questions, agent runs and their approvals in one terminal
     #[command(long_about = "\

@@ -17,6 +17,7 @@ use super::super::client::Level;
 use super::super::documents::Document;
 use super::super::edits::{self, Order};
 use super::super::limits;
+use super::super::past;
 use super::super::rpc::{Answer, CONTENT_MODIFIED, Failure, INVALID_PARAMS};
 use super::super::runs::{self, Job};
 use super::super::shell::{self, Shell};
@@ -69,6 +70,10 @@ enum Action {
     Stop {
         run_id: String,
     },
+    GoOn {
+        uri: String,
+        run_id: String,
+    },
 }
 
 pub(in super::super) async fn list(shell: Rc<Shell>, params: CodeActions) -> Answer {
@@ -93,6 +98,10 @@ pub(in super::super) async fn list(shell: Rc<Shell>, params: CodeActions) -> Ans
         if shell.edits.under_way(&uri) {
             let stop = Action::StopEdit { uri: uri.clone() };
             offered.push(("Lapce AI: stop the edit".into(), stop));
+        }
+        if let Some(run_id) = past::ended_run(&shell, document, line) {
+            let title = "Lapce AI: go on with this run".to_owned();
+            offered.push((title, Action::GoOn { uri: uri.clone(), run_id }));
         }
         let selected = selected(params.range);
         let task = on_line(document, &uri, line, selected, line_is, &mut offered);
@@ -309,6 +318,11 @@ async fn perform(shell: &Rc<Shell>, action: Value) -> Result<Done, Failure> {
         Action::Run { uri, line, task } => {
             let (root, editor) = place(shell, &uri, line)?;
             let run = Run { root, task, editor, ..Run::default() };
+            runs::start_and_say(shell, Job::Run(run)).await
+        }
+        Action::GoOn { uri, run_id } => {
+            let (root, _) = place(shell, &uri, 0)?;
+            let run = Run { root, continues: Some(run_id), ..Run::default() };
             runs::start_and_say(shell, Job::Run(run)).await
         }
         Action::Edit { uri, line, first, end, instruction } => {

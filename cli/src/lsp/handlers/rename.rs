@@ -2,8 +2,9 @@
 //!
 //! `prepareRename` offers the box, `rename` carries what was typed. The answer is written
 //! into a transcript by the engine; the edit that is returned has no edits for that file,
-//! which makes Lapce open it. On code both are declined, so that renaming stays with the
-//! language's server.
+//! which makes Lapce open it. At the end of the transcript of a run that is over, a task goes
+//! on with that run. On code both are declined, so that renaming stays with the language's
+//! server.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -15,6 +16,7 @@ use super::super::client::Level;
 use super::super::documents::Document;
 use super::super::edits::{self, Order};
 use super::super::limits;
+use super::super::past;
 use super::super::rpc::{Answer, Failure};
 use super::super::runs::{self, Job};
 use super::super::shell::{self, Shell};
@@ -25,12 +27,16 @@ use crate::lines::Lines;
 use crate::mentions;
 
 const PLACEHOLDER: &str = "ask ";
+/// At the end of the transcript of a run that is over.
+const GO_ON: &str = "run: ";
 
 pub(in super::super) async fn prepare(shell: Rc<Shell>, params: DocumentPosition) -> Answer {
     let at = params.position;
     shell.with_document(&params.text_document.uri, |document| {
         shell::ours(document, at.line)?;
-        Ok(json!({ "range": { "start": at, "end": at }, "placeholder": PLACEHOLDER }))
+        let ended = past::ended_run(&shell, document, at.line).is_some();
+        let placeholder = if ended { GO_ON } else { PLACEHOLDER };
+        Ok(json!({ "range": { "start": at, "end": at }, "placeholder": placeholder }))
     })
 }
 
@@ -47,7 +53,12 @@ pub(in super::super) async fn rename(shell: Rc<Shell>, params: Rename) -> Answer
         let root = shell.root_of(Some(&document.path))?.to_string_lossy().into_owned();
         let editor = Some(shell::context(document, line));
         let comment = || comment(document, line);
+        let ended = past::ended_run(&shell, document, line);
         Ok(match typed(&params.new_name) {
+            Typed::Run(task) if ended.is_some() => {
+                let task = bounded(task.to_owned())?;
+                Job::Run(Run { root, task, continues: ended, ..Run::default() })
+            }
             Typed::Run(task) => {
                 let task = checked(task, comment)?;
                 Job::Run(Run { root, task, editor, ..Run::default() })
@@ -172,6 +183,10 @@ fn checked(typed: &str, comment: impl FnOnce() -> Option<String>) -> Result<Stri
     };
     let text =
         text.ok_or_else(|| Failure::declined("nothing was asked; type a question after `ask`"))?;
+    bounded(text)
+}
+
+fn bounded(text: String) -> Result<String, Failure> {
     if text.len() > limits::QUESTION {
         return Err(Failure::declined(format!(
             "the text is longer than {} bytes",

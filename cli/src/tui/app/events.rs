@@ -19,6 +19,11 @@ impl App {
         match event {
             Event::Started { run_id, transcript, model } => {
                 if let Some(busy) = &mut self.busy {
+                    if busy.is_run {
+                        // All that was said before went along.
+                        self.last_run = Some(run_id.clone());
+                        self.exchanges.iter_mut().for_each(|exchange| exchange.in_run = true);
+                    }
                     busy.run_id = run_id;
                 }
                 let model = if model.is_empty() { "no model".to_owned() } else { model };
@@ -116,7 +121,11 @@ impl App {
 
     fn answer(&mut self, reply: &AskReply) {
         if reply.answered {
-            self.remember();
+            let kept = !reply.conversation.is_empty();
+            if kept {
+                self.conversation = Some(reply.conversation.clone());
+            }
+            self.remember(false, kept);
             for hit in &reply.citations {
                 let place = format!("  {}:{}  {}", hit.path, hit.start_line, hit.symbol);
                 self.say(Look::Dim, &place);
@@ -141,7 +150,7 @@ impl App {
             self.say(Look::Plain, &reply.result);
             self.answered = reply.result.chars().take(EXCHANGE_BYTES / 4).collect();
         }
-        self.remember();
+        self.remember(true, false);
         let usage = &reply.usage;
         let input = usage.input.saturating_add(usage.cache_read).saturating_add(usage.cache_write);
         let output = usage.output.saturating_add(usage.reasoning);

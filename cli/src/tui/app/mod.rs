@@ -34,8 +34,10 @@ pub enum Mode {
 /// What is to be done outside.
 #[derive(Debug, PartialEq)]
 pub enum Wish {
-    Ask(String),
-    Run(String),
+    /// A question, and the conversation that it belongs to.
+    Ask(String, Option<String>),
+    /// A task, and the run that it goes on with (nothing for the newest).
+    Run(String, Option<String>),
     Search(String),
     Undo,
     Answer {
@@ -68,8 +70,19 @@ pub enum Done {
 struct Busy {
     what: &'static str,
     run_id: String,
+    is_run: bool,
     tools: u32,
     cancelling: bool,
+}
+
+/// A question or task, and what was answered.
+struct Exchange {
+    asked: String,
+    answered: String,
+    /// The conversation of the last run holds it.
+    in_run: bool,
+    /// That of the questions does.
+    in_asked: bool,
 }
 
 pub struct App {
@@ -87,7 +100,11 @@ pub struct App {
     /// The question under way and what was answered so far.
     asked: String,
     answered: String,
-    exchanges: VecDeque<(String, String)>,
+    exchanges: VecDeque<Exchange>,
+    /// The last run, which the next task goes on with.
+    last_run: Option<String>,
+    /// The conversation of the questions, which the next one is asked within.
+    conversation: Option<String>,
     /// Ctrl-C was pressed with nothing to stop.
     leaving: bool,
 }
@@ -107,6 +124,8 @@ impl App {
             asked: String::new(),
             answered: String::new(),
             exchanges: VecDeque::new(),
+            last_run: None,
+            conversation: None,
             leaving: false,
         };
         app.say(Look::Dim, "Lapce AI – type a question; Tab for the agent; /help for the rest");
@@ -126,14 +145,19 @@ impl App {
         self.busy.is_some()
     }
 
-    /// The conversation so far, to go along with the next question.
-    pub fn earlier(&self) -> Vec<Attached> {
-        if self.exchanges.is_empty() {
-            return Vec::new();
-        }
+    /// The conversation so far, to go along with what is wished for: what that does not know.
+    pub fn earlier(&self, wish: &Wish) -> Vec<Attached> {
+        let in_run = matches!(wish, Wish::Run(_, Some(run)) if Some(run) == self.last_run.as_ref());
+        let in_asked = matches!(wish, Wish::Ask(_, Some(_)));
         let mut text = String::new();
-        for (asked, answered) in &self.exchanges {
-            let _ = write!(text, "User: {asked}\nAnswer: {answered}\n\n");
+        for exchange in &self.exchanges {
+            let Exchange { asked, answered, .. } = exchange;
+            if !(in_run && exchange.in_run || in_asked && exchange.in_asked) {
+                let _ = write!(text, "User: {asked}\nAnswer: {answered}\n\n");
+            }
+        }
+        if text.is_empty() {
+            return Vec::new();
         }
         vec![Attached { name: "earlier in this conversation".into(), text }]
     }
@@ -255,7 +279,11 @@ impl App {
         };
         let starts = matches!(
             command,
-            Command::Ask(_) | Command::Run(_) | Command::Search(_) | Command::Undo
+            Command::Ask(_)
+                | Command::Run(_)
+                | Command::Continue(..)
+                | Command::Search(_)
+                | Command::Undo
         );
         if starts && self.busy.is_some() {
             if self.next.is_some() {
@@ -289,8 +317,17 @@ impl App {
     fn act(&mut self, text: &str, command: Command) -> Option<Wish> {
         self.typed(text);
         match command {
-            Command::Ask(text) => Some(self.start("answering", text, Wish::Ask)),
-            Command::Run(text) => Some(self.start("at work", text, Wish::Run)),
+            Command::Ask(text) => {
+                let conversation = self.conversation.clone();
+                Some(self.start("answering", text, |text| Wish::Ask(text, conversation)))
+            }
+            Command::Run(text) => {
+                let last = self.last_run.clone();
+                Some(self.start("at work", text, |text| Wish::Run(text, last)))
+            }
+            Command::Continue(run, text) => {
+                Some(self.start("at work", text, |text| Wish::Run(text, Some(run))))
+            }
             Command::Search(text) => Some(self.start("searching", text, Wish::Search)),
             Command::Undo => Some(self.start("undoing", String::new(), |_| Wish::Undo)),
             Command::Model(name) => {
@@ -299,6 +336,8 @@ impl App {
             }
             Command::New => {
                 self.exchanges.clear();
+                self.last_run = None;
+                self.conversation = None;
                 self.say(Look::Dim, "a new conversation");
                 None
             }
@@ -319,11 +358,18 @@ impl App {
         }
     }
 
-    fn start(&mut self, what: &'static str, text: String, wish: fn(String) -> Wish) -> Wish {
-        self.busy = Some(Busy { what, run_id: String::new(), tools: 0, cancelling: false });
+    fn start(
+        &mut self,
+        what: &'static str,
+        text: String,
+        wish: impl FnOnce(String) -> Wish,
+    ) -> Wish {
         self.asked.clone_from(&text);
         self.answered.clear();
-        wish(text)
+        let wish = wish(text);
+        let is_run = matches!(wish, Wish::Run(..));
+        self.busy = Some(Busy { what, run_id: String::new(), is_run, tools: 0, cancelling: false });
+        wish
     }
 
     fn typed(&mut self, text: &str) {
@@ -354,11 +400,12 @@ impl App {
         }
     }
 
-    fn remember(&mut self) {
-        let exchange = (std::mem::take(&mut self.asked), std::mem::take(&mut self.answered));
-        self.exchanges.push_back(exchange);
-        let bytes = |list: &VecDeque<(String, String)>| -> usize {
-            list.iter().map(|(asked, answered)| asked.len() + answered.len()).sum()
+    fn remember(&mut self, in_run: bool, in_asked: bool) {
+        let asked = std::mem::take(&mut self.asked);
+        let answered = std::mem::take(&mut self.answered);
+        self.exchanges.push_back(Exchange { asked, answered, in_run, in_asked });
+        let bytes = |list: &VecDeque<Exchange>| -> usize {
+            list.iter().map(|e| e.asked.len() + e.answered.len()).sum()
         };
         while self.exchanges.len() > EXCHANGES
             || self.exchanges.len() > 1 && bytes(&self.exchanges) > EXCHANGE_BYTES

@@ -53,13 +53,14 @@ fn ask_reply() -> AskReply {
         usage: lapce_ai_ipc::wire::engine::Usage::default(),
         stop: "stop".into(),
         hint: String::new(),
+        conversation: "c1".into(),
     }
 }
 
 #[test]
 fn an_answer_streams_in_and_goes_along_with_the_next_question() {
     let mut app = app();
-    assert_eq!(type_line(&mut app, "why?"), Some(Wish::Ask("why?".into())));
+    assert_eq!(type_line(&mut app, "why?"), Some(Wish::Ask("why?".into(), None)));
     assert_eq!(shown(&mut app), ["> why?"]);
     started(&mut app, "r1");
     for text in ["Be", "cause\nof ", "that"] {
@@ -68,13 +69,55 @@ fn an_answer_streams_in_and_goes_along_with_the_next_question() {
     assert_eq!(shown(&mut app), ["test/m", "Because"]);
     assert_eq!(app.bottom(80, Duration::ZERO).open, "of that");
     assert!(app.bottom(80, Duration::from_secs(3)).status.starts_with("answering 3 s"));
-    assert!(app.earlier().is_empty());
+    assert!(app.earlier(&Wish::Ask(String::new(), None)).is_empty());
     app.done(Done::Ask(ask_reply()));
     assert_eq!(shown(&mut app), ["of that"]);
-    let earlier = app.earlier();
+    let earlier = app.earlier(&Wish::Ask(String::new(), None));
     assert_eq!(earlier[0].text, "User: why?\nAnswer: Because\nof that\n\n");
+    // The engine keeps it: the next question belongs to the same conversation.
+    let next = Wish::Ask("and then?".into(), Some("c1".into()));
+    assert_eq!(
+        type_line(&mut app, "and then?"),
+        Some(Wish::Ask("and then?".into(), Some("c1".into())))
+    );
+    assert!(app.earlier(&next).is_empty());
+    app.done(Done::Failed("x".into(), String::new()));
+    app.prompt.clear();
     assert_eq!(type_line(&mut app, "/new"), None);
-    assert!(app.earlier().is_empty());
+    assert_eq!(type_line(&mut app, "else?"), Some(Wish::Ask("else?".into(), None)));
+    app.done(Done::Failed("x".into(), String::new()));
+    assert!(app.earlier(&Wish::Ask(String::new(), None)).is_empty());
+}
+
+#[test]
+fn a_task_goes_on_with_the_run_before_it_until_something_new_begins() {
+    let mut app = app();
+    type_line(&mut app, "why?");
+    app.event(Event::Text("Because.".into()));
+    app.done(Done::Ask(ask_reply()));
+    let first = Wish::Run("build it".into(), None);
+    assert_eq!(type_line(&mut app, "/run build it"), Some(first));
+    started(&mut app, "r1");
+    app.done(Done::Failed("the engine ended".into(), String::new()));
+    type_line(&mut app, "what now?");
+    app.event(Event::Text("Go on.".into()));
+    app.done(Done::Ask(ask_reply()));
+    let next = type_line(&mut app, "/run go on").unwrap();
+    assert_eq!(next, Wish::Run("go on".into(), Some("r1".into())));
+    let along = &app.earlier(&next)[0].text;
+    assert!(along.contains("what now?") && !along.contains("why?"), "{along}");
+    let other = Wish::Run(String::new(), Some("r0".into()));
+    assert!(app.earlier(&other)[0].text.contains("why?"));
+    started(&mut app, "r2");
+    app.done(Done::Failed("x".into(), String::new()));
+    press(&mut app, KeyCode::Tab);
+    assert!(app.bottom(120, Duration::ZERO).status.contains("goes on with the last run"));
+    type_line(&mut app, "/new");
+    assert!(!app.bottom(120, Duration::ZERO).status.contains("goes on"));
+    assert_eq!(type_line(&mut app, "more"), Some(Wish::Run("more".into(), None)));
+    app.done(Done::Failed("x".into(), String::new()));
+    let newest = Wish::Run("more".into(), Some(String::new()));
+    assert_eq!(type_line(&mut app, "/continue more"), Some(newest));
 }
 
 #[test]
@@ -88,7 +131,7 @@ fn the_conversation_that_goes_along_is_bounded() {
         app.done(Done::Ask(ask_reply()));
         app.take_lines(80);
     }
-    let text = &app.earlier()[0].text;
+    let text = &app.earlier(&Wish::Ask(String::new(), None))[0].text;
     assert!(text.len() < 2 * EXCHANGE_BYTES && text.contains("question 19"), "{}", text.len());
 }
 
@@ -96,7 +139,7 @@ fn the_conversation_that_goes_along_is_bounded() {
 fn what_waits_is_answered_by_what_is_typed() {
     let mut app = app();
     press(&mut app, KeyCode::Tab);
-    assert_eq!(type_line(&mut app, "build it"), Some(Wish::Run("build it".into())));
+    assert_eq!(type_line(&mut app, "build it"), Some(Wish::Run("build it".into(), None)));
     started(&mut app, "r1");
     app.event(Event::Approval(approval("a1", "r1")));
     // The same by the watch, and one of another run.
@@ -135,7 +178,7 @@ fn a_line_typed_meanwhile_is_done_afterwards() {
     assert_eq!(app.bottom(80, Duration::ZERO).typed, "and more");
     assert_eq!(shown(&mut app), ["one line waits already; Esc takes it back"]);
     let next = app.done(Done::Ask(ask_reply()));
-    assert_eq!(next, Some(Wish::Run("make it".into())));
+    assert_eq!(next, Some(Wish::Run("make it".into(), None)));
     assert_eq!(shown(&mut app), ["> /run make it"]);
     assert_eq!(app.run_id(), Some(""));
     assert_eq!(app.done(Done::Ask(ask_reply())), None);

@@ -76,7 +76,11 @@ impl App {
             if self.model.is_empty() { String::new() } else { format!(" · {}", self.model) };
         let Some(busy) = &self.busy else {
             let other = if self.mode == Mode::Ask { "agent" } else { "ask" };
-            return format!("{} · Tab: {other} · /help{model}", self.root);
+            let after = match (self.mode, &self.last_run) {
+                (Mode::Run, Some(_)) => " · goes on with the last run, /new does not",
+                _ => "",
+            };
+            return format!("{} · Tab: {other} · /help{model}{after}", self.root);
         };
         let tools = match busy.tools {
             0 => String::new(),
