@@ -115,10 +115,13 @@ pub(crate) fn diff(call: &ToolCall, tree: &Tree<'_>, report: &mut Report) -> Don
     let same_rules = now.same_rules(&before);
     for folder in now.folders.iter().filter(|_| whole) {
         let old = before.folder(&folder.path);
-        // One that the rules ignored before is not new because they no longer do.
+        // One that the rules ignored before is not new because they no longer do. What was hidden
+        // from the command was there before it, however fresh its stamp: nothing else is closed
+        // to an order of the host's.
         let is_new = |(at, known): &(usize, &Known)| {
             old.and_then(|f| f.file(&known.name, *at)).is_none()
                 && (same_rules || known.stamp.ctime_ns >= before.start_ns)
+                && tree.closed.rule_for(Path::new(&folder.path_of(&known.name))).is_none()
         };
         for (_, known) in folder.files.iter().enumerate().filter(is_new) {
             let path = folder.path_of(&known.name);
