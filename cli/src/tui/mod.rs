@@ -200,6 +200,10 @@ impl Ui {
         Raw::leave();
         let written = text.clone();
         let edited = tokio::task::spawn_blocking(move || editor::edit(&written, &name)).await;
+        // The stream of keys that was dropped leaves a wake-up behind where nobody waited, and
+        // crossterm forgets keys that it hears of together with one. Now there are none: taking
+        // the terminal announces what is typed anew.
+        let _ = crossterm::event::poll(Duration::ZERO);
         Raw::take()?;
         match edited {
             Ok(Ok(new)) => {
