@@ -180,8 +180,11 @@ impl Watched {
         made.extend(self.links.iter().filter(|link| other(link)).map(|(path, _)| path.clone()));
         let more = made.len() > CLOSED_MAX_ASIDE;
         made.truncate(CLOSED_MAX_ASIDE);
-        let rule = |path: &Path| self.paths.rule_for(path).unwrap_or_default().to_owned();
-        (made.into_iter().map(|path| (rule(&path), path)).map(|(r, p)| (p, r)).collect(), more)
+        let with_rule = |path: PathBuf| {
+            let rule = self.paths.rule_for(&path).unwrap_or_default().to_owned();
+            (path, rule)
+        };
+        (made.into_iter().map(with_rule).collect(), more)
     }
 
     /// The topmost paths that match, at most so many.

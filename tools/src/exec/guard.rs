@@ -12,6 +12,7 @@ use super::denied::Watched;
 
 /// What a moved path is renamed to, beside where it was.
 const SUFFIX: &str = "blocked-by-lapce-ai";
+const PROTECTED: &str = "is protected";
 
 /// Those of `protected` whose first part is there: one look at the folder in place of one at
 /// each of them. All of them when the folder cannot be read.
@@ -61,11 +62,11 @@ impl Guard {
                 if !std::mem::replace(&mut git_judged, true)
                     && !is_plain_repository(&self.root.join(".git"))
                 {
-                    notes.push(self.aside(".git"));
+                    notes.push(self.aside(".git", PROTECTED));
                 }
                 continue;
             }
-            notes.push(self.aside(self.entry(path)));
+            notes.push(self.aside(self.entry(path), PROTECTED));
         }
         notes
     }
@@ -86,37 +87,33 @@ impl Guard {
     /// The same for what has come to be where the user's rules deny writing.
     pub(crate) fn after_rules(&self, watched: &Watched) -> Vec<String> {
         let (made, more) = watched.made();
-        let mut notes = Vec::new();
-        for (path, rule) in made {
-            let note = self.aside(&path.to_string_lossy());
-            notes.push(note.replacen(
-                "is protected",
-                &format!("is closed by the rule '{rule}'"),
-                1,
-            ));
-        }
+        let aside = |(path, rule): &(PathBuf, String)| {
+            self.aside(&path.to_string_lossy(), &format!("is closed by the rule '{rule}'"))
+        };
+        let mut notes: Vec<String> = made.iter().map(aside).collect();
         if more {
             notes.push("it made more where the user's rules deny writing; that stays".into());
         }
         notes
     }
 
-    fn aside(&self, path: &str) -> String {
+    /// Moves what is at `path`; `why` it must not stay.
+    fn aside(&self, path: &str, why: &str) -> String {
         for n in 1..1_000 {
             let to = format!("{path}.{SUFFIX}-{n}");
             if fs::symlink_metadata(self.root.join(&to)).is_ok() {
                 continue;
             }
             return match fs::rename(self.root.join(path), self.root.join(&to)) {
-                Ok(()) => format!(
-                    "'{path}' is protected, so what the command made there was moved to '{to}'"
-                ),
+                Ok(()) => {
+                    format!("'{path}' {why}, so what the command made there was moved to '{to}'")
+                }
                 Err(e) => format!(
-                    "'{path}' is protected, but what the command made there could not be moved: {e}"
+                    "'{path}' {why}, but what the command made there could not be moved: {e}"
                 ),
             };
         }
-        format!("'{path}' is protected, but what the command made there could not be moved")
+        format!("'{path}' {why}, but what the command made there could not be moved")
     }
 }
 
